@@ -1,0 +1,90 @@
+# make demo     set up, then run the demo: server, page and a small fleet on the embedded Redis
+# make test     set up, then the tests
+# make check    lint, formatting and types
+# make serve    the server        make bench    the benchmarks        make clean    remove what make made
+#
+# PYTHON=…  the interpreter to build .venv with       ARGS=…  more arguments for demo, serve, bench, test
+# JOBS=…    how many processes run the tests
+
+VENV := .venv
+BIN := $(VENV)/bin
+CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
+JOBS ?= 2
+ARGS ?=
+
+# Twice quiet: errors are shown, warnings about the local pip configuration are not.
+PIP_INSTALL = $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
+
+# Each stamp is newer than the two files that decide what is installed, so setting up again is free.
+# They live in the environment and vanish with it. The demo needs no test tools, hence two of them.
+RUNTIME := $(VENV)/.installed-runtime
+DEV := $(VENV)/.installed-dev
+DECIDES := pyproject.toml constraints.txt
+
+.PHONY: help setup demo serve bench test check clean FORCE
+
+help:
+	@sed -n 's/^# \{0,1\}//p; /^$$/q' Makefile
+
+setup: $(DEV)
+	@echo "Ready: $(BIN)/eventlog"
+
+# Ctrl-C is how the demo, the server and the benchmarks are meant to end: the shell lets the program
+# finish its own way, and make does not call that an error.
+RUN_UNTIL_INTERRUPTED = run() { trap : INT; "$$@"; status=$$?; [ $$status -eq 130 ] || return $$status; }; run
+
+demo: $(RUNTIME)
+	@$(RUN_UNTIL_INTERRUPTED) $(BIN)/eventlog demo $(ARGS)
+
+serve: $(RUNTIME)
+	@$(RUN_UNTIL_INTERRUPTED) $(BIN)/eventlog serve $(ARGS)
+
+bench: $(RUNTIME)
+	@$(RUN_UNTIL_INTERRUPTED) $(BIN)/python -m benchmarks $(ARGS)
+
+# `loadgroup` keeps tests that share a marked resource on one worker and spreads all others.
+test: $(DEV)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+
+check: $(DEV)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find eventlog server tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(DEV): $(DECIDES) $(BIN)/python
+	@echo "Installing eventlog and its development tools into $(VENV) …"
+	@$(PIP_INSTALL) -e '.[dev]'
+	@touch $(RUNTIME) $@
+
+$(RUNTIME): $(DECIDES) $(BIN)/python
+	@echo "Installing eventlog into $(VENV) …"
+	@$(PIP_INSTALL) -e .
+	@touch $@
+
+# An environment knows its path by heart: one of ours that was copied or moved with its checkout would
+# run the old checkout's code, so it is built anew. One that somebody else made is used as it is.
+ifneq ($(shell cat $(VENV)/.home 2>/dev/null || echo '$(CURDIR)'),$(CURDIR))
+$(BIN)/python: FORCE
+endif
+
+# A candidate must really run (some are mere launchers), be new enough, and be able to make environments.
+$(BIN)/python:
+	@trap 'rm -rf $(VENV); exit 130' INT TERM; \
+	for candidate in $(CANDIDATES); do \
+	    if "$$candidate" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	        echo "Creating $(VENV) with $$("$$candidate" --version) …"; \
+	        "$$candidate" -m venv --clear $(VENV) && printf '%s\n' '$(CURDIR)' > $(VENV)/.home && exit 0; \
+	        rm -rf $(VENV); \
+	        exit 1; \
+	    fi; \
+	done; \
+	echo "eventlog needs Python 3.11 or newer with its venv module; found none as: $(CANDIDATES)." >&2; \
+	echo "Install one (Debian, Ubuntu: apt install python3 python3-venv; macOS: brew install python@3.13)," >&2; \
+	echo "or name one: make PYTHON=/path/to/python3.12 $(or $(MAKECMDGOALS),setup)" >&2; \
+	exit 1
+
+FORCE:

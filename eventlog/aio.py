@@ -1,0 +1,214 @@
+"""The log for asyncio callers: the same calls as `log.py`, driven by the running event loop. Docs are there."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar, Unpack
+
+from .backends.base import Append, Audit, Backend, Gap, Outcome
+from .commit.batch import CommitStats
+from .commit.tasks import TaskCommitter
+from .drive import arun
+from .errors import EventLogError, LogClosed
+from .events import Body, Event, EventParts
+from .filters import EventFilter, Filters
+from .ids import parse_cursor
+from .log import EventInput, LogCore, LogInfo, LogLimits, query_request, warn_of_gap
+from .plan import Command, Plan
+from .reading import Page, PageRequest, Tail, read_page
+
+T = TypeVar("T")
+
+
+class AsyncTransport(Protocol):
+    """Carries out Redis commands on the running event loop (`store/links.py`)."""
+
+    async def execute(self, command: Command) -> Any: ...
+
+    async def close(self) -> None: ...
+
+
+class AsyncEventLog:
+    """The asyncio twin of `EventLog`, for the tasks of one event loop. Use `async with`, or `await close()`."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        workspace: str,
+        limits: LogLimits = LogLimits(),  # noqa: B008  (immutable)
+        connect: Callable[[int], AsyncTransport] | None = None,
+        on_close: Callable[[], None] | None = None,
+        link: AsyncTransport | None = None,
+    ) -> None:
+        self._core = LogCore(backend, workspace, limits)
+        self._connect = connect
+        self._owns_link = link is None
+        self._link = link if link is not None or connect is None else connect(8)
+        self._execute: Callable[[Command], Awaitable[Any]] = _no_transport if self._link is None else self._link.execute
+        self._on_close = on_close
+        self._closed = False
+        self._committer = None if self._link is None else TaskCommitter(self._send, limits.commit, limits.deadline_s)
+
+    async def _send(self, appends: Any, call_number: int) -> list[Outcome]:
+        return await arun(self._core.backend.append(appends, call_number), self._execute)
+
+    async def _submit(self, append: Append) -> list[Event]:
+        if self._closed:
+            raise LogClosed("the log was closed")
+        if not append.bodies:
+            return []
+        if self._committer is None:
+            outcome = (await self._send((append,), 0))[0]
+        else:
+            outcome = await self._committer.submit(append)
+        if isinstance(outcome, EventLogError):
+            raise outcome
+        return outcome
+
+    async def _run(self, plan: Plan[T]) -> T:
+        if self._closed:
+            raise LogClosed("the log was closed")
+        return await arun(plan, self._execute)
+
+    @property
+    def core(self) -> LogCore:
+        """The checks and plans underneath, for services that drive them themselves."""
+        return self._core
+
+    @property
+    def workspace(self) -> str:
+        """The tenant this log belongs to."""
+        return self._core.workspace
+
+    @property
+    def backend(self) -> str:
+        """`memory`, `redis` or `disabled`."""
+        return self._core.backend.name
+
+    async def append(
+        self,
+        kind: str,
+        payload: Mapping[str, Any] | None = None,
+        *,
+        expected_offset: int | None = None,
+        **parts: Unpack[EventParts],
+    ) -> Event:
+        """See `EventLog.append`."""
+        body = Body.of(kind, payload, payload_max_bytes=self._core.limits.payload_max_bytes, **parts)
+        return (await self._submit(self._core.one(body, expected_offset)))[0]
+
+    async def append_many(
+        self,
+        events: Iterable[EventInput],
+        *,
+        idempotency_key: str | None = None,
+        expected_offset: int | None = None,
+    ) -> list[Event]:
+        """See `EventLog.append_many`."""
+        return await self._submit(self._core.many(events, expected_offset, idempotency_key))
+
+    async def query(
+        self,
+        since: object = None,
+        limit: int | None = None,
+        *,
+        until: object = None,
+        order: str = "asc",
+        since_time: float | None = None,
+        **filters: Unpack[Filters],
+    ) -> list[Event]:
+        """See `EventLog.query`."""
+        wanted = EventFilter.of(**filters)
+        return await self._run(self._core.query(query_request(since, until, limit, wanted, order, since_time)))
+
+    async def page(
+        self,
+        since: object = None,
+        limit: int | None = None,
+        *,
+        until: object = None,
+        order: str = "asc",
+        since_time: float | None = None,
+        epoch: str | None = None,
+        **filters: Unpack[Filters],
+    ) -> Page:
+        """See `EventLog.page`."""
+        wanted = EventFilter.of(**filters)
+        request = PageRequest.of(since, until, limit, wanted, order=order, since_time=since_time, epoch=epoch)
+        return await self._run(read_page(self._core.backend, request))
+
+    async def get(self, event_id: str) -> Event:
+        """See `EventLog.get`."""
+        return await self._run(self._core.get(event_id))
+
+    async def follow(
+        self,
+        since: object = None,
+        *,
+        epoch: str | None = None,
+        until_terminal: bool = False,
+        on_gap: Callable[[Gap], None] | None = None,
+        patience_s: float = 30.0,
+        **filters: Unpack[Filters],
+    ) -> AsyncIterator[Event]:
+        """See `EventLog.follow`. With `since=None`, "now" is when the iteration starts."""
+        tail = Tail(
+            self._core.backend,
+            parse_cursor(since),
+            EventFilter.of(**filters),
+            epoch=epoch,
+            until_terminal=until_terminal,
+            patience_s=patience_s,
+        )
+        link = None if self._connect is None else self._connect(1)
+        execute = _no_transport if link is None else link.execute
+        try:
+            while not self._closed and not tail.ended:
+                for item in await arun(tail.step(), execute):
+                    if isinstance(item, Gap):
+                        (on_gap or warn_of_gap)(item)
+                    else:
+                        yield item
+        finally:
+            if link is not None:
+                await link.close()
+
+    async def clear(self) -> int:
+        """See `EventLog.clear`."""
+        return await self._run(self._core.backend.clear())
+
+    async def info(self) -> LogInfo:
+        """See `EventLog.info`."""
+        return await self._run(self._core.info())
+
+    async def verify(self) -> Audit:
+        """See `EventLog.verify`."""
+        return await self._run(self._core.backend.audit())
+
+    def stats(self) -> CommitStats:
+        """See `EventLog.stats`."""
+        return CommitStats() if self._committer is None else self._committer.stats()
+
+    async def close(self) -> None:
+        """Wait, bounded, for appends under way, then close all connections. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._committer is not None:
+            await self._committer.close()
+        if self._link is not None and self._owns_link:
+            await self._link.close()
+        if self._on_close is not None:
+            self._on_close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+async def _no_transport(command: Command) -> Any:
+    raise AssertionError(f"this backend sends no commands, yet it asked for {command.args[0]!r}")

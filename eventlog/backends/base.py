@@ -1,0 +1,157 @@
+"""What a backend of the log must do, and the values that travel between a log and its backend.
+
+Data flows one way: `EventLog` (log.py) → `Backend` → plan → store. A backend's methods are plans, so each
+backend is written once for blocking and asyncio callers alike.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, Protocol
+
+from ..errors import EventLogError
+from ..events import Body, Event
+from ..ids import Cursor, EventId
+from ..plan import Plan
+
+GapReason = Literal["trimmed", "reset", "rollback"]
+
+
+class Gap(NamedTuple):
+    """Events a reader can no longer be given: `missed` of them, offsets `from_offset` to `to_offset`.
+
+    `trimmed`: evicted by age or count, or cleared. `reset`: the log was lost and began anew, so the offsets are
+    those of the new log that are gone already. `rollback`: the log went back to an older state (a restored
+    backup, a failover), so offsets the reader knows may be given out again.
+    """
+
+    missed: int
+    from_offset: int
+    to_offset: int
+    reason: GapReason
+
+    def to_dict(self) -> dict[str, Any]:
+        """The wire form."""
+        return self._asdict()
+
+
+class LogState(NamedTuple):
+    """A log at one instant. `first` is the oldest visible event, None if there is none.
+
+    `last` is where the counters stand, whether or not that event is still resident; `(0, 0)` on a log that never
+    had an event. Times are milliseconds of the Redis clock.
+    """
+
+    epoch: str
+    born_ms: int
+    last: EventId
+    first: EventId | None
+    now_ms: int
+    ttl_ms: int
+    max_entries: int
+
+    @property
+    def base_offset(self) -> int:
+        """The lowest offset that can still be read; one above the last if nothing can."""
+        return self.last.offset + 1 if self.first is None else self.first.offset
+
+    @property
+    def length(self) -> int:
+        """How many events are visible."""
+        return self.last.offset + 1 - self.base_offset
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """One caller's append: all `bodies`, contiguous, or none.
+
+    `key` makes the whole append idempotent; a body may carry a key of its own instead.
+    """
+
+    bodies: Sequence[Body]
+    expected_offset: int | None = None
+    key: str | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """True if nothing can make this append fail or be recognised as a duplicate."""
+        return self.expected_offset is None and self.key is None
+
+
+Outcome = list[Event] | EventLogError
+"""What became of one `Append`: its events in order, or the error that refused it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRequest:
+    """A bounded stretch to read: after `since`, before `until`, from `from_ms` on, at most `count` events.
+
+    `epoch` is the incarnation the reader believes in, if it knows one. With `run_id` only that run's events are
+    read, at a cost in proportion to them.
+    """
+
+    since: Cursor | None = None
+    until: Cursor | None = None
+    from_ms: int = 0
+    count: int = 0
+    descending: bool = False
+    run_id: str | None = None
+    epoch: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """What one read found. `following` is the id of the first visible event after `since`, of whatever run.
+
+    `complete` says that the read reached the end of what was asked for.
+    """
+
+    state: LogState
+    events: list[Event]
+    following: EventId | None
+    complete: bool
+
+
+@dataclass(slots=True)
+class Audit:
+    """What `verify` found: `problems` is empty for a sound log."""
+
+    state: LogState
+    events: int = 0
+    runs: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def clean(self) -> bool:
+        """True if the log is sound."""
+        return not self.problems
+
+
+class Backend(Protocol):
+    """Guarantees every backend gives. All methods are plans (see `plan.py`)."""
+
+    name: str
+
+    def append(self, appends: Sequence[Append], call_number: int) -> Plan[list[Outcome]]:
+        """Carry out several appends in order, each atomic, all in one step, each with its own outcome.
+
+        A plan may be repeated inside (a lost reply) without appending twice. Raises `BackendUnavailable` if the
+        outcome is not known within the deadline.
+        """
+
+    def read(self, request: ReadRequest) -> Plan[Segment]:
+        """Read a stretch, consistent in itself. Expired and evicted events are never returned."""
+
+    def wait(self, after: EventId, timeout_s: float) -> Plan[list[Event]]:
+        """Wait until the log may hold something after `after`, at most `timeout_s`.
+
+        May return the events that arrived; an empty list means: look for yourself with `read`.
+        """
+
+    def clear(self) -> Plan[int]:
+        """Remove every event and keep counters and epoch. Returns how many visible events were removed."""
+
+    def audit(self) -> Plan[Audit]:
+        """Hold the log against its own counters, order and run index."""
+
+    def memory_bytes(self) -> Plan[int | None]:
+        """Bytes the log's events take, None if the backend cannot tell."""

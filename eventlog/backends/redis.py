@@ -1,0 +1,152 @@
+"""The log in Redis: each operation is one script call, so it is atomic and sees Redis' clock."""
+
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from ..errors import BackendUnavailable
+from ..events import Event
+from ..ids import EventId
+from ..plan import Command, Pause, Plan
+from ..retention import Retention
+from ..store.audit import audit
+from ..store.calls import call_command, call_script
+from ..store.encoding import decode_entry, decode_outcomes, encode_appends
+from ..store.keys import WorkspaceKeys
+from ..store.links import LinkLost, Refused
+from ..store.scripts import script
+from .base import Append, Audit, LogState, Outcome, ReadRequest, Segment
+
+_CALL_MEMORY_MS = 600_000
+_BLOCK_MARGIN_S = 2.0
+_TAIL_BATCH = 1000
+
+
+class RedisBackend:
+    """See `Backend` for what is guaranteed. One writer: its calls must be made one after another."""
+
+    name = "redis"
+
+    def __init__(self, keys: WorkspaceKeys, retention: Retention, deadline_s: float) -> None:
+        self.keys = keys
+        self.retention = retention
+        self.deadline_s = deadline_s
+        self.become_new_writer()
+
+    def become_new_writer(self) -> None:
+        """Take a new identity, as a forked child must: its calls are numbered on their own."""
+        self._writer_key = self.keys.writer + uuid.uuid4().hex
+
+    def append(self, appends: Sequence[Append], call_number: int) -> Plan[list[Outcome]]:
+        """One call of `log_append.lua`; repeated under `call_number` until the outcome is known."""
+        k, kept = self.keys, self.retention
+        reply = yield from call_script(
+            script("log_append"),
+            (k.log, k.meta, k.runs, self._writer_key, k.run, k.run_index, k.idem),
+            (
+                uuid.uuid4().hex,
+                kept.ttl_ms,
+                kept.max_entries,
+                kept.window_ms,
+                call_number,
+                _CALL_MEMORY_MS,
+                *encode_appends(appends),
+            ),
+            deadline_s=self.deadline_s,
+            writes=True,
+        )
+        if reply[0] == b"stale":
+            raise BackendUnavailable("a later append of this process overtook this one", outcome_unknown=True)
+        outcomes, duplicates = decode_outcomes(reply, appends)
+        for events, i in duplicates:
+            events[i] = yield from self._original(events[i])
+        return outcomes
+
+    def _original(self, repeated: Event) -> Plan[Event]:
+        """The first append's event, as far as it is still resident, marked as a duplicate."""
+        entries = yield from call_command("XRANGE", self.keys.log, repeated.id, repeated.id, deadline_s=self.deadline_s)
+        if not entries:
+            return repeated
+        return decode_entry(entries[0]).as_duplicate()
+
+    def read(self, request: ReadRequest) -> Plan[Segment]:
+        """One call of `log_read.lua`."""
+        since, until = request.since, request.until
+        run_key = self.keys.log if request.run_id is None else self.keys.run_index + request.run_id
+        reply = yield from call_script(
+            script("log_read"),
+            (self.keys.log, self.keys.meta, run_key),
+            (
+                _text(since and since.ms),
+                _text(since and since.offset),
+                request.epoch or "",
+                _text(until and until.ms),
+                _text(until and until.offset),
+                request.from_ms,
+                request.count,
+                "desc" if request.descending else "asc",
+                "" if request.run_id is None else "run",
+                self.retention.ttl_ms,
+                self.retention.max_entries,
+            ),
+            deadline_s=self.deadline_s,
+        )
+        return _segment(reply)
+
+    def wait(self, after: EventId, timeout_s: float) -> Plan[list[Event]]:
+        """A blocking `XREAD` from `after` on, never from `$`."""
+        block_ms = max(1, round(timeout_s * 1000))
+        command = Command(
+            ("XREAD", "COUNT", _TAIL_BATCH, "BLOCK", block_ms, "STREAMS", self.keys.log, str(after)),
+            timeout_s + _BLOCK_MARGIN_S,
+        )
+        try:
+            reply = yield command
+        except (LinkLost, Refused):
+            # `read` has the deadline, the retries and the words for it.
+            yield Pause(0.01)
+            return []
+        return [decode_entry(entry) for entry in reply[0][1]] if reply else []
+
+    def clear(self) -> Plan[int]:
+        """One call of `log_clear.lua`."""
+        k = self.keys
+        removed = yield from call_script(
+            script("log_clear"),
+            (k.log, k.meta, k.runs, k.run, k.run_index),
+            (self.retention.ttl_ms, self.retention.max_entries),
+            deadline_s=self.deadline_s,
+            writes=True,
+        )
+        return int(removed)
+
+    def audit(self) -> Plan[Audit]:
+        """See `store/audit.py`."""
+        return audit(self)
+
+    def memory_bytes(self) -> Plan[int | None]:
+        """What `MEMORY USAGE` says of the stream; 0 if it does not exist."""
+        reply = yield from call_command("MEMORY", "USAGE", self.keys.log, deadline_s=self.deadline_s)
+        return 0 if reply is None else int(reply)
+
+
+def _text(number: int | None) -> int | str:
+    return "" if number is None else number
+
+
+def _segment(reply: list[Any]) -> Segment:
+    epoch, born, ms, offset, now, ttl, max_entries, first, following, complete, entries = reply
+    state = LogState(
+        epoch=epoch.decode(),
+        born_ms=int(born),
+        last=EventId(int(ms), int(offset)) if int(offset) else EventId(0, 0),
+        first=_id(first),
+        now_ms=int(now),
+        ttl_ms=int(ttl),
+        max_entries=int(max_entries),
+    )
+    return Segment(state, [decode_entry(entry) for entry in entries], _id(following), complete == b"1")
+
+
+def _id(raw: bytes) -> EventId | None:
+    return EventId.parse(raw.decode()) if raw else None

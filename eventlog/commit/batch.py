@@ -1,0 +1,51 @@
+"""How much goes into one call, and how much may wait. Pure."""
+
+import copy
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ..backends.base import Append
+from ..errors import BackendUnavailable, EventLogError
+
+
+class Bounds(NamedTuple):
+    """Limits of a committer: a call holds at most `call_events` and `call_bytes` (one append may be larger alone),
+    and at most `pending_events` and `pending_bytes` wait for one. Over that, callers wait, until their deadline."""
+
+    call_events: int = 1000
+    call_bytes: int = 1024 * 1024
+    pending_events: int = 20_000
+    pending_bytes: int = 64 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class CommitStats:
+    """Counters since the start, and what waits now."""
+
+    appends: int = 0
+    events: int = 0
+    calls: int = 0
+    largest_call: int = 0
+    refused: int = 0
+    pending_events: int = 0
+
+    def called(self, appends: int, events: int) -> None:
+        """Count one script call."""
+        self.calls += 1
+        self.appends += appends
+        self.events += events
+        self.largest_call = max(self.largest_call, events)
+
+
+def size_of(append: Append) -> tuple[int, int]:
+    """Events and bytes of payload in one append."""
+    return len(append.bodies), sum(len(body.payload_json) for body in append.bodies)
+
+
+def failure_for_each(error: Exception) -> EventLogError:
+    """A private copy of a call's failure, as each caller raises it with a traceback of its own."""
+    if isinstance(error, EventLogError):
+        return copy.copy(error)
+    failure = BackendUnavailable(f"the append failed: {error}", outcome_unknown=True)
+    failure.__cause__ = error
+    return failure

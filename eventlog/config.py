@@ -1,0 +1,122 @@
+"""Configuration: names, defaults, and where values come from. The environment is read here and nowhere else.
+
+A value given in code wins over an `EVENTLOG_*` variable, that over a file, that over the default.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import platformdirs
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from .errors import InvalidInput
+from .events import DEFAULT_PAYLOAD_MAX_BYTES
+from .retention import DEFAULT_MAX_ENTRIES, DEFAULT_TTL_S, DEFAULT_WINDOW_S, Retention
+from .store.keys import DEFAULT_PREFIX
+
+ENV_PREFIX = "EVENTLOG_"
+WORKSPACE_PATTERN = r"[A-Za-z0-9_.-]{1,64}"
+_WORKSPACE = re.compile(WORKSPACE_PATTERN, re.ASCII)
+
+
+def checked_workspace(name: object) -> str:
+    """A workspace name as it is; raises `InvalidInput` if it is not one."""
+    if not isinstance(name, str) or _WORKSPACE.fullmatch(name) is None:
+        shown = name[:80] if isinstance(name, str) else name
+        raise InvalidInput("workspace", f"{shown!r} does not match {WORKSPACE_PATTERN}")
+    return name
+
+
+def default_data_dir() -> Path:
+    """Where the embedded Redis keeps its data unless told otherwise."""
+    return Path(platformdirs.user_data_dir("eventlog"))
+
+
+class EventLogConfig(BaseModel):
+    """One log: which backend, where, and how much it keeps. Seconds and bytes; `redis_url=None` is the embedded Redis.
+
+    Retention that makes no sense (zero, negative, absurd) falls back to the default with a warning.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    backend: str = "redis"
+    workspace: str = "default"
+    redis_url: str | None = None
+    data_dir: Path = Field(default_factory=default_data_dir)
+    key_prefix: str = Field(default=DEFAULT_PREFIX, pattern=r"^[A-Za-z0-9_.:-]{1,64}$")
+    ttl_seconds: float = DEFAULT_TTL_S
+    max_entries: int = DEFAULT_MAX_ENTRIES
+    idempotency_window_seconds: float = DEFAULT_WINDOW_S
+    payload_max_bytes: int = Field(default=DEFAULT_PAYLOAD_MAX_BYTES, ge=2, le=16 * 1024 * 1024)
+    deadline_seconds: float = Field(default=5.0, gt=0, le=300)
+
+    @field_validator("workspace")
+    @classmethod
+    def _workspace(cls, value: str) -> str:
+        return checked_workspace(value)
+
+    @field_validator("redis_url")
+    @classmethod
+    def _no_empty_url(cls, value: str | None) -> str | None:
+        return value or None
+
+    @property
+    def retention(self) -> Retention:
+        """Retention with nonsense replaced by the defaults."""
+        return Retention.of(self.ttl_seconds, self.max_entries, self.idempotency_window_seconds)
+
+    @classmethod
+    def load(cls, file: Path | None = None, *, environ: Mapping[str, str] | None = None, **given: Any) -> Self:
+        """Read a file (section `observability.event_log`) and the environment; `given` wins over both.
+
+        Raises `InvalidInput` naming the variable or key whose value is wrong.
+        """
+        environ = os.environ if environ is None else environ
+        section = {} if file is None else _section(file)
+        variables = {
+            name: environ[ENV_PREFIX + name.upper()]
+            for name in cls.model_fields
+            if environ.get(ENV_PREFIX + name.upper())
+        }
+        given = {name: value for name, value in given.items() if value is not None}
+        try:
+            return cls(**{**section, **variables, **given})
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = str(first["loc"][0]) if first["loc"] else "event_log"
+            source = ENV_PREFIX + name.upper() if name in variables and name not in given else name
+            raise InvalidInput(source, f"{first['input']!r}: {first['msg']}") from error
+
+
+class ObservabilityConfig(BaseModel):
+    """The section `observability` of a configuration file."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    event_log: EventLogConfig = Field(default_factory=EventLogConfig)
+
+    @classmethod
+    def load(cls, file: Path | None = None, *, environ: Mapping[str, str] | None = None) -> Self:
+        """See `EventLogConfig.load`."""
+        return cls(event_log=EventLogConfig.load(file, environ=environ))
+
+
+def _section(file: Path) -> dict[str, Any]:
+    try:
+        text = file.read_text("utf-8")
+        data = tomllib.loads(text) if file.suffix == ".toml" else yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise InvalidInput(str(file), f"cannot be read: {error}") from error
+    for key in ("observability", "event_log"):
+        data = data.get(key) if isinstance(data, dict) else None
+        if data is None:
+            return {}
+    if not isinstance(data, dict):
+        raise InvalidInput("observability.event_log", f"must be a table in {file}")
+    return {str(key): value for key, value in data.items()}

@@ -1,0 +1,132 @@
+"""Making a log from a name of a backend and a few settings."""
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, TypedDict, Unpack
+
+from .aio import AsyncEventLog
+from .backends.base import Backend
+from .backends.disabled import DisabledBackend
+from .backends.memory import MemoryBackend
+from .backends.redis import RedisBackend
+from .config import EventLogConfig
+from .embedded import EmbeddedRedis
+from .log import EventLog, LogLimits
+from .store.keys import WorkspaceKeys
+from .store.links import AsyncLink, SyncLink
+
+_log = logging.getLogger("eventlog")
+
+_BACKENDS = {
+    "memory": "memory",
+    "redis": "redis",
+    "disabled": "disabled",
+    "off": "disabled",
+    "none": "disabled",
+}
+
+
+class LogOptions(TypedDict, total=False):
+    """Settings of `create_event_log`, as `EventLogConfig` has them; what is not given comes from `EVENTLOG_*`."""
+
+    workspace: str
+    ttl_seconds: float
+    max_entries: int
+    idempotency_window_seconds: float
+    payload_max_bytes: int
+    deadline_seconds: float
+    key_prefix: str
+    data_dir: Path
+
+
+class _Parts(NamedTuple):
+    backend: Backend
+    limits: LogLimits
+    config: EventLogConfig
+    url: str | None
+    on_close: Callable[[], None] | None
+
+
+def create_event_log(
+    backend: str = "memory",
+    *,
+    url: str | None = None,
+    config: EventLogConfig | None = None,
+    clock: Callable[[], float] = time.time,
+    **options: Unpack[LogOptions],
+) -> EventLog:
+    """Open a workspace's log: `redis`, `memory` or `disabled` (also `off`, `none`).
+
+    An unknown name falls back to memory with a warning. `redis` without a `url`, here or in `EVENTLOG_REDIS_URL`,
+    starts or shares the embedded Redis. `clock` (seconds since the Unix epoch) is for `memory` alone. With
+    `config`, that alone counts.
+    """
+    parts = _parts(backend, url, config, clock, options)
+    connect = None
+    if parts.url is not None:
+        address = parts.url
+        connect = lambda size: SyncLink(address, size)  # noqa: E731
+    return EventLog(
+        parts.backend,
+        workspace=parts.config.workspace,
+        limits=parts.limits,
+        connect=connect,
+        on_close=parts.on_close,
+    )
+
+
+def create_async_event_log(
+    backend: str = "memory",
+    *,
+    url: str | None = None,
+    config: EventLogConfig | None = None,
+    clock: Callable[[], float] = time.time,
+    **options: Unpack[LogOptions],
+) -> AsyncEventLog:
+    """The asyncio twin of `create_event_log`. Starting the embedded Redis blocks for a moment; a `url` never does."""
+    parts = _parts(backend, url, config, clock, options)
+    connect = None
+    if parts.url is not None:
+        address = parts.url
+        connect = lambda size: AsyncLink(address, size)  # noqa: E731
+    return AsyncEventLog(
+        parts.backend,
+        workspace=parts.config.workspace,
+        limits=parts.limits,
+        connect=connect,
+        on_close=parts.on_close,
+    )
+
+
+def _parts(
+    name: str,
+    url: str | None,
+    config: EventLogConfig | None,
+    clock: Callable[[], float],
+    options: LogOptions,
+) -> _Parts:
+    if config is None:
+        config = EventLogConfig.load(backend=name, redis_url=url, **options)
+    kind = _BACKENDS.get(config.backend.lower())
+    if kind is None:
+        _log.warning("unknown backend %r; using memory (known: %s)", config.backend, ", ".join(_BACKENDS))
+        kind = "memory"
+    limits = LogLimits(payload_max_bytes=config.payload_max_bytes, deadline_s=config.deadline_seconds)
+    if kind == "memory":
+        return _Parts(MemoryBackend(config.retention, clock), limits, config, None, None)
+    if kind == "disabled":
+        return _Parts(DisabledBackend(config.retention), limits, config, None, None)
+    on_close = None
+    url = config.redis_url
+    if url is None:
+        embedded = EmbeddedRedis.start(config.data_dir)
+        url, on_close = embedded.url, embedded.close
+    return _Parts(redis_backend(config), limits, config, url, on_close)
+
+
+def redis_backend(config: EventLogConfig, workspace: str | None = None) -> RedisBackend:
+    """The plans of one workspace on Redis; the caller brings the link that carries them out."""
+    keys = WorkspaceKeys.of(workspace or config.workspace, config.key_prefix)
+    return RedisBackend(keys, config.retention, config.deadline_seconds)

@@ -1,0 +1,111 @@
+"""What a reader wants to see of a log: one filter for pages, followers and every backend. Pure."""
+
+import re
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, TypedDict
+
+from .errors import InvalidInput
+from .events import RUN_PATTERN, TERMINAL_KINDS, VISIBILITIES, Event
+
+_KIND_PATTERN = re.compile(r"[A-Za-z0-9_.:/-]{0,128}\*?", re.ASCII)
+_NAME = re.compile(RUN_PATTERN, re.ASCII)
+_MAX_KINDS = 64
+
+
+class Filters(TypedDict, total=False):
+    """The filters that every reading call takes; see `EventFilter.of`."""
+
+    kind: str | Iterable[str] | None
+    run_id: str | None
+    lane_id: str | None
+    stage_name: str | None
+    visibility: str | None
+
+
+class EventFilter(NamedTuple):
+    """Conditions that all must hold. `visibility` is a ceiling: that level and all levels before it."""
+
+    kinds: tuple[str, ...] = ()
+    prefixes: tuple[str, ...] = ()
+    run_id: str | None = None
+    lane_id: str | None = None
+    stage_name: str | None = None
+    visibility: str | None = None
+
+    @classmethod
+    def of(
+        cls,
+        kind: str | Iterable[str] | None = None,
+        *,
+        run_id: str | None = None,
+        lane_id: str | None = None,
+        stage_name: str | None = None,
+        visibility: str | None = None,
+    ) -> "EventFilter":
+        """`kind` is one kind, a prefix such as `tool.*`, or several of both (any may match).
+
+        Raises `InvalidInput` naming the field that is wrong.
+        """
+        wanted = (kind,) if isinstance(kind, str) else tuple(kind or ())
+        if len(wanted) > _MAX_KINDS:
+            raise InvalidInput("kind", f"{len(wanted)} kinds, at most {_MAX_KINDS}")
+        for one in wanted:
+            if not one or _KIND_PATTERN.fullmatch(one) is None:
+                raise InvalidInput("kind", f"{one!r} is neither a kind nor a prefix such as tool.*")
+        for field, name in (("run_id", run_id), ("lane_id", lane_id)):
+            if name is not None and _NAME.fullmatch(name) is None:
+                raise InvalidInput(field, f"{name!r} does not match {RUN_PATTERN}")
+        if visibility is not None and visibility not in VISIBILITIES:
+            raise InvalidInput("visibility", f"{visibility!r} is not one of {', '.join(VISIBILITIES)}")
+        return cls(
+            tuple(one for one in wanted if not one.endswith("*")),
+            tuple(one[:-1] for one in wanted if one.endswith("*")),
+            run_id,
+            lane_id,
+            stage_name,
+            None if visibility == VISIBILITIES[-1] else visibility,
+        )
+
+    @property
+    def passes_all(self) -> bool:
+        """True if nothing is filtered out."""
+        return self == _EVERYTHING
+
+    @property
+    def only_run(self) -> bool:
+        """True if the run is the only condition, so the run's index answers it alone."""
+        return self._replace(run_id=None) == _EVERYTHING
+
+    def with_terminal_kinds(self) -> "EventFilter":
+        """Let the events that end a run pass too, so that a reader who waits for the end sees it."""
+        if not (self.kinds or self.prefixes):
+            return self
+        return self._replace(kinds=(*self.kinds, *sorted(TERMINAL_KINDS)))
+
+    def matcher(self) -> Callable[[Event], bool]:
+        """A predicate with the conditions of this filter, made once for many events."""
+        if self.passes_all:
+            return _always
+        kinds = frozenset(self.kinds)
+        prefixes = self.prefixes
+        run_id, lane_id, stage_name = self.run_id, self.lane_id, self.stage_name
+        levels = None if self.visibility is None else frozenset(VISIBILITIES[: VISIBILITIES.index(self.visibility) + 1])
+
+        def matches(event: Event) -> bool:
+            if (kinds or prefixes) and not (event.kind in kinds or event.kind.startswith(prefixes)):
+                return False
+            return (
+                (run_id is None or event.run_id == run_id)
+                and (lane_id is None or event.lane_id == lane_id)
+                and (stage_name is None or event.stage_name == stage_name)
+                and (levels is None or event.visibility in levels)
+            )
+
+        return matches
+
+
+_EVERYTHING = EventFilter()
+
+
+def _always(_: Event) -> bool:
+    return True

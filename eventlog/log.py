@@ -1,0 +1,466 @@
+"""The log for blocking callers, and what both colours of it share. `aio.py` has the asyncio twin."""
+
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, NamedTuple, Protocol, Self, TypeVar, Unpack
+
+from .backends.base import Append, Audit, Backend, Gap, Outcome, ReadRequest
+from .commit.batch import Bounds, CommitStats, size_of
+from .commit.threads import ThreadCommitter
+from .drive import run
+from .errors import EventLogError, InvalidInput, LogClosed, NotFound, PayloadTooLarge
+from .events import DEFAULT_PAYLOAD_MAX_BYTES, Body, Event, EventParts, checked_key
+from .filters import EventFilter, Filters
+from .ids import MAX_COUNTER, Cursor, EventId, parse_cursor
+from .plan import Command, Plan
+from .reading import Page, PageRequest, Tail, read_page
+
+T = TypeVar("T")
+_log = logging.getLogger("eventlog")
+
+EventInput = Mapping[str, Any] | Body
+"""What `append_many` takes: a mapping with the names of `append`, or a checked `Body`."""
+
+
+class LogLimits(NamedTuple):
+    """Sizes and times that bound one log object. Bytes count encoded JSON."""
+
+    payload_max_bytes: int = DEFAULT_PAYLOAD_MAX_BYTES
+    batch_max_events: int = 10_000
+    batch_max_bytes: int = 32 * 1024 * 1024
+    deadline_s: float = 5.0
+    commit: Bounds = Bounds()
+
+
+@dataclass(frozen=True, slots=True)
+class LogInfo:
+    """The state of a log as operators see it. Times are seconds since the Unix epoch."""
+
+    workspace: str
+    backend: str
+    epoch: str | None
+    length: int
+    first_id: str | None
+    last_id: str | None
+    last_offset: int
+    trimmed: int
+    bytes: int | None
+    ttl_seconds: float
+    max_entries: int
+    time: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The wire form."""
+        return {
+            "workspace": self.workspace,
+            "backend": self.backend,
+            "epoch": self.epoch,
+            "length": self.length,
+            "first_id": self.first_id,
+            "last_id": self.last_id,
+            "last_offset": self.last_offset,
+            "trimmed": self.trimmed,
+            "bytes": self.bytes,
+            "retention": {"ttl_seconds": self.ttl_seconds, "max_entries": self.max_entries},
+            "time": self.time,
+        }
+
+
+class LogCore:
+    """What a log does, as plans and checks; the facades only drive it."""
+
+    def __init__(self, backend: Backend, workspace: str, limits: LogLimits) -> None:
+        self.backend = backend
+        self.workspace = workspace
+        self.limits = limits
+
+    def one(self, body: Body, expected_offset: int | None) -> Append:
+        """An append of one event."""
+        return Append((body,), _checked_offset(expected_offset))
+
+    def many(self, events: Iterable[EventInput], expected_offset: int | None, idempotency_key: str | None) -> Append:
+        """An append of several events; raises `InvalidInput` with the index of the one that is wrong."""
+        limits = self.limits
+        bodies: list[Body] = []
+        for index, event in enumerate(events):
+            try:
+                bodies.append(
+                    event
+                    if type(event) is Body
+                    else Body.from_mapping(event, payload_max_bytes=limits.payload_max_bytes)
+                )
+            except InvalidInput as error:
+                raise error.at(index) from None
+            if idempotency_key is not None and bodies[-1].idempotency_key is not None:
+                raise InvalidInput("idempotency_key", "give one for the batch or one an event", index=index)
+            if index >= limits.batch_max_events:
+                raise PayloadTooLarge("events", f"more than {limits.batch_max_events} events in a batch")
+        append = Append(bodies, _checked_offset(expected_offset), _checked_key(idempotency_key))
+        size = size_of(append)[1]
+        if size > limits.batch_max_bytes:
+            raise PayloadTooLarge("events", f"{size} bytes of payload, the limit is {limits.batch_max_bytes}")
+        return append
+
+    def info(self) -> Plan[LogInfo]:
+        """The state of the log."""
+        state = (yield from self.backend.read(ReadRequest())).state
+        taken = yield from self.backend.memory_bytes()
+        return LogInfo(
+            workspace=self.workspace,
+            backend=self.backend.name,
+            epoch=state.epoch or None,
+            length=state.length,
+            first_id=None if state.first is None else str(state.first),
+            last_id=str(state.last) if state.last.offset else None,
+            last_offset=state.last.offset,
+            trimmed=state.base_offset - 1,
+            bytes=taken,
+            ttl_seconds=state.ttl_ms / 1000,
+            max_entries=state.max_entries,
+            time=state.now_ms / 1000,
+        )
+
+    def get(self, event_id: str) -> Plan[Event]:
+        """One event; raises `NotFound`."""
+        wanted = EventId.parse(event_id)
+        before = Cursor(wanted.ms, max(wanted.offset - 1, 0))
+        segment = yield from self.backend.read(ReadRequest(since=before, count=1))
+        if not segment.events or segment.events[0].position != wanted:
+            raise NotFound(f"event {event_id} is not in the log of {self.workspace}")
+        return segment.events[0]
+
+    def query(self, request: PageRequest) -> Plan[list[Event]]:
+        """All that `request` asks for, over as many pages as that takes."""
+        found: list[Event] = []
+        page = yield from read_page(self.backend, request)
+        found += page.events
+        while not page.at_end and len(found) < request.limit:
+            cursor = parse_cursor(page.cursor)
+            request = request._replace(limit=request.limit - len(page.events))
+            request = request._replace(until=cursor) if request.descending else request._replace(since=cursor)
+            page = yield from read_page(self.backend, request)
+            found += page.events
+        return found
+
+
+class Transport(Protocol):
+    """Carries out Redis commands for blocking callers (`store/links.py`); memory has none to carry out."""
+
+    def execute(self, command: Command) -> Any: ...
+
+    def close(self) -> None: ...
+
+
+class EventLog:
+    """A workspace's event log. Safe under threads and across `fork`. Close it, or use it as a context manager.
+
+    Every call is bounded by `limits.deadline_s` seconds and raises an `EventLogError`: `InvalidInput` for what the
+    caller gave (nothing was appended), `BackendUnavailable` where Redis does not answer.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        workspace: str,
+        limits: LogLimits = LogLimits(),  # noqa: B008  (immutable)
+        connect: Callable[[int], Transport] | None = None,
+        on_close: Callable[[], None] | None = None,
+    ) -> None:
+        self._core = LogCore(backend, workspace, limits)
+        self._connect = connect
+        self._link = None if connect is None else connect(8)
+        self._execute = _no_transport if self._link is None else self._link.execute
+        self._on_close = on_close
+        self._closed = False
+        self._payload_max_bytes = limits.payload_max_bytes
+        self._committer: ThreadCommitter | None = None
+        self._number = 0
+        if connect is not None:
+            self._committer = ThreadCommitter(self._send, limits.commit, limits.deadline_s)
+            _renew_after_fork(self)
+
+    def _send(self, appends: Any, call_number: int) -> list[Outcome]:
+        return run(self._core.backend.append(appends, call_number), self._execute)
+
+    def _submit(self, append: Append) -> list[Event]:
+        if self._closed:
+            raise LogClosed("the log was closed")
+        if not append.bodies:
+            return []
+        if self._committer is None:
+            outcome = self._send((append,), 0)[0]
+        else:
+            outcome = self._committer.submit(append)
+        if isinstance(outcome, EventLogError):
+            raise outcome
+        return outcome
+
+    def _run(self, plan: Plan[T]) -> T:
+        if self._closed:
+            raise LogClosed("the log was closed")
+        return run(plan, self._execute)
+
+    @property
+    def workspace(self) -> str:
+        """The tenant this log belongs to."""
+        return self._core.workspace
+
+    @property
+    def backend(self) -> str:
+        """`memory`, `redis` or `disabled`."""
+        return self._core.backend.name
+
+    def append(
+        self,
+        kind: str,
+        payload: Mapping[str, Any] | None = None,
+        *,
+        expected_offset: int | None = None,
+        **parts: Unpack[EventParts],
+    ) -> Event:
+        """Append one event and return it with its place in the log.
+
+        With an `idempotency_key` seen within the window the first event is returned, marked `duplicate`. With
+        `expected_offset` the append is made only if the log ends there, else `Conflict` is raised.
+        """
+        body = Body.of(kind, payload, payload_max_bytes=self._payload_max_bytes, **parts)
+        return self._submit(self._core.one(body, expected_offset))[0]
+
+    def append_many(
+        self,
+        events: Iterable[EventInput],
+        *,
+        idempotency_key: str | None = None,
+        expected_offset: int | None = None,
+    ) -> list[Event]:
+        """Append all events, contiguous, or none. One that is wrong is named by its index in `InvalidInput`."""
+        return self._submit(self._core.many(events, expected_offset, idempotency_key))
+
+    def query(
+        self,
+        since: object = None,
+        limit: int | None = None,
+        *,
+        until: object = None,
+        order: str = "asc",
+        since_time: float | None = None,
+        **filters: Unpack[Filters],
+    ) -> list[Event]:
+        """The events after `since` and before `until` that pass the filters; `limit=None` is all of them.
+
+        `since` and `until` take an id, a cursor, an integer offset or an `Event`. What is no longer resident is
+        left out; `page` tells of it.
+        """
+        wanted = EventFilter.of(**filters)
+        return self._run(self._core.query(query_request(since, until, limit, wanted, order, since_time)))
+
+    def page(
+        self,
+        since: object = None,
+        limit: int | None = None,
+        *,
+        until: object = None,
+        order: str = "asc",
+        since_time: float | None = None,
+        epoch: str | None = None,
+        **filters: Unpack[Filters],
+    ) -> Page:
+        """One page of at most `limit` (100; 1000 at the most) events, with the cursor to go on from and the gap."""
+        wanted = EventFilter.of(**filters)
+        request = PageRequest.of(since, until, limit, wanted, order=order, since_time=since_time, epoch=epoch)
+        return self._run(read_page(self._core.backend, request))
+
+    def get(self, event_id: str) -> Event:
+        """One event by its id; raises `NotFound`."""
+        return self._run(self._core.get(event_id))
+
+    def follow(
+        self,
+        since: object = None,
+        *,
+        epoch: str | None = None,
+        until_terminal: bool = False,
+        on_gap: Callable[[Gap], None] | None = None,
+        patience_s: float = 30.0,
+        **filters: Unpack[Filters],
+    ) -> "Follower":
+        """Follow the log from `since` (None: from now; 0: from the first event) for as long as you iterate.
+
+        What was missed goes to `on_gap`, by default to a logged warning. Outages of Redis are waited out for
+        `patience_s`, then `BackendUnavailable` is raised. `until_terminal`, with a `run_id`, ends the iteration
+        after that run's terminal event.
+        """
+        wanted = EventFilter.of(**filters)
+        tail = Tail(
+            self._core.backend,
+            parse_cursor(since),
+            wanted,
+            epoch=epoch,
+            until_terminal=until_terminal,
+            patience_s=patience_s,
+        )
+        # From now means from this call on, not from the first iteration.
+        self._run(tail.resolve())
+        return Follower(tail, None if self._connect is None else self._connect(1), on_gap)
+
+    def clear(self) -> int:
+        """Remove all events and keep the counters; returns how many were removed."""
+        return self._run(self._core.backend.clear())
+
+    def info(self) -> LogInfo:
+        """The state of the log: length, ends, epoch, retention, bytes."""
+        return self._run(self._core.info())
+
+    def verify(self) -> Audit:
+        """Hold the log against its own counters, order and run index."""
+        return self._run(self._core.backend.audit())
+
+    def stats(self) -> CommitStats:
+        """Counters of the group commit (zeros where there is none)."""
+        return CommitStats() if self._committer is None else self._committer.stats()
+
+    def close(self) -> None:
+        """Wait, bounded, for appends under way, then close all connections. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._committer is not None:
+            self._committer.close()
+        if self._link is not None:
+            self._link.close()
+        if self._on_close is not None:
+            self._on_close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _became_child(self) -> None:
+        """The parent's calls and connections are the parent's; this process appends as a writer of its own."""
+        renew = getattr(self._core.backend, "become_new_writer", None)
+        if renew is not None:
+            renew()
+        if self._committer is not None:
+            self._committer.reset()
+
+
+class Follower:
+    """Iterates over a log's events as they come. `cursor` is where to resume: behind the last event handed out."""
+
+    def __init__(self, tail: Tail, link: Transport | None, on_gap: Callable[[Gap], None] | None) -> None:
+        self._tail = tail
+        self._link = link
+        self._execute = _no_transport if link is None else link.execute
+        self._on_gap = on_gap or warn_of_gap
+        self._closed = threading.Event()
+        self._cursor = tail.cursor
+
+    @property
+    def cursor(self) -> str:
+        """Resume from here with `since`."""
+        return self._cursor
+
+    @property
+    def epoch(self) -> str | None:
+        """The incarnation of the log that `cursor` belongs to."""
+        return self._tail.epoch
+
+    @property
+    def caught_up(self) -> bool:
+        """True while nothing older than now is left to read."""
+        return self._tail.caught_up
+
+    def step(self, block_s: float = 2.0) -> list[Event | Gap]:
+        """What comes next within `block_s` seconds, gaps included; often an empty list."""
+        items = run(self._tail.step(block_s), self._execute)
+        self._cursor = self._tail.cursor
+        return items
+
+    def __iter__(self) -> Iterator[Event]:
+        try:
+            while not self._closed.is_set():
+                items = run(self._tail.step(), self._execute)
+                for item in items:
+                    if isinstance(item, Gap):
+                        self._on_gap(item)
+                        continue
+                    self._cursor = item.id
+                    yield item
+                    if self._closed.is_set():
+                        return
+                self._cursor = self._tail.cursor
+                if self._tail.ended:
+                    return
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """End the iteration, from any thread, within two seconds. Idempotent."""
+        self._closed.set()
+        if self._link is not None:
+            self._link.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def warn_of_gap(gap: Gap) -> None:
+    """The default for `on_gap`: a reader that does not care is told all the same."""
+    _log.warning("events missed: %d (%d to %d, %s)", *gap)
+
+
+def query_request(
+    since: object, until: object, limit: int | None, wanted: EventFilter, order: str, since_time: float | None
+) -> PageRequest:
+    """`query`'s idea of a limit: None is no limit."""
+    limit = MAX_COUNTER if limit is None else limit
+    return PageRequest.of(since, until, limit, wanted, order=order, since_time=since_time, largest=MAX_COUNTER)
+
+
+def _checked_offset(expected_offset: object) -> int | None:
+    if expected_offset is None:
+        return None
+    if isinstance(expected_offset, bool) or not isinstance(expected_offset, int):
+        raise InvalidInput("expected_offset", f"{expected_offset!r} is not an integer")
+    if not 0 <= expected_offset <= MAX_COUNTER:
+        raise InvalidInput("expected_offset", f"{expected_offset} is outside 0 to {MAX_COUNTER}")
+    return expected_offset
+
+
+def _checked_key(key: str | None) -> str | None:
+    return None if key is None else checked_key(key)
+
+
+def _no_transport(command: Command) -> Any:
+    raise AssertionError(f"this backend sends no commands, yet it asked for {command.args[0]!r}")
+
+
+_renewable: "weakref.WeakSet[EventLog]" = weakref.WeakSet()
+
+
+def _renew_after_fork(log: EventLog) -> None:
+    _renewable.add(log)
+
+
+def _renew_all() -> None:
+    for log in list(_renewable):
+        log._became_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_all)

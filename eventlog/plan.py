@@ -1,0 +1,54 @@
+"""Plans: operations written once as generators that do no I/O, and what they may ask for.
+
+A plan yields an effect and is sent its reply. `drive.py` has the drivers that carry effects out, blocking
+or on asyncio; a failed effect is thrown into the plan at the place that asked for it.
+"""
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One Redis command. `timeout_s` bounds the wait for its reply; the reply is sent back undecoded."""
+
+    args: tuple[bytes | str | int, ...]
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Let `seconds` pass."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Park:
+    """Wait until the callback handed to `subscribe` is called, at most `timeout_s`.
+
+    `subscribe(wake)` returns a function that takes the subscription back; `wake` may be called from any thread.
+    """
+
+    subscribe: Callable[[Callable[[], None]], Callable[[], None]]
+    timeout_s: float
+
+
+Effect = Command | Pause | Park
+Plan = Generator[Effect, Any, T]
+
+
+def at_once(method: Callable[P, T]) -> Callable[P, Plan[T]]:
+    """Make a plan of a method that needs no effect: it is carried out when the plan is driven."""
+
+    @wraps(method)
+    def plan(*args: P.args, **kwargs: P.kwargs) -> Plan[T]:
+        yield from ()
+        return method(*args, **kwargs)
+
+    return plan

@@ -1,0 +1,350 @@
+"""Reading a log: what a cursor has missed, pages with filters, and following. Plans and pure decisions only."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from .backends.base import Backend, Gap, LogState, ReadRequest, Segment
+from .errors import BackendUnavailable, InvalidInput
+from .events import Event
+from .filters import EventFilter
+from .ids import MAX_COUNTER, Cursor, EventId, parse_cursor
+from .plan import Pause, Plan
+
+MAX_PAGE = 1000
+DEFAULT_PAGE = 100
+_WHOLE_CHUNK = 500
+_CHUNK = 250
+_SCAN_BUDGET = 2000
+_FOLLOW_PAGE = 500
+_BLOCK_S = 2.0
+_STALE_S = 1.0
+_FIRST_PAUSE_S = 0.05
+_LONGEST_PAUSE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Events of one read. Pass `cursor` as `since` to go on (as `until` if the page was descending).
+
+    `gap` tells what lies between the cursor that was given and the first event that is still there. `at_end` is
+    True if nothing more was to be read when the page was made. A filtered page may be short, even empty, before
+    the end is reached: `cursor` moves on all the same.
+    """
+
+    events: list[Event]
+    cursor: str
+    gap: Gap | None
+    at_end: bool
+    epoch: str
+    state: LogState
+
+    def to_dict(self) -> dict[str, Any]:
+        """The wire form."""
+        return {
+            "events": [event.to_dict() for event in self.events],
+            "cursor": self.cursor,
+            "gap": None if self.gap is None else self.gap.to_dict(),
+            "at_end": self.at_end,
+            "epoch": self.epoch,
+        }
+
+
+class PageRequest(NamedTuple):
+    """A checked request for a page."""
+
+    since: Cursor | None
+    until: Cursor | None
+    limit: int
+    wanted: EventFilter
+    descending: bool
+    from_ms: int
+    epoch: str | None
+
+    @classmethod
+    def of(
+        cls,
+        since: object = None,
+        until: object = None,
+        limit: int | None = None,
+        wanted: EventFilter | None = None,
+        *,
+        order: str = "asc",
+        since_time: float | None = None,
+        epoch: str | None = None,
+        largest: int = MAX_PAGE,
+    ) -> "PageRequest":
+        """Check the parts; raises `InvalidInput` naming the field that is wrong."""
+        if limit is None:
+            limit = DEFAULT_PAGE
+        if isinstance(limit, bool) or not 0 <= limit <= largest:
+            raise InvalidInput("limit", f"{limit!r} is not an integer from 0 to {largest}")
+        if order not in ("asc", "desc"):
+            raise InvalidInput("order", f"{order!r} is neither asc nor desc")
+        return cls(
+            parse_cursor(since),
+            parse_cursor(until, "until"),
+            limit,
+            wanted or EventFilter(),
+            order == "desc",
+            _milliseconds(since_time),
+            epoch,
+        )
+
+
+def _milliseconds(since_time: object) -> int:
+    if since_time is None:
+        return 0
+    if isinstance(since_time, bool) or not isinstance(since_time, int | float):
+        raise InvalidInput("since_time", f"{since_time!r} is not a number of seconds since the Unix epoch")
+    if not 0 <= since_time <= MAX_COUNTER / 1000:
+        raise InvalidInput("since_time", f"{since_time!r} is not a time in seconds since the Unix epoch")
+    # Rounded up, for an event just before the instant is not since it; the epsilon undoes float noise.
+    return max(0, -int(-(since_time * 1000 - 1e-4) // 1))
+
+
+def missed(since: Cursor | None, epoch: str | None, segment: Segment) -> Gap | None:
+    """What a reader at `since`, who believes in `epoch`, can no longer be given."""
+    state, following = segment.state, segment.following
+    base = state.base_offset
+    if since is None:
+        return None
+    if since.nothing_seen:
+        return _gap("trimmed", 1, base)
+    another_log = bool(epoch) and epoch != state.epoch
+    if another_log and following is not None and following.offset == since.offset + 1:
+        another_log = since.ms is None or since.ms < state.born_ms
+    if another_log or (since.ms is not None and since.ms < state.born_ms) or not state.epoch:
+        return Gap(base - 1, 1, base - 1, "reset")
+    if following is None:
+        ahead = since.offset > state.last.offset or (
+            since.ms is not None and EventId(since.ms, since.offset) > state.last
+        )
+        return Gap(0, base, base - 1, "rollback") if ahead else _gap("trimmed", since.offset + 1, base)
+    if following.offset <= since.offset:
+        # The ids say that all from `following` on is newer than what the reader saw, whatever its offset.
+        lost = 0 if following.offset > base else base - 1
+        return Gap(lost, following.offset - lost, following.offset - 1, "rollback")
+    if following.offset > max(base, since.offset + 1):
+        return Gap(following.offset - since.offset - 1, since.offset + 1, following.offset - 1, "rollback")
+    return _gap("trimmed", since.offset + 1, base)
+
+
+def _gap(reason: Any, from_offset: int, base: int) -> Gap | None:
+    return Gap(base - from_offset, from_offset, base - 1, reason) if base > from_offset else None
+
+
+def read_page(backend: Backend, request: PageRequest) -> Plan[Page]:
+    """One page. Scans a bounded number of events in bounded steps, so that Redis is never held up for long."""
+    wanted, limit = request.wanted, request.limit
+    matches = wanted.matcher()
+    by_index = wanted.passes_all or wanted.only_run
+    since, until, epoch = request.since, request.until, request.epoch
+    found: list[Event] = []
+    gap: Gap | None = None
+    scanned = 0
+    state: LogState | None = None
+    while True:
+        room = limit - len(found)
+        count = min(room, _WHOLE_CHUNK) if by_index else _CHUNK
+        segment = yield from backend.read(
+            ReadRequest(since, until, request.from_ms, count if limit else 0, request.descending, wanted.run_id, epoch)
+        )
+        if state is None:
+            gap = missed(since, epoch, segment)
+            state = segment.state
+        elif segment.state.epoch != state.epoch or (
+            not request.descending and missed(since, epoch, segment) is not None
+        ):
+            # Lost or trimmed between two steps: what was found stands, and the next page tells of the rest.
+            return Page(found, str(until if request.descending else since), gap, False, state.epoch, state)
+        if limit == 0:
+            at_end = segment.following is None or until is not None
+            return Page([], _probe_cursor(request, segment), gap, at_end, state.epoch, state)
+        for event in segment.events:
+            if matches(event):
+                found.append(event)
+                if len(found) == limit:
+                    at_end = segment.complete and event is segment.events[-1]
+                    at_end = at_end or event.offset == _final_offset(request, segment.state)
+                    return Page(found, event.id, gap, at_end, state.epoch, segment.state)
+        scanned += len(segment.events)
+        complete = segment.complete or not segment.events
+        if complete:
+            cursor = _end_cursor(request, segment, found)
+            return Page(found, cursor, gap, True, state.epoch, segment.state)
+        last = segment.events[-1]
+        if scanned >= _SCAN_BUDGET:
+            return Page(found, last.id, gap, False, state.epoch, segment.state)
+        if request.descending:
+            until = Cursor(*last.position)
+        else:
+            since, epoch = Cursor(*last.position), state.epoch
+
+
+def _final_offset(request: PageRequest, state: LogState) -> int:
+    """The offset behind which nothing can follow in the page's direction."""
+    return state.base_offset if request.descending else state.last.offset
+
+
+def _cursor(found: list[Event], request: PageRequest, state: LogState) -> str:
+    if found:
+        return found[-1].id
+    given = request.until if request.descending else request.since
+    return str(given) if given is not None else f"{state.born_ms}-0"
+
+
+def _probe_cursor(request: PageRequest, segment: Segment) -> str:
+    """A probe moves nothing: the cursor given, or one from which everything resident follows."""
+    given = request.until if request.descending else request.since
+    if given is not None:
+        return str(given)
+    first = segment.state.first
+    if request.descending or first is None:
+        return str(segment.state.last)
+    return f"{first.ms}-{first.offset - 1}"
+
+
+def _end_cursor(request: PageRequest, segment: Segment, found: list[Event]) -> str:
+    """Where a reader stands who has seen everything there was in its direction."""
+    state = segment.state
+    if request.descending:
+        first = state.first
+        lower = f"{first.ms}-{first.offset}" if first is not None else str(state.last)
+        return found[-1].id if found else lower
+    until = request.until
+    if until is None:
+        return str(state.last)
+    last_seen = segment.events[-1].position if segment.events else None
+    if last_seen is not None:
+        return str(last_seen)
+    return _cursor(found, request, state)
+
+
+class Tail:
+    """A reader's place in a log, moved on by `step`. Holds no I/O; one step at a time.
+
+    It reads pages until it has caught up, then waits for what is appended. Whenever what arrives does not join
+    what was seen, it goes back to reading pages, which tell what was missed: nothing is skipped silently.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        since: Cursor | None,
+        wanted: EventFilter,
+        *,
+        epoch: str | None = None,
+        until_terminal: bool = False,
+        patience_s: float = 30.0,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._backend = backend
+        if until_terminal and wanted.run_id is None:
+            raise InvalidInput("until_terminal", "needs a run_id: it ends after that run's terminal event")
+        self._filter = wanted.with_terminal_kinds() if until_terminal else wanted
+        self._matches = self._filter.matcher()
+        self._until_terminal = until_terminal
+        self._patience_s = patience_s
+        self._monotonic = monotonic
+        self._since = since
+        self._position: EventId | None = None
+        self._fresh_at = 0.0
+        self._failing_since: float | None = None
+        self._pause_s = _FIRST_PAUSE_S
+        self.epoch = epoch
+        self.caught_up = False
+        self.ended = False
+
+    @property
+    def cursor(self) -> str:
+        """Behind the last event that was handed out or filtered; resume from here."""
+        return "0" if self._since is None else str(self._since)
+
+    def resolve(self) -> Plan[None]:
+        """Turn "from now" into a concrete position, so that nothing appended later can be missed."""
+        if self._since is None:
+            segment = yield from self._backend.read(ReadRequest())
+            self._stand_at(Cursor(*segment.state.last), segment.state.epoch)
+
+    def step(self, block_s: float = _BLOCK_S) -> Plan[list[Event | Gap]]:
+        """What comes next, after at most `block_s` of waiting; often an empty list.
+
+        With `until_terminal`, `ended` is set once the run's terminal event was handed out or had been before.
+        Raises `BackendUnavailable` once Redis has been away for longer than the patience.
+        """
+        try:
+            items = yield from self._step(block_s)
+        except BackendUnavailable:
+            self.caught_up = False
+            now = self._monotonic()
+            if self._failing_since is None:
+                self._failing_since = now
+            if now - self._failing_since >= self._patience_s:
+                raise
+            yield Pause(self._pause_s)
+            self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
+            return []
+        self._failing_since = None
+        self._pause_s = _FIRST_PAUSE_S
+        return items
+
+    def _step(self, block_s: float) -> Plan[list[Event | Gap]]:
+        yield from self.resolve()
+        # A consumer that was busy for long may have seen the log move on: expired events are not to be shown.
+        if not self.caught_up or self._position is None or self._monotonic() - self._fresh_at > _STALE_S:
+            return (yield from self._catch_up())
+        position = self._position
+        arrived = yield from self._backend.wait(position, block_s)
+        self._fresh_at = self._monotonic()
+        if not joins(position.offset, arrived):
+            self.caught_up = False
+            return []
+        self._position = arrived[-1].position
+        self._since = Cursor(*self._position)
+        return self._until_end([event for event in arrived if self._matches(event)])
+
+    def _catch_up(self) -> Plan[list[Event | Gap]]:
+        request = PageRequest.of(self._since, None, _FOLLOW_PAGE, self._filter, epoch=self.epoch)
+        page = yield from read_page(self._backend, request)
+        self._stand_at(parse_cursor(page.cursor), page.epoch)
+        self.caught_up = page.at_end
+        self._fresh_at = self._monotonic()
+        items: list[Event | Gap] = [] if page.gap is None else [page.gap]
+        items += self._until_end(page.events)
+        if self.caught_up and self._until_terminal and not self.ended and not items:
+            self.ended = yield from run_has_ended(self._backend, str(self._filter.run_id))
+        return items
+
+    def _until_end(self, events: list[Event]) -> list[Event | Gap]:
+        if self._until_terminal:
+            for i, event in enumerate(events):
+                if event.is_terminal:
+                    self.ended = True
+                    self._stand_at(Cursor(*event.position), self.epoch or "")
+                    return list(events[: i + 1])
+        return list(events)
+
+    def _stand_at(self, cursor: Cursor | None, epoch: str) -> None:
+        self._since = cursor
+        self.epoch = epoch or None
+        if cursor is not None and cursor.ms is not None:
+            self._position = EventId(cursor.ms, cursor.offset)
+
+
+def joins(offset: int, arrived: list[Event]) -> bool:
+    """True if `arrived` follows `offset` without a hole."""
+    return bool(arrived) and arrived[0].offset == offset + 1 and arrived[-1].offset == offset + len(arrived)
+
+
+def run_has_ended(backend: Backend, run_id: str) -> Plan[bool]:
+    """True if a terminal event of the run is visible."""
+    since = None
+    while True:
+        segment = yield from backend.read(ReadRequest(since=since, count=_CHUNK, run_id=run_id))
+        if any(event.is_terminal for event in segment.events):
+            return True
+        if segment.complete or not segment.events:
+            return False
+        since = Cursor(*segment.events[-1].position)

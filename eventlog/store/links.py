@@ -1,0 +1,208 @@
+"""Connections to Redis, blocking and on asyncio: send one command, return its undecoded reply.
+
+redis-py supplies the connection (URL, TLS, authentication, parser); its retries are off, because a repeated
+write is only safe under a key that the script knows, which is decided in `calls.py`.
+"""
+
+import asyncio
+import os
+import threading
+from typing import Any, Protocol
+
+import redis.asyncio.connection as aioredis
+import redis.connection as syncredis
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    ClusterDownError,
+    MasterDownError,
+    NoPermissionError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
+from redis.retry import Retry
+
+from ..errors import BackendUnavailable, InvalidInput, LogClosed
+from ..plan import Command
+
+CONNECT_TIMEOUT_S = 2.0
+
+_CODES: tuple[tuple[type[ResponseError], str], ...] = (
+    (NoScriptError, "NOSCRIPT"),
+    (ReadOnlyError, "READONLY"),
+    (OutOfMemoryError, "OOM"),
+    (NoPermissionError, "NOPERM"),
+    (MasterDownError, "MASTERDOWN"),
+    (ClusterDownError, "CLUSTERDOWN"),
+    (TryAgainError, "TRYAGAIN"),
+)
+
+
+class LinkLost(Exception):
+    """No reply: not connected, cut off or timed out. Whether the command was carried out is unknown."""
+
+
+class Refused(Exception):
+    """Redis answered with an error; `code` is the first word of the answer."""
+
+    def __init__(self, error: ResponseError) -> None:
+        # redis-py cuts the code off the answers that it has a class for.
+        named = (code for kind, code in _CODES if isinstance(error, kind))
+        self.code = next(named, str(error).split(" ", 1)[0])
+        super().__init__(str(error))
+
+
+class Link(Protocol):
+    """What carries out a plan's commands for blocking callers."""
+
+    def execute(self, command: Command) -> Any:
+        """Raises `LinkLost` or `Refused`."""
+
+    def close(self) -> None:
+        """Close every connection."""
+
+
+class SyncLink:
+    """At most `size` connections, shared by threads; more callers wait for one to be free."""
+
+    def __init__(self, url: str, size: int = 8) -> None:
+        pool = _parse(syncredis.ConnectionPool, url)
+        self._make = pool.connection_class
+        self._kwargs = {
+            **pool.connection_kwargs,
+            **_OPTIONS,
+            "retry": Retry(NoBackoff(), 0),
+            "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        }
+        self._size = size
+        self._after_fork()
+
+    def _after_fork(self) -> None:
+        self._pid = os.getpid()
+        self._free: list[Any] = []
+        self._room = threading.BoundedSemaphore(self._size)
+        self._closed = False
+
+    def execute(self, command: Command) -> Any:
+        """Send one command and wait for its reply, at most `command.timeout_s`."""
+        if self._pid != os.getpid():
+            self._after_fork()
+        if self._closed:
+            raise LogClosed("the log was closed")
+        room = self._room
+        if not room.acquire(timeout=command.timeout_s):
+            raise LinkLost(f"none of {self._size} connections came free within {command.timeout_s:.1f} s")
+        try:
+            free = self._free
+            connection = free.pop() if free else self._make(**self._kwargs)
+            try:
+                connection.send_packed_command(connection.pack_command(*command.args), check_health=False)
+                reply = connection.read_response(disable_decoding=True, timeout=command.timeout_s)
+            except ResponseError as error:
+                free.append(connection)
+                raise Refused(error) from error
+            except BaseException as error:
+                connection.disconnect()
+                raise _translated(error) from None
+            self._keep(connection)
+            return reply
+        finally:
+            room.release()
+
+    def _keep(self, connection: Any) -> None:
+        if self._closed:
+            connection.disconnect()
+        else:
+            self._free.append(connection)
+
+    def close(self) -> None:
+        """Close the idle connections now and those in use after their reply. Idempotent."""
+        self._closed = True
+        while self._free:
+            self._free.pop().disconnect()
+
+
+class AsyncLink:
+    """At most `size` connections, shared by the tasks of one event loop."""
+
+    def __init__(self, url: str, size: int = 8) -> None:
+        pool = _parse(aioredis.ConnectionPool, url)
+        self._make = pool.connection_class
+        self._kwargs = {
+            **pool.connection_kwargs,
+            **_OPTIONS,
+            "retry": _async_retry(),
+            "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        }
+        self._size = size
+        self._free: list[Any] = []
+        self._room = asyncio.Semaphore(size)
+        self._closed = False
+
+    async def execute(self, command: Command) -> Any:
+        """Send one command and wait for its reply, at most `command.timeout_s`."""
+        if self._closed:
+            raise LogClosed("the log was closed")
+        connection = None
+        try:
+            async with asyncio.timeout(command.timeout_s), self._room:
+                connection = self._free.pop() if self._free else self._make(**self._kwargs)
+                await connection.send_packed_command(connection.pack_command(*command.args), check_health=False)
+                reply = await connection.read_response(disable_decoding=True)
+        except ResponseError as error:
+            self._free.append(connection)
+            raise Refused(error) from error
+        except BaseException as error:
+            if connection is not None:
+                await connection.disconnect(nowait=True)
+            raise _translated(error) from None
+        await self._keep(connection)
+        return reply
+
+    async def _keep(self, connection: Any) -> None:
+        if self._closed:
+            await connection.disconnect(nowait=True)
+        else:
+            self._free.append(connection)
+
+    async def close(self) -> None:
+        """Close the idle connections now and those in use after their reply. Idempotent."""
+        self._closed = True
+        while self._free:
+            await self._free.pop().disconnect(nowait=True)
+
+
+_OPTIONS: dict[str, Any] = {"protocol": 2, "socket_timeout": None, "decode_responses": False}
+
+
+def _async_retry() -> Any:
+    from redis.asyncio.retry import Retry as AsyncRetry
+
+    return AsyncRetry(NoBackoff(), 0)
+
+
+def _parse(pool_class: Any, url: str) -> Any:
+    try:
+        return pool_class.from_url(url)
+    except ValueError as error:
+        raise InvalidInput("url", f"not a Redis URL (redis://, rediss:// or unix://): {error}") from error
+
+
+def _translated(error: BaseException) -> BaseException:
+    """The store's own error with `error` as its cause; what is not about Redis stays as it is."""
+    if isinstance(error, AuthenticationError | AuthorizationError):
+        translated: Exception = BackendUnavailable(f"Redis refused the credentials: {error}")
+    elif isinstance(error, BusyLoadingError):
+        translated = LinkLost("Redis is loading its data")
+    elif isinstance(error, OSError | RedisError):
+        translated = LinkLost(str(error) or type(error).__name__)
+    else:
+        return error
+    translated.__cause__ = error
+    return translated

@@ -1,0 +1,185 @@
+"""What is installed, shipped and committed: pins, the wheel's contents, no package index by name."""
+
+import importlib.metadata
+import os
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("eventlog", "server")
+
+# In two halves, so that this file is not its own first finding.
+INDEX_HOSTS = [
+    "pypi" + ".org",
+    "python" + "hosted.org",
+    "pypi" + ".python.org",
+    "registry" + ".npmjs.org",
+    "npmjs" + ".com",
+    "deb" + ".debian.org",
+    "archive" + ".ubuntu.com",
+    "proxy" + ".golang.org",
+    "crates" + ".io",
+]
+INDEX_OPTIONS = ["--index" + "-url", "--extra-index" + "-url", "--find" + "-links", "--trusted" + "-host"]
+
+
+@cache
+def project() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+@cache
+def constraint_lines() -> list[str]:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def pinned_names() -> set[str]:
+    return {canonicalize_name(Requirement(line).name) for line in constraint_lines()}
+
+
+def direct_requirements() -> list[Requirement]:
+    extras = project()["optional-dependencies"].values()
+    return [Requirement(text) for text in [*project()["dependencies"], *(each for e in extras for each in e)]]
+
+
+def brought_along(requirement: Requirement) -> Iterator[str]:
+    """The names that installing `requirement` here installs too, as the installed packages tell it."""
+    waiting, seen = [(requirement.name, frozenset(requirement.extras))], set()
+    while waiting:
+        name, extras = waiting.pop()
+        if (name, extras) in seen:
+            continue
+        seen.add((name, extras))
+        yield canonicalize_name(name)
+        for text in importlib.metadata.requires(name) or []:
+            needed = Requirement(text)
+            if needed.marker is None or any(needed.marker.evaluate({"extra": e}) for e in {"", *extras}):
+                waiting.append((needed.name, frozenset(needed.extras)))
+
+
+def project_files() -> list[Path]:
+    """Every file that is committed or could be: tracked or new, not ignored; without git, all but hidden."""
+    command = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    try:
+        listing = subprocess.run(command, capture_output=True, check=True).stdout.decode()
+        paths = [ROOT / name for name in listing.split("\0") if name]
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        paths = [
+            path
+            for path in ROOT.rglob("*")
+            if not any(part.startswith(".") and part != ".ci" for part in path.relative_to(ROOT).parts)
+        ]
+    return [path for path in paths if path.is_file()]
+
+
+@pytest.mark.parametrize("line", constraint_lines())
+def test_a_constraint_is_a_name_and_an_exact_version(line: str) -> None:
+    requirement = Requirement(line)
+    assert requirement.url is None
+    assert not requirement.extras
+    assert [spec.operator for spec in requirement.specifier] == ["=="]
+    assert re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][0-9A-Za-z.!+]*(; [^@]+)?", line)
+
+
+def test_every_constraint_stands_once() -> None:
+    names = [canonicalize_name(Requirement(line).name) for line in constraint_lines()]
+    assert sorted(names) == sorted(set(names))
+
+
+@pytest.mark.parametrize("requirement", direct_requirements(), ids=lambda r: r.name)
+def test_a_dependency_and_all_that_it_brings_are_pinned(requirement: Requirement) -> None:
+    if requirement.marker is not None and not requirement.marker.evaluate():
+        assert canonicalize_name(requirement.name) in pinned_names()
+    else:
+        assert set(brought_along(requirement)) <= pinned_names()
+
+
+@pytest.mark.parametrize("requirement", direct_requirements(), ids=lambda r: r.name)
+def test_the_pinned_version_is_one_that_the_project_accepts(requirement: Requirement) -> None:
+    pins = {canonicalize_name(pin.name): pin for pin in map(Requirement, constraint_lines())}
+    (version,) = (spec.version for spec in pins[canonicalize_name(requirement.name)].specifier)
+    assert requirement.specifier.contains(version)
+    assert any(spec.operator == ">=" for spec in requirement.specifier), "name the oldest version that works"
+
+
+def test_the_readme_is_part_of_the_metadata_once_there_is_one() -> None:
+    assert project().get("readme") == ("README.md" if (ROOT / "README.md").exists() else None)
+
+
+def test_the_wheel_carries_every_file_of_the_packages(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name for name in archive.namelist() if ".dist-info/" not in name}
+        (entry_points,) = (n for n in archive.namelist() if n.endswith(".dist-info/entry_points.txt"))
+        assert "eventlog = eventlog.cli:main" in archive.read(entry_points).decode()
+    present = {
+        path.relative_to(ROOT).as_posix()
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts and not path.name.startswith(".")
+    }
+    assert packed == present
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_folder_of_modules_is_a_package(package: str) -> None:
+    folders = {path.parent for path in (ROOT / package).rglob("*.py")}
+    assert [str(each) for each in sorted(folders) if not (each / "__init__.py").exists()] == []
+
+
+def findings(text: str, needles: list[str]) -> list[str]:
+    lowered = text.lower()
+    return [needle for needle in needles if needle in lowered]
+
+
+def test_a_named_package_index_would_be_found() -> None:
+    assert findings(f"see https://{INDEX_HOSTS[0].upper()}/simple", INDEX_HOSTS) == [INDEX_HOSTS[0]]
+    assert findings(f"pip install {INDEX_OPTIONS[0]}=x", INDEX_OPTIONS) == [INDEX_OPTIONS[0]]
+
+
+def test_no_file_names_a_package_index() -> None:
+    files = project_files()
+    assert ROOT / "pyproject.toml" in files
+    found = {
+        f"{path.relative_to(ROOT)}: {needle}"
+        for path in files
+        for needle in findings(path.read_text(encoding="utf-8", errors="ignore"), INDEX_HOSTS + INDEX_OPTIONS)
+    }
+    assert found == set()
+
+
+def test_ci_is_executable_and_runs_the_checks_and_the_tests() -> None:
+    script = ROOT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    text = script.read_text(encoding="utf-8")
+    assert text.startswith("#!/usr/bin/env bash\n")
+    assert "\nset -euo pipefail\n" in text
+    asked = {word for line in re.findall(r"(?m)^make +(.+)$", text) for word in line.split()}
+    assert {"check", "test"} <= asked
+    subprocess.run(["bash", "-n", str(script)], check=True)
+
+
+def test_the_makefile_knows_every_goal_that_the_docs_name() -> None:
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    goals = set(re.findall(r"(?m)^([a-z]+):", text))
+    (phony,) = re.findall(r"(?m)^\.PHONY: (.+)$", text)
+    assert {"setup", "demo", "test", "check", "serve", "bench", "clean"} <= goals
+    assert goals <= set(phony.split())
