@@ -117,6 +117,10 @@ def test_the_readme_is_part_of_the_metadata_once_there_is_one() -> None:
     assert project().get("readme") == ("README.md" if (ROOT / "README.md").exists() else None)
 
 
+def is_leftover(name: str) -> bool:
+    return name == "__pycache__" or name.startswith(".")
+
+
 def test_the_wheel_carries_every_file_of_the_packages(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)],
@@ -134,7 +138,7 @@ def test_the_wheel_carries_every_file_of_the_packages(tmp_path: Path) -> None:
         path.relative_to(ROOT).as_posix()
         for package in PACKAGES
         for path in (ROOT / package).rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts and not path.name.startswith(".")
+        if path.is_file() and not any(is_leftover(part) for part in path.relative_to(ROOT).parts)
     }
     assert packed == present
 
