@@ -54,9 +54,7 @@ def trespasses(path: PurePosixPath, source: str) -> list[str]:
             if not lies_in(path, "eventlog/cli"):
                 found.append(f"{path}:{line} in eventlog only the command line imports server")
             elif not lazy:
-                found.append(
-                    f"{path}:{line} the command line imports server inside the command that needs it"
-                )
+                found.append(f"{path}:{line} the command line imports server inside the command that needs it")
         if package in {"tests", "benchmarks", "fakeredis", "pytest"}:
             found.append(f"{path}:{line} the product does not import {package}")
     return found
