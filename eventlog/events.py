@@ -138,9 +138,10 @@ class Event:
     the answer to an append that repeated an earlier one: the event is the first one's.
     """
 
-    __slots__ = ("_body", "_duplicate", "_ms", "_offset", "_payload", "_seq")
+    __slots__ = ("_body", "_duplicate", "_ms", "_offset", "_payload", "_seq", "_wire")
 
     _payload: dict[str, Any]
+    _wire: bytes
 
     def __init__(self, ms: int, offset: int, body: Body, seq: int | None = None, duplicate: bool = False) -> None:
         self._ms = ms
@@ -247,7 +248,14 @@ class Event:
         return {**self._head(), "payload": self.payload, **self._tail()}
 
     def to_json(self) -> bytes:
-        """The wire form as ASCII JSON on one line, without decoding the payload."""
+        """The wire form as ASCII JSON on one line, made once, without decoding the payload."""
+        try:
+            return self._wire
+        except AttributeError:
+            self._wire = self._encode()
+            return self._wire
+
+    def _encode(self) -> bytes:
         head = orjson.dumps(self._head())
         tail = orjson.dumps(self._tail())
         rest = b"}" if tail == b"{}" else b"," + tail[1:]

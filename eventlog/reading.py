@@ -298,6 +298,8 @@ class Tail:
         position = self._position
         arrived = yield from self._backend.wait(position, block_s)
         self._fresh_at = self._monotonic()
+        if arrived is None:
+            return []
         if not joins(position.offset, arrived):
             self.caught_up = False
             return []

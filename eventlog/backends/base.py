@@ -141,10 +141,11 @@ class Backend(Protocol):
     def read(self, request: ReadRequest) -> Plan[Segment]:
         """Read a stretch, consistent in itself. Expired and evicted events are never returned."""
 
-    def wait(self, after: EventId, timeout_s: float) -> Plan[list[Event]]:
+    def wait(self, after: EventId, timeout_s: float) -> Plan[list[Event] | None]:
         """Wait until the log may hold something after `after`, at most `timeout_s`.
 
-        May return the events that arrived; an empty list means: look for yourself with `read`.
+        Returns the events that arrived, None if nothing did and the log is as it was, or an empty list: look for
+        yourself with `read`.
         """
 
     def clear(self) -> Plan[int]:

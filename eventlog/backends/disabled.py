@@ -40,7 +40,7 @@ class DisabledBackend:
         """An empty log, whose events are all gone."""
         return Segment(self._state(), [], None, True)
 
-    def wait(self, after: EventId, timeout_s: float) -> Plan[list[Event]]:
+    def wait(self, after: EventId, timeout_s: float) -> Plan[list[Event] | None]:
         """Nothing ever comes."""
         yield Pause(timeout_s)
         return []

@@ -169,7 +169,7 @@ class MemoryBackend:
             return bisect.bisect_left(source, cursor.offset, key=_offset)
         return bisect.bisect_left(source, EventId(cursor.ms, cursor.offset), key=_position)
 
-    def wait(self, after: EventId, timeout_s: float) -> Plan[list[Event]]:
+    def wait(self, after: EventId, timeout_s: float) -> Plan[list[Event] | None]:
         """Parks until something is appended."""
 
         def subscribe(wake: Callable[[], None]) -> Callable[[], None]:

@@ -93,7 +93,7 @@ class RedisBackend:
         )
         return _segment(reply)
 
-    def wait(self, after: EventId, timeout_s: float) -> Plan[list[Event]]:
+    def wait(self, after: EventId, timeout_s: float) -> Plan[list[Event] | None]:
         """A blocking `XREAD` from `after` on, never from `$`."""
         block_ms = max(1, round(timeout_s * 1000))
         command = Command(

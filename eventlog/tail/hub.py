@@ -1,0 +1,332 @@
+"""The hub: follows the logs of all workspaces over one blocking connection and fans out to bounded followers.
+
+A follower reads the log by its cursor until it has caught up, then takes what the hub hands out. Where that does not
+join what it has seen (it was slow, the log was trimmed or lost), it reads the log again, which tells what was missed.
+"""
+
+import asyncio
+import contextlib
+import logging
+import math
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from ..backends.base import Backend, Gap, ReadRequest
+from ..backends.redis import RedisBackend
+from ..drive import arun
+from ..errors import EventLogError, LogClosed
+from ..events import Event
+from ..filters import EventFilter
+from ..ids import Cursor, EventId
+from ..plan import Command
+from ..reading import Tail, joins, missed
+from ..store.encoding import decode_entry
+from ..store.links import LinkLost, Refused
+from .subscription import Subscribed, Subscription, Topic
+
+_log = logging.getLogger("eventlog")
+
+_BLOCK_MS = 1000
+_BLOCK_MARGIN_S = 2.0
+_COUNT = 1000
+_CHECK_S = 2.0
+_CHECKS_A_ROUND = 50
+_KICK_S = 0.01
+_LONGEST_PAUSE_S = 1.0
+
+
+class CaughtUp(NamedTuple):
+    """The follower has handed out all there was; what comes now is live."""
+
+    cursor: str
+
+
+class Closing(NamedTuple):
+    """The hub closes; resume at `cursor` elsewhere or later."""
+
+    cursor: str
+
+
+Item = Event | Gap | CaughtUp | Closing
+
+
+class Link(Protocol):
+    """Carries out Redis commands (`store/links.py`)."""
+
+    async def execute(self, command: Command) -> Any: ...
+
+    async def close(self) -> None: ...
+
+
+@dataclass(slots=True)
+class HubStats:
+    """`topics` are workspaces followed live; `overflows` counts followers sent back to reading the log."""
+
+    followers: int = 0
+    topics: int = 0
+    reads: int = 0
+    events: int = 0
+    overflows: int = 0
+
+
+class Hub:
+    """Two connections' worth of Redis, however many follow: `link` for pages (shared with others), and one of its
+    own, made by `connect_reader`, that blocks. Without `connect_reader` (memory) each follower waits by itself."""
+
+    def __init__(
+        self,
+        link: Link | None,
+        connect_reader: Callable[[], Link] | None,
+        *,
+        buffer_events: int = 1000,
+    ) -> None:
+        self._link = link
+        self._connect_reader = connect_reader
+        self._buffer_events = buffer_events
+        self._topics: dict[str, Topic] = {}
+        self._followers: set[HubFollower] = set()
+        self._reader: asyncio.Task[None] | None = None
+        self._kicker: asyncio.Task[None] | None = None
+        self._wanted_generation = 0
+        self._seen_generation = 0
+        self._attached = asyncio.Event()
+        self._client_id: int | None = None
+        self._closed = False
+        self._stats = HubStats()
+
+    async def follow(
+        self,
+        workspace: str,
+        backend: Backend,
+        since: Cursor | None,
+        wanted: EventFilter,
+        *,
+        epoch: str | None = None,
+        until_terminal: bool = False,
+    ) -> "HubFollower":
+        """Begin to follow; "now" (`since=None`) is this moment. Raises `BackendUnavailable`, `LogClosed`."""
+        if self._closed:
+            raise LogClosed("the server is closing")
+        subscription = None
+        if self._connect_reader is not None:
+            topic = self._topics.get(workspace) or Topic(workspace, backend)
+            subscription = Subscription(topic, self._buffer_events, self._attach)
+        tail = Tail(
+            backend if subscription is None else Subscribed(subscription),
+            since,
+            wanted,
+            epoch=epoch,
+            until_terminal=until_terminal,
+            patience_s=math.inf,
+        )
+        await arun(tail.resolve(), self._execute)
+        follower = HubFollower(self, tail, subscription)
+        self._followers.add(follower)
+        return follower
+
+    @property
+    def _execute(self) -> Callable[[Command], Awaitable[Any]]:
+        return _no_transport if self._link is None else self._link.execute
+
+    def stats(self) -> HubStats:
+        """Counters since the start, and how many follow now."""
+        self._stats.followers = len(self._followers)
+        self._stats.topics = len(self._topics)
+        return self._stats
+
+    async def close(self) -> None:
+        """Tell every follower at once, then stop reading. Idempotent."""
+        self._closed = True
+        for follower in list(self._followers):
+            follower.interrupt()
+        for task in (self._reader, self._kicker):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+
+    def _attach(self, subscription: Subscription, position: EventId) -> None:
+        """Have the topic read from `position` on, or from where it is already read if that is a later place."""
+        topic = self._topics.setdefault(subscription.topic.workspace, subscription.topic)
+        subscription.topic = topic
+        joined = subscription in topic.subscriptions
+        topic.subscriptions.add(subscription)
+        if joined or topic.tail is None:
+            topic.tail = position
+            topic.epoch = None
+            topic.checked_at = time.monotonic()
+            self._wanted_generation += 1
+            self._attached.set()
+            self._start()
+
+    def _detach(self, subscription: Subscription) -> None:
+        topic = subscription.topic
+        topic.subscriptions.discard(subscription)
+        self._stats.overflows += subscription.overflows
+        if not topic.subscriptions and self._topics.get(topic.workspace) is topic:
+            del self._topics[topic.workspace]
+
+    def forget(self, follower: "HubFollower", subscription: Subscription | None) -> None:
+        """A follower has closed."""
+        self._followers.discard(follower)
+        if subscription is not None:
+            self._detach(subscription)
+
+    def _start(self) -> None:
+        if self._reader is None:
+            self._reader = asyncio.create_task(self._read_forever())
+        elif self._kicker is None or self._kicker.done():
+            self._kicker = asyncio.create_task(self._kick())
+
+    async def _kick(self) -> None:
+        """Get the reader out of its blocking read, so that it reads the new topic too.
+
+        Repeated, for a kick that arrives just before the read does nothing.
+        """
+        while self._seen_generation < self._wanted_generation and self._link is not None:
+            if self._client_id is not None:
+                with contextlib.suppress(LinkLost, Refused):
+                    await self._link.execute(Command(("CLIENT", "UNBLOCK", self._client_id), 1.0))
+            await asyncio.sleep(_KICK_S)
+
+    async def _read_forever(self) -> None:
+        assert self._connect_reader is not None
+        reader = self._connect_reader()
+        pause = _KICK_S
+        try:
+            while True:
+                try:
+                    if self._client_id is None:
+                        self._client_id = int(await reader.execute(Command(("CLIENT", "ID"), 2.0)))
+                    await self._read_once(reader)
+                    await self._check_some()
+                    pause = _KICK_S
+                except (LinkLost, Refused, EventLogError) as error:
+                    _log.info("the hub lost Redis: %s", error)
+                    self._client_id = None
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, _LONGEST_PAUSE_S)
+        finally:
+            await reader.close()
+
+    async def _read_once(self, reader: Link) -> None:
+        self._seen_generation = self._wanted_generation
+        topics = {
+            topic.backend.keys.log.encode(): topic
+            for topic in self._topics.values()
+            if topic.tail is not None and isinstance(topic.backend, RedisBackend)
+        }
+        if not topics:
+            self._attached.clear()
+            await self._attached.wait()
+            return
+        positions = [str(topic.tail) for topic in topics.values()]
+        reply = await reader.execute(
+            Command(
+                ("XREAD", "COUNT", _COUNT, "BLOCK", _BLOCK_MS, "STREAMS", *topics, *positions),
+                _BLOCK_MS / 1000 + _BLOCK_MARGIN_S,
+            )
+        )
+        self._stats.reads += 1
+        for key, entries in reply or ():
+            self._publish(topics[key], [decode_entry(entry) for entry in entries])
+
+    def _publish(self, topic: Topic, events: list[Event]) -> None:
+        self._stats.events += len(events)
+        before = topic.tail
+        if before is None:
+            return
+        topic.checked_at = time.monotonic()
+        if joins(before.offset, events):
+            topic.publish(events)
+        else:
+            topic.tail = events[-1].position
+            topic.unsettle()
+
+    async def _check_some(self) -> None:
+        """Look at logs that have been quiet: a wiped log gives no signal to those who wait for it."""
+        now = time.monotonic()
+        due = [t for t in self._topics.values() if t.tail is not None and now - t.checked_at > _CHECK_S]
+        for topic in due[:_CHECKS_A_ROUND]:
+            tail = topic.tail
+            if tail is None:
+                continue
+            topic.checked_at = now
+            request = ReadRequest(since=Cursor(*tail), epoch=topic.epoch)
+            segment = await arun(topic.backend.read(request), self._execute)
+            known, topic.epoch = topic.epoch, segment.state.epoch
+            if missed(Cursor(*tail), known, segment) is not None:
+                topic.tail = segment.state.last
+                topic.unsettle()
+
+
+class HubFollower:
+    """One reader at its own pace. `cursor` is behind the last item handed out."""
+
+    def __init__(self, hub: Hub, tail: Tail, subscription: Subscription | None) -> None:
+        self._hub = hub
+        self._tail = tail
+        self._subscription = subscription
+        self._scope: asyncio.Timeout | None = None
+        self._interrupted = False
+        self._tell_caught_up = True
+
+    @property
+    def cursor(self) -> str:
+        """Resume from here."""
+        return self._tail.cursor
+
+    @property
+    def ended(self) -> bool:
+        """With `until_terminal`: the run's terminal event has been handed out, now or before."""
+        return self._tail.ended
+
+    async def next(self, timeout_s: float = 15.0) -> list[Item]:
+        """What comes next; an empty list if nothing did for `timeout_s` or after the end. Outages are waited out."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        while not self._interrupted and not self.ended:
+            left = deadline - loop.time()
+            if left <= 0:
+                return []
+            try:
+                async with asyncio.timeout(None) as self._scope:
+                    items = await self._step(left)
+            except TimeoutError:
+                if not self._interrupted:
+                    raise
+                break
+            finally:
+                self._scope = None
+            if items:
+                return items
+        if self._interrupted:
+            return [Closing(self.cursor)]
+        return []
+
+    async def _step(self, block_s: float) -> list[Item]:
+        live = self._tail.caught_up
+        items: list[Item] = list(await arun(self._tail.step(block_s), self._hub._execute))
+        if self._tail.caught_up and not self.ended:
+            if self._tell_caught_up:
+                items.append(CaughtUp(self.cursor))
+            self._tell_caught_up = False
+        elif items and not live:
+            self._tell_caught_up = True
+        return items
+
+    def interrupt(self) -> None:
+        """Have `next` return `Closing` at once."""
+        self._interrupted = True
+        if self._scope is not None:
+            self._scope.reschedule(asyncio.get_running_loop().time())
+
+    def close(self) -> None:
+        """Stop following. Idempotent."""
+        self._hub.forget(self, self._subscription)
+
+
+async def _no_transport(command: Command) -> Any:
+    raise AssertionError(f"this backend sends no commands, yet it asked for {command.args[0]!r}")
