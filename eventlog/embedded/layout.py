@@ -61,7 +61,8 @@ class Layout:
 def prepare(data_dir: Path) -> Layout:
     """Make `data_dir` (and the socket's directory) exist, ours and private (0700).
 
-    Raises EmbeddedRedisError if it is not a directory, is another user's, or is shared like /tmp.
+    Raises EmbeddedRedisError if it is not a directory, is another user's, is shared like /tmp, or is
+    open to others and holds other files than ours.
     """
     data_dir = Path(os.path.realpath(data_dir.expanduser()))
     _make_private(data_dir)
@@ -82,6 +83,7 @@ def _make_private(folder: Path) -> None:
         found = folder.lstat()
         _refuse_foreign(folder, found)
         if stat.S_IMODE(found.st_mode) != 0o700:
+            _refuse_others_files(folder)
             folder.chmod(0o700)
     except OSError as error:
         raise EmbeddedRedisError(f"data directory {folder} cannot be used: {error}") from error
@@ -97,6 +99,15 @@ def _refuse_foreign(folder: Path, found: os.stat_result) -> None:
         )
     if found.st_mode & stat.S_ISVTX or folder.parent == folder:
         raise EmbeddedRedisError(f"data directory {folder} is shared with others: give a directory within it")
+
+
+def _refuse_others_files(folder: Path) -> None:
+    """Closing a directory that holds other things, such as /var/lib or a project, would do harm."""
+    if not (folder / supervisor.USERS_LOCK).exists() and any(folder.iterdir()):
+        raise EmbeddedRedisError(
+            f"data directory {folder} holds other files and is open to other users: "
+            f"give a directory of its own, such as {folder / 'redis'}, or `chmod 700` it"
+        )
 
 
 def _socket_path(data_dir: Path) -> Path:

@@ -58,6 +58,20 @@ def test_a_file_in_place_of_the_directory_is_refused(data_dir: Path) -> None:
             EmbeddedRedis.start(unusable)
 
 
+def test_an_open_directory_with_other_files_is_refused_and_left_as_it_is(data_dir: Path) -> None:
+    data_dir.mkdir()
+    data_dir.chmod(0o755)
+    (data_dir / "README").write_text("")
+    with pytest.raises(EmbeddedRedisError, match="holds other files"):
+        EmbeddedRedis.start(data_dir)
+    assert stat.S_IMODE(data_dir.stat().st_mode) == 0o755
+    data_dir.chmod(0o700)
+    EmbeddedRedis.start(data_dir).close()
+    data_dir.chmod(0o755)
+    EmbeddedRedis.start(data_dir).close()
+    assert stat.S_IMODE(data_dir.stat().st_mode) == 0o700
+
+
 def test_a_shared_directory_is_refused_and_left_as_it_is(data_dir: Path) -> None:
     data_dir.mkdir()
     data_dir.chmod(0o1777)
