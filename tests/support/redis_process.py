@@ -139,7 +139,7 @@ class RedisProcess:
     def _said(self) -> str:
         return self._log.read_text(errors="replace")[-2000:] if self._log.exists() else "(it wrote no log)"
 
-    def client(self) -> "redis.Redis[bytes]":
+    def client(self) -> redis.Redis:
         """A plain client, for looking at and tampering with what is stored. Close it."""
         return redis.Redis.from_url(self.url, socket_timeout=PATIENCE_S)
 
