@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from ..errors import BackendUnavailable
+from ..errors import BackendUnavailable, EventLogError
 from ..events import Event
 from ..ids import EventId
 from ..plan import Command, Pause, Plan
@@ -31,27 +31,21 @@ class RedisBackend:
         self.keys = keys
         self.retention = retention
         self.deadline_s = deadline_s
+        self._retention = f"{retention.ttl_ms} {retention.max_entries}"
         self.become_new_writer()
 
     def become_new_writer(self) -> None:
         """Take a new identity, as a forked child must: its calls are numbered on their own."""
-        self._writer_key = self.keys.writer + uuid.uuid4().hex
+        writer, k = uuid.uuid4().hex, self.keys
+        self._append_keys = (k.log, k.meta, k.writer + writer, f"{k.runs} {k.run} {k.run_index} {k.idem}")
+        self._rare = f"{self.retention.window_ms} {writer[:16]}"
 
     def append(self, appends: Sequence[Append], call_number: int) -> Plan[list[Outcome]]:
         """One call of `log_append.lua`; repeated under `call_number` until the outcome is known."""
-        k, kept = self.keys, self.retention
         reply = yield from call_script(
             script("log_append"),
-            (k.log, k.meta, k.runs, self._writer_key, k.run, k.run_index, k.idem),
-            (
-                uuid.uuid4().hex,
-                kept.ttl_ms,
-                kept.max_entries,
-                kept.window_ms,
-                call_number,
-                _CALL_MEMORY_MS,
-                *encode_appends(appends),
-            ),
+            self._append_keys,
+            (call_number, _CALL_MEMORY_MS, self._retention, self._rare, *encode_appends(appends)),
             deadline_s=self.deadline_s,
             writes=True,
         )
@@ -86,8 +80,7 @@ class RedisBackend:
                 request.count,
                 "desc" if request.descending else "asc",
                 "" if request.run_id is None else "run",
-                self.retention.ttl_ms,
-                self.retention.max_entries,
+                self._retention,
             ),
             deadline_s=self.deadline_s,
         )
@@ -114,7 +107,7 @@ class RedisBackend:
         removed = yield from call_script(
             script("log_clear"),
             (k.log, k.meta, k.runs, k.run, k.run_index),
-            (self.retention.ttl_ms, self.retention.max_entries),
+            (),
             deadline_s=self.deadline_s,
             writes=True,
         )
@@ -125,8 +118,13 @@ class RedisBackend:
         return audit(self)
 
     def memory_bytes(self) -> Plan[int | None]:
-        """What `MEMORY USAGE` says of the stream; 0 if it does not exist."""
-        reply = yield from call_command("MEMORY", "USAGE", self.keys.log, deadline_s=self.deadline_s)
+        """What `MEMORY USAGE` says of the stream; 0 if it does not exist, None where the command does not exist."""
+        try:
+            reply = yield from call_command("MEMORY", "USAGE", self.keys.log, deadline_s=self.deadline_s)
+        except BackendUnavailable:
+            raise
+        except EventLogError:
+            return None
         return 0 if reply is None else int(reply)
 
 

@@ -3,6 +3,7 @@
 The stream's fields are a documented part of the product (docs/redis-layout.md): any Redis client may read them.
 """
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -119,7 +120,7 @@ def decode_outcomes(
             if body.idempotency_key is not None:
                 verdict = next(outcomes)
                 if verdict[0] == "d":
-                    _repeat(verdict, (body,), events, duplicates)
+                    _repeat(verdict, (body,), events, duplicates, most=1)
                     continue
             events.append(Event(ms, offset, body, None if body.run_id is None else int(next(seqs))))
             offset += 1
@@ -127,13 +128,19 @@ def decode_outcomes(
 
 
 def _repeat(
-    verdict: str, bodies: Sequence[Body], events: list[Event], duplicates: list[tuple[list[Event], int]]
+    verdict: str,
+    bodies: Sequence[Body],
+    events: list[Event],
+    duplicates: list[tuple[list[Event], int]],
+    most: int = sys.maxsize,
 ) -> None:
     """Read `d<ms>-<offset>:<n>:<seqs>`: where the first append's n events stand, seqs for those in a run."""
     position, count, numbers = verdict[1:].split(":")
     ms, offset = EventId.parse(position)
     seqs = iter(numbers.split(" ") if numbers else ())
-    for i, body in enumerate(bodies[: int(count)]):
+    for i in range(min(int(count), most)):
+        # The first append may have been longer: what it had there is looked up.
+        body = bodies[min(i, len(bodies) - 1)]
         seq = None if body.run_id is None else next(seqs, None)
         duplicates.append((events, len(events)))
         events.append(Event(ms, offset + i, body, None if seq is None else int(seq), duplicate=True))

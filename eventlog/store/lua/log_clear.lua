@@ -1,25 +1,26 @@
 -- Empty a log and keep its counters, so that offsets go on and readers can tell what they missed.
 --
 -- KEYS    1 log   2 meta   3 runs   4 run:   5 index:      (4 and 5 are prefixes of keys)
--- ARGV    1 ttl_ms   2 max_entries, both for a log that does not know them yet
 -- Returns the number of visible events removed
 
 local log, meta, runs, run_prefix, index_prefix = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
-local m = redis.call('HMGET', meta, 'offset', 'cleared', 'ttl', 'max')
+local m = redis.call('HMGET', meta, 'offset', 'cleared', 'retention')
 if not m[1] then return 0 end
 local offset = tonumber(m[1])
-local floor = math.max(offset - tonumber(m[4] or ARGV[2]), tonumber(m[2] or '0'))
-local from = string.format('%.0f', now - tonumber(m[3] or ARGV[1]) + 1)
+local ttl, max = string.match(m[3], '^(%d+) (%d+)$')
+local floor = math.max(offset - max, tonumber(m[2] or '0'))
+local from = string.format('%.0f', now - ttl + 1)
 
 local removed = 0
 local first = redis.call('XRANGE', log, from, '+', 'COUNT', 1)[1]
 if first then
   removed = offset - math.max(tonumber(string.match(first[1], '-(%d+)$')) - 1, floor)
 end
-redis.call('HSET', meta, 'cleared', m[1])
+-- The stream's key will be a new one, without an expiry: upkeep is due with the next append.
+redis.call('HSET', meta, 'cleared', m[1], 'upkeep', '0')
 redis.call('UNLINK', log)
 -- A bounded number at once; what is left has an expiry of its own and is below the cleared offset.
 for _, run_id in ipairs(redis.call('ZREVRANGE', runs, 0, 999)) do

@@ -4,7 +4,7 @@
 -- ARGV    1 since ms or ""    2 since offset or ""    3 epoch the reader believes in or ""
 --         4 until ms or ""    5 until offset or ""    6 from_ms, the earliest time wanted
 --         7 count             8 "asc" or "desc"       9 "run" if KEYS[3] is a run's index, else ""
---         10 ttl_ms   11 max_entries, both for a log that does not know them yet
+--         10 retention, "ttl_ms max_entries", for a log that does not know it yet
 -- Returns {epoch, born, ms, offset, now, ttl, max, first id or "", following id or "", complete "1" or "0", entries}
 --         entries as XRANGE gives them, without expired ones and those over max_entries;
 --         following is the first visible id after `since`
@@ -23,8 +23,9 @@ end
 
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
-local m = redis.call('HMGET', meta, 'epoch', 'born', 'ms', 'offset', 'cleared', 'ttl', 'max')
-local ttl, max = tonumber(m[6] or ARGV[10]), tonumber(m[7] or ARGV[11])
+local m = redis.call('HMGET', meta, 'epoch', 'born', 'ms', 'offset', 'cleared', 'retention')
+local ttl, max = string.match(m[6] or ARGV[10], '^(%d+) (%d+)$')
+ttl, max = tonumber(ttl), tonumber(max)
 if not m[1] then
   return {'', '0', '0', '0', int(now), int(ttl), int(max), '', '', '1', {}}
 end
@@ -84,7 +85,9 @@ if from_ms > 0 then
 end
 local stop = '+'
 if until_offset then
-  stop = '(' .. int(until_ms or time_of(until_offset)) .. '-' .. int(until_offset)
+  local ms = until_ms or time_of(until_offset)
+  -- Redis refuses an exclusive 0-0. No entry has that id, so it may as well be inclusive.
+  stop = (ms + until_offset > 0 and '(' or '') .. int(ms) .. '-' .. int(until_offset)
 end
 
 local entries, complete = {}, true
