@@ -30,7 +30,7 @@ class Page:
 
     `gap` tells what lies between the cursor that was given and the first event that is still there. `at_end` is
     True if nothing more was to be read when the page was made. A filtered page may be short, even empty, before
-    the end is reached: `cursor` moves on all the same.
+    the end is reached: `cursor` moves on all the same. `state` is None on a page that came through a server.
     """
 
     events: list[Event]
@@ -38,7 +38,7 @@ class Page:
     gap: Gap | None
     at_end: bool
     epoch: str
-    state: LogState
+    state: LogState | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The wire form."""
