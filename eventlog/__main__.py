@@ -1,0 +1,5 @@
+"""`python -m eventlog` is the command `eventlog`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,49 @@
+"""The command line. One module a command; `target` finds the log, `output` writes, `failures` names what went wrong.
+
+Exit codes: 0 done; 1 refused, not found, or a check that found problems; 2 bad input or usage; 3 Redis or the server
+is unavailable; 70 a defect of ours; 130 interrupted.
+"""
+
+import contextlib
+import logging
+import os
+import sys
+
+from .failures import exit_code_of, told
+from .output import PipeClosed, drop_stdout
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command that `argv` (by default the process's arguments) names, then exit with its code."""
+    logging.basicConfig(format="eventlog: %(message)s", level=logging.WARNING)
+    sys.exit(run(argv))
+
+
+def run(argv: list[str] | None = None) -> int:
+    """Run a command and return its exit code; failures become one line on stderr."""
+    # Inside, so that an interrupt while everything is still being imported is quiet too.
+    try:
+        from .app import app
+
+        code = app(args=argv, prog_name="eventlog", standalone_mode=False)
+        _flush()
+    except KeyboardInterrupt:
+        return 130
+    except PipeClosed:
+        drop_stdout()
+        return 0
+    except Exception as error:
+        if os.environ.get("EVENTLOG_DEBUG"):
+            raise
+        # A reader of stderr that has gone away is no reason for another error.
+        with contextlib.suppress(OSError):
+            sys.stderr.write(told(error) + "\n")
+        return exit_code_of(error)
+    return code if isinstance(code, int) else 0
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError as error:
+        raise PipeClosed from error

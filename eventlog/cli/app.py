@@ -1,0 +1,37 @@
+"""The commands, put together."""
+
+from typing import Annotated
+
+import typer
+
+from . import append, demo, doctor, follow, query, serve, verify
+
+app = typer.Typer(
+    name="eventlog",
+    help="A shared event log on Redis: append to it, read it, follow it, serve it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+for module in (serve, demo, append, query, follow, verify, doctor):
+    name = module.__name__.rpartition(".")[2]
+    app.command(name)(getattr(module, name))
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from .. import __version__
+
+        typer.echo(f"eventlog {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """A shared event log on Redis: append to it, read it, follow it, serve it."""

@@ -1,0 +1,170 @@
+"""`eventlog append`: one event from the arguments, or many from stdin as NDJSON."""
+
+import sys
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import BackendUnavailable, InvalidInput
+from ..events import Body, Event
+from ..ids import MAX_COUNTER
+from .failures import REFUSED
+from .ndjson import LONGEST_LINE_BYTES, Line, batches
+from .options import DataDir, Output, Url, Workspace
+from .output import Format, json_line, note, put
+from .strict_tmp import strict_loads
+from .target import SharedLog, open_log
+
+_STDIN = "-"
+
+
+def append(
+    kind: Annotated[
+        str | None, typer.Argument(help="Such as tool.invoked; - or nothing reads events from stdin, one a line.")
+    ] = None,
+    payload: Annotated[str | None, typer.Argument(metavar="[PAYLOAD_JSON]", help="A JSON object.")] = None,
+    run: Annotated[str | None, typer.Option(help="The run it belongs to.")] = None,
+    lane: Annotated[str | None, typer.Option(help="The lane of the run. [default: main]")] = None,
+    stage: Annotated[str | None, typer.Option(help="The stage.")] = None,
+    group: Annotated[str | None, typer.Option(help="The group of the stage.")] = None,
+    visibility: Annotated[str | None, typer.Option(help="public, internal or private. [default: public]")] = None,
+    source: Annotated[str | None, typer.Option(help="Who produced it.")] = None,
+    traceparent: Annotated[str | None, typer.Option(help="W3C trace context.")] = None,
+    idempotency_key: Annotated[str | None, typer.Option(help="Repeated with the same key, it appends nothing.")] = None,
+    expected_offset: Annotated[int | None, typer.Option(help="Append only if the log ends at this offset.")] = None,
+    output: Output = Format.text,
+    workspace: Workspace = None,
+    url: Url = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Append an event and print its id (-o json: the event).
+
+    Without KIND, or with - for it, events are read from stdin as one JSON object a line, with the names kind, payload,
+    run_id, lane_id, stage_name, group_id, visibility, source, traceparent, idempotency_key. They are appended as they
+    come. A line that is wrong is reported with its number and refuses only itself; the exit code is 1 at the end. The
+    options are defaults for lines that do not say.
+    """
+    given = {
+        "run_id": run,
+        "lane_id": lane,
+        "stage_name": stage,
+        "group_id": group,
+        "visibility": visibility,
+        "source": source,
+        "traceparent": traceparent,
+        "idempotency_key": idempotency_key,
+    }
+    parts = {name: value for name, value in given.items() if value is not None}
+    if kind is not None and kind != _STDIN:
+        content = {} if payload is None else _payload(payload)
+        # Checked before anything is opened: bad input needs no Redis to be refused.
+        Body.from_mapping({"kind": kind, "payload": content, **parts}, payload_max_bytes=MAX_COUNTER)
+        _append_one(url, workspace, data_dir, kind, content, expected_offset, parts, output)
+        return
+    if kind is None and sys.stdin.isatty():
+        raise InvalidInput("kind", "give a kind, or events on stdin (- reads them from the terminal)")
+    own = {"payload": payload, "idempotency_key": idempotency_key, "expected_offset": expected_offset}
+    for name, value in own.items():
+        if value is not None:
+            raise InvalidInput(name, "is for one event: with stdin, each line says its own")
+    log = open_log(url, workspace, data_dir)
+    try:
+        ingest = _Ingest(log, parts, output)
+        for lines in batches(sys.stdin.fileno()):
+            ingest.take(lines)
+    finally:
+        log.close()
+    if ingest.refused:
+        raise typer.Exit(REFUSED)
+
+
+def _append_one(
+    url: str | None,
+    workspace: str | None,
+    data_dir: Any,
+    kind: str,
+    content: Any,
+    expected_offset: int | None,
+    parts: dict[str, Any],
+    output: Format,
+) -> None:
+    log = open_log(url, workspace, data_dir)
+    try:
+        event = log.append(kind, content, expected_offset=expected_offset, **parts)
+    finally:
+        log.close()
+    if event.duplicate:
+        note("--- nothing appended: this idempotency key was used before ---")
+    _show(event, output)
+
+
+def _payload(text: str) -> Any:
+    try:
+        return strict_loads(text.encode("utf-8", "surrogateescape"))
+    except InvalidInput as error:
+        raise InvalidInput("payload", error.problem) from error
+
+
+def _show(event: Event, output: Format) -> None:
+    put(json_line(event) if output is Format.json else event.id)
+
+
+class _Ingest:
+    """Appends lines in order. One that is wrong is reported and left out; `refused` counts those."""
+
+    def __init__(self, log: SharedLog, defaults: Mapping[str, Any], output: Format) -> None:
+        self._log = log
+        self._defaults = defaults
+        self._output = output
+        self.refused = 0
+
+    def take(self, lines: list[Line]) -> None:
+        """Append what these lines say; raises `BackendUnavailable`, saying from which line on."""
+        checked: list[tuple[int, Body]] = []
+        for line in lines:
+            try:
+                checked.append((line.number, self._parsed(line)))
+            except InvalidInput as error:
+                self._refuse(line.number, error)
+        if checked:
+            self._send(checked)
+
+    def _parsed(self, line: Line) -> Body:
+        if line.text is None:
+            raise InvalidInput("line", f"longer than {LONGEST_LINE_BYTES} bytes")
+        found = strict_loads(line.text.removeprefix(b"\xef\xbb\xbf") if line.number == 1 else line.text)
+        said = {**self._defaults, **found} if isinstance(found, dict) else found
+        # How large a payload may be is for the log to say.
+        return Body.from_mapping(said, payload_max_bytes=MAX_COUNTER)
+
+    def _send(self, lines: list[tuple[int, Body]]) -> None:
+        """A batch with a line that the log refuses is refused whole: go on with its parts, in order."""
+        waiting = [lines]
+        while waiting:
+            batch = waiting.pop()
+            try:
+                events = self._log.append_many([body for _, body in batch])
+            except InvalidInput as error:
+                if len(batch) == 1:
+                    self._refuse(batch[0][0], error)
+                else:
+                    waiting += [part for part in _split(batch, error.index) if part][::-1]
+            except BackendUnavailable as error:
+                fate = "may or may not have been" if error.outcome_unknown else "were not"
+                note(f"lines {batch[0][0]} to {batch[-1][0]} {fate} appended, and none after them")
+                raise
+            else:
+                for event in events:
+                    _show(event, self._output)
+
+    def _refuse(self, number: int, error: InvalidInput) -> None:
+        self.refused += 1
+        note(f"line {number}: {error.field}: {error.problem}")
+
+
+def _split(batch: list[tuple[int, Body]], bad: int | None) -> list[list[tuple[int, Body]]]:
+    """The batch around its bad event, or halved where the answer does not name one."""
+    if bad is None:
+        return [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
+    return [batch[:bad], batch[bad : bad + 1], batch[bad + 1 :]]

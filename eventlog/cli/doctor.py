@@ -1,0 +1,51 @@
+"""`eventlog doctor`: is everything here that the log needs, and is it set up as it should be?"""
+
+import os
+from collections.abc import Sequence
+
+import orjson
+import typer
+
+from .checks import Check, all_checks
+from .escape import escaped
+from .failures import REFUSED
+from .options import DataDir, Output, Url, Workspace
+from .output import Format, put, wants_colour
+from .target import find_target
+
+_COLOURS = {"ok": "32", "warn": "33", "fail": "1;31"}
+
+
+def doctor(
+    output: Output = Format.text,
+    workspace: Workspace = None,
+    url: Url = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Check this machine, the embedded Redis, the configured Redis and the server. Exits 1 if anything fails."""
+    checks = list(all_checks(find_target(url, workspace, data_dir)))
+    if output is Format.json:
+        for check in checks:
+            put(orjson.dumps(check._asdict()))
+    else:
+        for line in _table(checks, colour=wants_colour(os.environ)):
+            put(line)
+    if any(check.status == "fail" for check in checks):
+        raise typer.Exit(REFUSED)
+
+
+def _table(checks: Sequence[Check], *, colour: bool) -> list[str]:
+    """A line a check; what to do stands below what needs it."""
+    widest = max(len(check.name) for check in checks)
+    lines: list[str] = []
+    for check in checks:
+        status = f"{check.status:4}"
+        if colour:
+            status = f"\x1b[{_COLOURS[check.status]}m{status}\x1b[0m"
+        lines.append(f"{status}  {check.name:{widest}}  {escaped(check.found)}")
+        if check.advice:
+            lines.append(f"{'':4}  {'':{widest}}  → {escaped(check.advice)}")
+    failed = sum(check.status == "fail" for check in checks)
+    warned = sum(check.status == "warn" for check in checks)
+    lines.append(f"{len(checks)} checks: {failed} failed, {warned} warnings")
+    return lines

@@ -1,0 +1,156 @@
+"""`eventlog follow`: the log as it grows, with the habits of `tail -f`."""
+
+import contextlib
+import os
+import select
+import stat
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+
+from ..errors import BackendUnavailable, InvalidInput
+from ..events import Event
+from ..filters import Filters
+from ..ids import parse_cursor
+from ..reading import MAX_PAGE
+from .options import DataDir, Kinds, Lane, Output, Run, Stage, Url, Visibility, Workspace, filters
+from .output import EventPrinter, Format, note, wants_colour
+from .target import SharedFollower, SharedLog, open_log
+
+_PATIENCE_S = 1.0
+_PIPE_POLL_MS = 500
+
+
+def follow(
+    since: Annotated[
+        str | None, typer.Option(help="From after this event id or offset; 0 is the start. [default: from now]")
+    ] = None,
+    last: Annotated[int | None, typer.Option("--last", "-n", help="Show so many of the last events first.")] = None,
+    kind: Kinds = None,
+    run: Run = None,
+    lane: Lane = None,
+    stage: Stage = None,
+    visibility: Visibility = None,
+    until_terminal: Annotated[
+        bool, typer.Option("--until-terminal", help="End after the terminal event of --run.")
+    ] = False,
+    output: Output = Format.text,
+    workspace: Workspace = None,
+    url: Url = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Print events as they are appended, until Ctrl-C.
+
+    Outages of Redis or of the server are waited out; following resumes where it stood. What was missed is told.
+    """
+    if since is not None and last is not None:
+        raise InvalidInput("last", "starts at the end of the log, --since does not: give one of them")
+    if last is not None and last < 0:
+        raise InvalidInput("last", f"{last} is not 0 or more")
+    wanted = filters(kind, run, lane, stage, visibility)
+    printer = EventPrinter(output, colour=wants_colour(os.environ))
+    log = open_log(url, workspace, data_dir)
+    try:
+        following = _Following(log, printer, wanted, until_terminal)
+        following.begin(since)
+        for event in _last_events(log, following.cursor, last or 0, wanted):
+            printer.event(event)
+            if until_terminal and event.is_terminal:
+                return
+        with _watched_pipe(following):
+            following.go_on()
+    finally:
+        log.close()
+
+
+class _Following:
+    """Follows over any number of outages, each told once."""
+
+    def __init__(self, log: SharedLog, printer: EventPrinter, wanted: Filters, until_terminal: bool) -> None:
+        self._log = log
+        self._printer = printer
+        self._filters = wanted
+        self._until_terminal = until_terminal
+        self._follower: SharedFollower | None = None
+        self._closed = False
+
+    @property
+    def cursor(self) -> str:
+        """Where the follower stands."""
+        return "0" if self._follower is None else self._follower.cursor
+
+    def begin(self, since: str | None) -> None:
+        """Take a position; raises `BackendUnavailable` if the log cannot be reached to begin with."""
+        self._follower = self._from(since, None)
+        if since is not None:
+            self._log.page(since, 0)
+
+    def go_on(self) -> None:
+        """Print events until the end, which may never come."""
+        told = False
+        while self._follower is not None and not self._closed:
+            try:
+                for event in self._follower:
+                    self._printer.event(event)
+                    told = False
+                return
+            except BackendUnavailable as error:
+                if not told:
+                    note(f"--- {error}; waiting for it to come back ---")
+                told = True
+                self._follower = self._from(self._follower.cursor, self._follower.epoch)
+
+    def close(self) -> None:
+        """End `go_on`, from another thread."""
+        self._closed = True
+        if self._follower is not None:
+            self._follower.close()
+
+    def _from(self, since: str | None, epoch: str | None) -> SharedFollower:
+        return self._log.follow(
+            since,
+            epoch=epoch,
+            until_terminal=self._until_terminal,
+            on_gap=self._printer.gap,
+            patience_s=_PATIENCE_S,
+            **self._filters,
+        )
+
+
+def _last_events(log: SharedLog, cursor: str, count: int, wanted: Filters) -> list[Event]:
+    """The last `count` events up to and including `cursor`, oldest first."""
+    position = parse_cursor(cursor)
+    if not count or position is None:
+        return []
+    until: str = str(position.offset + 1)
+    found: list[Event] = []
+    while True:
+        page = log.page(None, min(count - len(found), MAX_PAGE), until=until, order="desc", **wanted)
+        found += page.events
+        if page.at_end or len(found) == count:
+            return found[::-1]
+        until = page.cursor
+
+
+@contextlib.contextmanager
+def _watched_pipe(following: _Following) -> Iterator[None]:
+    """Stop following when the reader of our stdout goes away, even while no event comes that would tell us."""
+    done = threading.Event()
+    if hasattr(select, "poll") and stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode):
+        threading.Thread(target=_watch, args=(sys.stdout.fileno(), done, following), daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()
+
+
+def _watch(pipe: int, done: threading.Event, following: _Following) -> None:
+    poll = select.poll()
+    poll.register(pipe, 0)
+    while not done.is_set():
+        if any(state & (select.POLLERR | select.POLLHUP) for _, state in poll.poll(_PIPE_POLL_MS)):
+            following.close()
+            return

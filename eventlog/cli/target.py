@@ -1,0 +1,136 @@
+"""Finding the log a command works on: through a server, straight on a Redis, or on the embedded one."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, Unpack
+
+from ..backends.base import Gap
+from ..config import EventLogConfig
+from ..errors import InvalidInput
+from ..events import Event, EventParts
+from ..filters import Filters
+from ..log import EventInput, EventLog, LogInfo
+from ..reading import Page
+
+SERVER_SCHEMES = ("http://", "https://")
+REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
+_URL_VARIABLE = "EVENTLOG_URL"
+_REDIS_VARIABLE = "EVENTLOG_REDIS_URL"
+
+
+class SharedFollower(Protocol):
+    """Iterates over events as they come. Resume with its `cursor` and `epoch`."""
+
+    @property
+    def cursor(self) -> str: ...
+
+    @property
+    def epoch(self) -> str | None: ...
+
+    def __iter__(self) -> Iterator[Event]: ...
+
+    def close(self) -> None: ...
+
+
+class SharedLog(Protocol):
+    """What `EventLog` and `RemoteLog` have in common, and all that commands use."""
+
+    @property
+    def workspace(self) -> str: ...
+
+    def append(
+        self,
+        kind: str,
+        payload: Mapping[str, Any] | None = None,
+        *,
+        expected_offset: int | None = None,
+        **parts: Unpack[EventParts],
+    ) -> Event: ...
+
+    def append_many(
+        self,
+        events: Iterable[EventInput],
+        *,
+        idempotency_key: str | None = None,
+        expected_offset: int | None = None,
+    ) -> list[Event]: ...
+
+    def page(
+        self,
+        since: object = None,
+        limit: int | None = None,
+        *,
+        until: object = None,
+        order: str = "asc",
+        since_time: float | None = None,
+        **filters: Unpack[Filters],
+    ) -> Page: ...
+
+    def follow(
+        self,
+        since: object = None,
+        *,
+        epoch: str | None = None,
+        until_terminal: bool = False,
+        on_gap: Callable[[Gap], None] | None = None,
+        patience_s: float = 30.0,
+        **filters: Unpack[Filters],
+    ) -> SharedFollower: ...
+
+    def info(self) -> LogInfo: ...
+
+    def close(self) -> None: ...
+
+
+class Target(NamedTuple):
+    """Where a log is: `server` is the URL of an HTTP server, None for straight on Redis."""
+
+    server: str | None
+    config: EventLogConfig
+
+
+def find_target(
+    url: str | None, workspace: str | None, data_dir: Path | None, environ: Mapping[str, str] | None = None
+) -> Target:
+    """What was asked for wins over the environment; raises `InvalidInput` naming what is wrong."""
+    environ = os.environ if environ is None else environ
+    if url is not None and data_dir is not None:
+        raise InvalidInput("data_dir", "is of the embedded Redis: give it or a URL, not both")
+    if url is None and data_dir is None:
+        url = environ.get(_URL_VARIABLE) or None
+        named = _URL_VARIABLE
+    else:
+        named = "url"
+    if data_dir is not None:
+        # A directory that was asked for is not overruled by a variable.
+        environ = {name: value for name, value in environ.items() if name != _REDIS_VARIABLE}
+    server = None
+    if url is not None and url.lower().startswith(SERVER_SCHEMES):
+        server, url = url, None
+    elif url is not None and not url.lower().startswith(REDIS_SCHEMES):
+        known = ", ".join((*SERVER_SCHEMES, *REDIS_SCHEMES))
+        raise InvalidInput(named, f"{url[:60]!r} does not begin with one of {known}")
+    config = EventLogConfig.load(
+        environ=environ, backend="redis", workspace=workspace, redis_url=url, data_dir=data_dir
+    )
+    return Target(server, config)
+
+
+def open_log(url: str | None, workspace: str | None, data_dir: Path | None) -> SharedLog:
+    """Open the log that the options and the environment name. Close it."""
+    target = find_target(url, workspace, data_dir)
+    return open_direct(target) if target.server is None else _open_remote(target.server, target.config)
+
+
+def open_direct(target: Target) -> EventLog:
+    """Open the log straight on its Redis, starting the embedded one where that is meant."""
+    from ..factory import create_event_log
+
+    return create_event_log("redis", config=target.config)
+
+
+def _open_remote(server: str, config: EventLogConfig) -> SharedLog:
+    from ..client import RemoteLog
+
+    return RemoteLog(server, workspace=config.workspace, deadline_s=config.deadline_seconds)

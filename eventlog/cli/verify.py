@@ -1,0 +1,60 @@
+"""`eventlog verify`: the log held against its own counters, order and run index."""
+
+from typing import Annotated
+
+import orjson
+import typer
+
+from ..backends.base import Audit
+from ..errors import InvalidInput
+from .escape import escaped
+from .failures import REFUSED
+from .options import DataDir, Output, Url, Workspace
+from .output import Format, put
+from .target import find_target, open_direct
+
+
+def verify(
+    output: Output = Format.text,
+    workspace: Workspace = None,
+    url: Url = None,
+    data_dir: DataDir = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print problems only.")] = False,
+) -> None:
+    """Audit the log: length, offsets, order, counters, index. Exits 1 if anything is wrong. Straight on Redis only."""
+    target = find_target(url, workspace, data_dir)
+    if target.server is not None:
+        raise InvalidInput("url", "verify looks into Redis itself: give a redis:// or unix:// URL")
+    with open_direct(target) as log:
+        audit = log.verify()
+    if output is Format.json:
+        put(orjson.dumps(_facts(target.config.workspace, audit)))
+    else:
+        _tell(target.config.workspace, audit, quiet)
+    if not audit.clean:
+        raise typer.Exit(REFUSED)
+
+
+def _facts(workspace: str, audit: Audit) -> dict[str, object]:
+    state = audit.state
+    return {
+        "workspace": workspace,
+        "clean": audit.clean,
+        "events": audit.events,
+        "runs": audit.runs,
+        "first_offset": state.base_offset if audit.events else None,
+        "last_offset": state.last.offset,
+        "epoch": state.epoch or None,
+        "problems": audit.problems,
+    }
+
+
+def _tell(workspace: str, audit: Audit, quiet: bool) -> None:
+    state = audit.state
+    if not quiet:
+        span = f", offsets {state.base_offset} to {state.last.offset}" if audit.events else ""
+        put(f"{workspace}: {audit.events} events{span}, {audit.runs} runs, last offset {state.last.offset}")
+    for problem in audit.problems:
+        put(escaped(f"problem: {problem}"))
+    if not quiet and audit.clean:
+        put("sound: offsets dense, times in order, counters and run index agree")

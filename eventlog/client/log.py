@@ -1,0 +1,256 @@
+"""`RemoteLog`: a workspace's log through a server, for blocking callers."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack
+from urllib.parse import urlsplit
+
+import httpx
+import orjson
+
+from ..backends.base import Gap
+from ..config import checked_workspace
+from ..errors import BackendUnavailable, EventLogError, InvalidInput, LogClosed
+from ..events import Body, Event, EventParts, checked_key
+from ..filters import EventFilter, Filters
+from ..ids import MAX_COUNTER, EventId, parse_cursor
+from ..log import EventInput, LogInfo, query_request
+from ..reading import MAX_PAGE, Page, PageRequest
+from . import wire
+from .follower import RemoteFollower
+
+T = TypeVar("T")
+_FIRST_PAUSE_S = 0.05
+_LONGEST_PAUSE_S = 1.0
+_SHORTEST_TRY_S = 0.25
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+class RemoteLog:
+    """A workspace's log behind the server at `url`. Safe under threads. Close it, or use it as a context manager.
+
+    The calls are those of `EventLog`, with the same results. Each is bounded by `deadline_s` seconds, within which it
+    is retried; an append is retried under an idempotency key, so it is made once however often it is sent. It raises
+    an `EventLogError`: `InvalidInput` for what the caller gave, `BackendUnavailable` where the server, or its Redis,
+    does not answer. How large an event and a batch may be is for the server to say.
+    """
+
+    backend = "http"
+
+    def __init__(self, url: str, *, workspace: str = "default", deadline_s: float = 5.0) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise InvalidInput("url", f"{url[:80]!r} is not the http:// or https:// URL of a server")
+        self.workspace = checked_workspace(workspace)
+        self._deadline_s = deadline_s
+        self._origin = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        self._client = httpx.Client(
+            base_url=url.rstrip("/") + wire.prefix(self.workspace),
+            # Each follower keeps a connection for as long as it follows.
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
+            # A proxy of the environment is for the world outside, not for a server on this machine.
+            trust_env=parts.hostname not in _LOOPBACK,
+        )
+
+    def append(
+        self,
+        kind: str,
+        payload: Mapping[str, Any] | None = None,
+        *,
+        expected_offset: int | None = None,
+        **parts: Unpack[EventParts],
+    ) -> Event:
+        """Append one event; see `EventLog.append`."""
+        body = Body.of(kind, payload, payload_max_bytes=MAX_COUNTER, **parts)
+        request = wire.append_request([body], _offset(expected_offset), None, single=True)
+        return self._ask(request, lambda answer: wire.read_appended(answer, [body]))[0]
+
+    def append_many(
+        self,
+        events: Iterable[EventInput],
+        *,
+        idempotency_key: str | None = None,
+        expected_offset: int | None = None,
+    ) -> list[Event]:
+        """Append all events, contiguous, or none; see `EventLog.append_many`."""
+        bodies = list(_checked(events, idempotency_key))
+        if not bodies:
+            return []
+        request = wire.append_request(bodies, _offset(expected_offset), idempotency_key, single=False)
+        if idempotency_key is not None:
+            checked_key(idempotency_key)
+            bodies = [body._replace(idempotency_key=idempotency_key) for body in bodies]
+        return self._ask(request, lambda answer: wire.read_appended(answer, bodies))
+
+    def query(
+        self,
+        since: object = None,
+        limit: int | None = None,
+        *,
+        until: object = None,
+        order: str = "asc",
+        since_time: float | None = None,
+        **filters: Unpack[Filters],
+    ) -> list[Event]:
+        """The events after `since` and before `until` that pass the filters; see `EventLog.query`."""
+        request = query_request(since, until, limit, EventFilter.of(**filters), order, since_time)
+        found: list[Event] = []
+        left = request.limit
+        while True:
+            page = self._page(request._replace(limit=min(left, MAX_PAGE)), since_time)
+            found += page.events
+            left -= len(page.events)
+            if page.at_end or left <= 0:
+                return found
+            cursor = parse_cursor(page.cursor)
+            request = request._replace(until=cursor) if request.descending else request._replace(since=cursor)
+
+    def page(
+        self,
+        since: object = None,
+        limit: int | None = None,
+        *,
+        until: object = None,
+        order: str = "asc",
+        since_time: float | None = None,
+        **filters: Unpack[Filters],
+    ) -> Page:
+        """One page; see `EventLog.page`. Its `state` is None."""
+        wanted = EventFilter.of(**filters)
+        request = PageRequest.of(since, until, limit, wanted, order=order, since_time=since_time)
+        return self._page(request, since_time)
+
+    def get(self, event_id: str) -> Event:
+        """One event by its id; raises `NotFound`."""
+        wanted = EventId.parse(event_id)
+        return self._ask(wire.Request("GET", f"/events/{wanted}", []), wire.read_event)
+
+    def follow(
+        self,
+        since: object = None,
+        *,
+        epoch: str | None = None,
+        until_terminal: bool = False,
+        on_gap: Callable[[Gap], None] | None = None,
+        patience_s: float = 30.0,
+        **filters: Unpack[Filters],
+    ) -> RemoteFollower:
+        """Follow the log over one stream, which is resumed by its cursor; see `EventLog.follow`.
+
+        `epoch` is taken for the sake of a common form: an id as `since` tells the server as much.
+        """
+        wanted = EventFilter.of(**filters)
+        if until_terminal and wanted.run_id is None:
+            raise InvalidInput("until_terminal", "needs a run_id: it ends after that run's terminal event")
+        cursor = parse_cursor(since)
+        start = self._now() if cursor is None else str(cursor)
+        return RemoteFollower(
+            self._client,
+            self._origin,
+            start,
+            wanted,
+            epoch=epoch,
+            until_terminal=until_terminal,
+            on_gap=on_gap,
+            patience_s=patience_s,
+            connect_s=self._deadline_s,
+        )
+
+    def clear(self) -> int:
+        """Remove all events and keep the counters; returns how many were removed."""
+        return self._ask(wire.Request("DELETE", "/events", [], repeatable=False), wire.read_removed)
+
+    def info(self) -> LogInfo:
+        """The state of the log."""
+        return self._ask(wire.Request("GET", "/log", []), wire.read_info)
+
+    def close(self) -> None:
+        """Close all connections. Idempotent."""
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _now(self) -> str:
+        """From now means from this call on, so it becomes a concrete position before anything is followed."""
+        return self.info().last_id or "0"
+
+    def _page(self, request: PageRequest, since_time: float | None) -> Page:
+        return self._ask(wire.page_request(request, since_time), wire.read_page)
+
+    def _ask(self, request: wire.Request, read: Callable[[Any], T]) -> T:
+        """The answer, retried until the deadline where the server or its Redis is away."""
+        deadline = time.monotonic() + self._deadline_s
+        pause = _FIRST_PAUSE_S
+        while True:
+            answer = self._try(request, max(deadline - time.monotonic(), _SHORTEST_TRY_S))
+            if isinstance(answer, bytes):
+                return self._understood(answer, read)
+            if not request.repeatable or time.monotonic() + pause >= deadline:
+                raise answer
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
+
+    def _try(self, request: wire.Request, timeout_s: float) -> bytes | BackendUnavailable:
+        """The answer, or the `BackendUnavailable` that stood in its place; raises all other errors."""
+        if self._client.is_closed:
+            raise LogClosed("the log was closed")
+        try:
+            answer = self._client.request(
+                request.method,
+                request.path,
+                params=request.params,
+                content=request.content,
+                headers=request.headers,
+                timeout=timeout_s,
+            )
+        except httpx.TransportError as error:
+            lost = unreachable(self._origin, error, wrote=request.method != "GET")
+            lost.__cause__ = error
+            return lost
+        if answer.is_success:
+            return answer.content
+        problem = wire.problem(answer.status_code, answer.content, answer.headers.get("Retry-After"))
+        if isinstance(problem, BackendUnavailable):
+            return problem
+        raise problem
+
+    def _understood(self, answer: bytes, read: Callable[[Any], T]) -> T:
+        try:
+            return read(orjson.loads(answer))
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise EventLogError(f"{self._origin} did not answer as an eventlog server does") from error
+
+
+def unreachable(origin: str, error: httpx.TransportError, *, wrote: bool) -> BackendUnavailable:
+    """The library's error for a server that cannot be reached."""
+    reason = str(error) or type(error).__name__
+    sent = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+    return BackendUnavailable(f"no answer from {origin}: {reason}", outcome_unknown=wrote and sent)
+
+
+def _checked(events: Iterable[EventInput], key: str | None) -> Iterable[Body]:
+    for index, event in enumerate(events):
+        try:
+            body = event if type(event) is Body else Body.from_mapping(event, payload_max_bytes=MAX_COUNTER)
+        except InvalidInput as error:
+            raise error.at(index) from None
+        if key is not None and body.idempotency_key is not None:
+            raise InvalidInput("idempotency_key", "give one for the batch or one an event", index=index)
+        yield body
+
+
+def _offset(expected_offset: object) -> int | None:
+    if expected_offset is None:
+        return None
+    if isinstance(expected_offset, bool) or not isinstance(expected_offset, int):
+        raise InvalidInput("expected_offset", f"{expected_offset!r} is not an integer")
+    if not 0 <= expected_offset <= MAX_COUNTER:
+        raise InvalidInput("expected_offset", f"{expected_offset} is outside 0 to {MAX_COUNTER}")
+    return expected_offset

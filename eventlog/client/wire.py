@@ -1,0 +1,220 @@
+"""What travels between a client and the server: routes, parameters, bodies, stream lines, problems. Pure."""
+
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import orjson
+
+from ..backends.base import Gap
+from ..errors import (
+    BackendUnavailable,
+    Conflict,
+    EventLogError,
+    InvalidInput,
+    NotFound,
+    PayloadTooLarge,
+)
+from ..events import Body, Event
+from ..filters import EventFilter
+from ..ids import Cursor
+from ..log import LogInfo
+from ..reading import Page, PageRequest
+
+JSON = "application/json"
+LINES = "application/x-ndjson"
+KEY_HEADER = "Idempotency-Key"
+
+Params = list[tuple[str, str | int | float | bool | None]]
+
+
+class Control(NamedTuple):
+    """A line of a stream that is no event: `gap`, `caught_up` or `closing`. `cursor` is where to resume, if it says."""
+
+    name: str
+    cursor: str | None
+    gap: Gap | None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request below the workspace's prefix. `repeatable` says that asking twice does no more than once."""
+
+    method: str
+    path: str
+    params: Params
+    content: bytes | None = None
+    headers: Mapping[str, str] | None = None
+    repeatable: bool = True
+
+
+def prefix(workspace: str) -> str:
+    """The path that all routes of a workspace begin with."""
+    return f"/v1/workspaces/{workspace}"
+
+
+def append_request(bodies: list[Body], expected_offset: int | None, key: str | None, *, single: bool) -> Request:
+    """An append that may be repeated: what brings no idempotency key gets one of its own here."""
+    if single or any(body.idempotency_key for body in bodies):
+        bodies = [body if body.idempotency_key else body._replace(idempotency_key=_own_key()) for body in bodies]
+        headers = {}
+    else:
+        headers = {KEY_HEADER: key or _own_key()}
+    encoded = [_encoded(body) for body in bodies]
+    content = orjson.dumps(encoded[0] if single else encoded)
+    params: Params = [] if expected_offset is None else [("expected_offset", expected_offset)]
+    return Request("POST", "/events", params, content, {"Content-Type": JSON, **headers})
+
+
+def _own_key() -> str:
+    return f"client-{uuid.uuid4().hex}"
+
+
+def _encoded(body: Body) -> dict[str, Any]:
+    fields = {name: value for name, value in body._asdict().items() if value is not None and name != "payload_json"}
+    return {**fields, "payload": orjson.Fragment(body.payload_json)}
+
+
+def page_request(request: PageRequest, since_time: float | None) -> Request:
+    """A page; the times travel as they were given, for the server rounds them its own way."""
+    params = [*_position("since", request.since), *_position("until", request.until)]
+    params += [("limit", str(request.limit)), ("order", "desc" if request.descending else "asc")]
+    if since_time is not None:
+        params.append(("since_time", f"{since_time:.6f}"))
+    return Request("GET", "/events", [*params, *_filters(request.wanted)])
+
+
+def stream_params(since: str, wanted: EventFilter, until_terminal: bool) -> Params:
+    """The parameters of a stream from `since` on."""
+    ending = [("until_terminal", "true")] if until_terminal else []
+    return [("since", since), *_filters(wanted), *ending]
+
+
+def _position(name: str, cursor: Cursor | None) -> Params:
+    return [] if cursor is None else [(name, str(cursor))]
+
+
+def _filters(wanted: EventFilter) -> Params:
+    params: Params = [("kind", kind) for kind in (*wanted.kinds, *(f"{prefix}*" for prefix in wanted.prefixes))]
+    for name in ("run_id", "lane_id", "stage_name", "visibility"):
+        value = getattr(wanted, name)
+        if value is not None:
+            params.append((name, value))
+    return params
+
+
+def read_appended(answer: Any, given: Iterable[Body]) -> list[Event]:
+    """The events of an answer to an append. A repetition that only our own retry made is not called a duplicate."""
+    found = answer.get("events", [answer])
+    batch_duplicate = bool(answer.get("duplicate", False))
+    return [
+        read_event({**event, "duplicate": (event.get("duplicate", False) or batch_duplicate) and keyed})
+        for event, keyed in zip(found, (body.idempotency_key is not None for body in given), strict=True)
+    ]
+
+
+def read_event(data: Any) -> Event:
+    """One event in its wire form."""
+    return Event.from_dict(data)
+
+
+def read_page(answer: Any) -> Page:
+    """A page as the server sent it."""
+    gap = answer["gap"]
+    return Page(
+        events=[read_event(event) for event in answer["events"]],
+        cursor=answer["cursor"],
+        gap=None if gap is None else _gap(gap),
+        at_end=answer["at_end"],
+        epoch=answer["epoch"] or "",
+    )
+
+
+def read_removed(answer: Any) -> int:
+    """How many events a clear removed."""
+    return int(answer["removed"])
+
+
+def read_info(answer: Any) -> LogInfo:
+    """The state of the log as the server sent it."""
+    own = {name: answer[name] for name in LogInfo.__dataclass_fields__ if name in answer}
+    return LogInfo(**{**own, **answer["retention"]})
+
+
+def read_line(line: bytes) -> Event | Control | None:
+    """One line of a stream; None for a heartbeat. A control event that is not known is passed over."""
+    if not line.strip():
+        return None
+    data = orjson.loads(line)
+    name = data.get("control")
+    if name is None:
+        return read_event(data)
+    return Control(name, data.get("cursor"), _gap(data) if name == "gap" else None)
+
+
+def _gap(data: Mapping[str, Any]) -> Gap:
+    return Gap(*(data[name] for name in Gap._fields))
+
+
+def problem(status: int, content: bytes, retry_after: str | None) -> EventLogError:
+    """The library's error for an answer that is no success."""
+    try:
+        data = orjson.loads(content)
+    except ValueError:
+        data = None
+    if not isinstance(data, dict) or "code" not in data:
+        return _unknown_problem(status)
+    detail = str(data.get("detail") or data.get("title") or data["code"])
+    match data["code"]:
+        case "INVALID_PARAMS":
+            return _invalid(InvalidInput, data, detail)
+        case "PAYLOAD_TOO_LARGE":
+            return _invalid(PayloadTooLarge, data, detail)
+        case "CONFLICT" if "last_offset" in data:
+            return Conflict(int(data.get("expected_offset", 0)), int(data["last_offset"]))
+        case "NOT_FOUND":
+            return NotFound(detail)
+        case "BACKEND_UNAVAILABLE":
+            return BackendUnavailable(
+                detail, outcome_unknown=bool(data.get("outcome_unknown", True)), retry_after_s=_seconds(retry_after)
+            )
+    return EventLogError(f"{data['code']}: {detail}")
+
+
+def _invalid(kind: type[InvalidInput], data: Mapping[str, Any], detail: str) -> InvalidInput:
+    field = str(data.get("field") or "request")
+    index = data.get("index")
+    if not isinstance(index, int):
+        index = None
+    # The class puts the place in front of the words; the server may have done so already.
+    for place in (f"events[{index}].{field}: ", f"{field}: "):
+        detail = detail.removeprefix(place)
+    return kind(field, detail, index=index)
+
+
+def _unknown_problem(status: int) -> EventLogError:
+    if status in (502, 503, 504):
+        return BackendUnavailable(f"the server is not available (HTTP {status})", outcome_unknown=True)
+    return EventLogError(f"the server answered HTTP {status} in a way that an eventlog server does not")
+
+
+def _seconds(retry_after: str | None) -> float:
+    return float(retry_after) if retry_after is not None and retry_after.isdecimal() else 1.0
+
+
+class LineSplitter:
+    """Cuts a stream of chunks into lines, of whatever length; only `\\n` ends a line."""
+
+    def __init__(self) -> None:
+        self._rest: list[bytes] = []
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """The lines that `chunk` completes."""
+        *ended, begun = chunk.split(b"\n")
+        if ended and self._rest:
+            ended[0] = b"".join((*self._rest, ended[0]))
+            self._rest = []
+        if begun:
+            self._rest.append(begun)
+        return ended
