@@ -82,21 +82,22 @@ class SyncLink:
             "socket_connect_timeout": CONNECT_TIMEOUT_S,
         }
         self._size = size
-        self._after_fork()
+        self._closed = False
+        self._start_over()
 
-    def _after_fork(self) -> None:
+    def _start_over(self) -> None:
+        """Hold no connections: at first, and in a forked child, as the parent's are the parent's."""
         self._pid = os.getpid()
         self._free: list[Any] = []
         # One token a connection that may be in use: a semaphore, without the cost of Python's own.
         self._room: SimpleQueue[None] = SimpleQueue()
         for _ in range(self._size):
             self._room.put(None)
-        self._closed = False
 
     def execute(self, command: Command) -> Any:
         """Send one command and wait for its reply; connecting, sending and every read take `command.timeout_s`."""
         if self._pid != os.getpid():
-            self._after_fork()
+            self._start_over()
         if self._closed:
             raise LogClosed("the log was closed")
         room = self._room
@@ -106,7 +107,10 @@ class SyncLink:
             raise LinkLost(f"none of {self._size} connections came free within {command.timeout_s:.1f} s") from None
         try:
             free = self._free
-            connection = free.pop() if free else self._make(**self._kwargs)
+            try:
+                connection = free.pop()
+            except IndexError:
+                connection = self._make(**self._kwargs)
             try:
                 if connection.socket_timeout != command.timeout_s:
                     _bound(connection, command.timeout_s)
