@@ -166,7 +166,7 @@ class AsyncEventLog:
             while not self._closed and not tail.ended:
                 for item in await arun(tail.step(), execute):
                     if isinstance(item, Gap):
-                        (on_gap or warn_of_gap)(item)
+                        (warn_of_gap if on_gap is None else on_gap)(item)
                     else:
                         yield item
         finally:

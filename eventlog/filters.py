@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 from .errors import InvalidInput
 from .events import RUN_PATTERN, TERMINAL_KINDS, VISIBILITIES, Event
@@ -46,15 +46,17 @@ class EventFilter(NamedTuple):
 
         Raises `InvalidInput` naming the field that is wrong.
         """
-        wanted = (kind,) if isinstance(kind, str) else tuple(kind or ())
+        wanted = (kind,) if isinstance(kind, str) else _several(kind)
         if len(wanted) > _MAX_KINDS:
             raise InvalidInput("kind", f"{len(wanted)} kinds, at most {_MAX_KINDS}")
         for one in wanted:
-            if not one or _KIND_PATTERN.fullmatch(one) is None:
+            if not isinstance(one, str) or not one or _KIND_PATTERN.fullmatch(one) is None:
                 raise InvalidInput("kind", f"{one!r} is neither a kind nor a prefix such as tool.*")
         for field, name in (("run_id", run_id), ("lane_id", lane_id)):
-            if name is not None and _NAME.fullmatch(name) is None:
+            if name is not None and (not isinstance(name, str) or _NAME.fullmatch(name) is None):
                 raise InvalidInput(field, f"{name!r} does not match {RUN_PATTERN}")
+        if stage_name is not None and not isinstance(stage_name, str):
+            raise InvalidInput("stage_name", f"{stage_name!r} is not a string")
         if visibility is not None and visibility not in VISIBILITIES:
             raise InvalidInput("visibility", f"{visibility!r} is not one of {', '.join(VISIBILITIES)}")
         return cls(
@@ -105,6 +107,14 @@ class EventFilter(NamedTuple):
 
 
 _EVERYTHING = EventFilter()
+
+
+def _several(kinds: object) -> tuple[Any, ...]:
+    if kinds is None:
+        return ()
+    if not isinstance(kinds, Iterable):
+        raise InvalidInput("kind", f"{kinds!r} is neither a kind nor several")
+    return tuple(kinds)
 
 
 def _always(_: Event) -> bool:

@@ -27,7 +27,7 @@ class EventId(NamedTuple):
     @classmethod
     def parse(cls, text: str, field: str = "id") -> "EventId":
         """Read `<ms>-<offset>`; raises `InvalidInput` naming `field`."""
-        match = _ID.fullmatch(text)
+        match = _ID.fullmatch(text) if isinstance(text, str) else None
         if match is None:
             raise InvalidInput(field, f"{_shown(text)} is not an event id such as 1763720000123-41")
         return cls(_counter(match[1], field), _counter(match[2], field))
@@ -88,5 +88,5 @@ def _counter(digits: str, field: str) -> int:
     return number
 
 
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= 40 else text[:40] + "…")
+def _shown(text: object) -> str:
+    return repr(text if not isinstance(text, str) or len(text) <= 40 else text[:40] + "…")

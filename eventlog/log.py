@@ -87,6 +87,8 @@ class LogCore:
         """An append of several events; raises `InvalidInput` with the index of the one that is wrong."""
         limits = self.limits
         bodies: list[Body] = []
+        if not isinstance(events, Iterable) or isinstance(events, str | bytes | Mapping):
+            raise InvalidInput("events", f"must be a list of events, not a {type(events).__name__}")
         for index, event in enumerate(events):
             try:
                 bodies.append(
@@ -361,7 +363,7 @@ class Follower:
         self._tail = tail
         self._link = link
         self._execute = _no_transport if link is None else link.execute
-        self._on_gap = on_gap or warn_of_gap
+        self._on_gap = warn_of_gap if on_gap is None else on_gap
         self._closed = threading.Event()
         self._cursor = tail.cursor
 
@@ -389,7 +391,12 @@ class Follower:
     def __iter__(self) -> Iterator[Event]:
         try:
             while not self._closed.is_set():
-                items = run(self._tail.step(), self._execute)
+                try:
+                    items = run(self._tail.step(), self._execute)
+                except LogClosed:
+                    if self._closed.is_set():
+                        return
+                    raise
                 for item in items:
                     if isinstance(item, Gap):
                         self._on_gap(item)

@@ -78,10 +78,12 @@ class PageRequest(NamedTuple):
         """Check the parts; raises `InvalidInput` naming the field that is wrong."""
         if limit is None:
             limit = DEFAULT_PAGE
-        if isinstance(limit, bool) or not 0 <= limit <= largest:
+        if isinstance(limit, bool) or not isinstance(limit, int) or not 0 <= limit <= largest:
             raise InvalidInput("limit", f"{limit!r} is not an integer from 0 to {largest}")
         if order not in ("asc", "desc"):
             raise InvalidInput("order", f"{order!r} is neither asc nor desc")
+        if epoch is not None and not isinstance(epoch, str):
+            raise InvalidInput("epoch", f"{epoch!r} is not a string")
         return cls(
             parse_cursor(since),
             parse_cursor(until, "until"),

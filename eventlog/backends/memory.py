@@ -66,12 +66,18 @@ class MemoryBackend:
         now = self._now()
         if append.key is not None and (earlier := self._duplicate(append.key, now)) is not None:
             return earlier
-        if append.expected_offset is not None and append.expected_offset != self._last.offset:
-            return Conflict(append.expected_offset, self._last.offset)
+        expected = append.expected_offset
+        if expected is not None and expected != self._last.offset and self._adds_any(append, now):
+            return Conflict(expected, self._last.offset)
         events = [self._add(body, now) for body in append.bodies]
         if append.key is not None:
             self._remember(append.key, now, events)
-        return events
+        return _handed_out(events)
+
+    def _adds_any(self, append: Append, now: int) -> bool:
+        """False if every event is a duplicate: a retry is answered, wherever the log ends by now."""
+        keys = (body.idempotency_key for body in append.bodies)
+        return any(key is None or self._duplicate(key, now) is None for key in keys)
 
     def _add(self, body: Body, now: int) -> Event:
         key = body.idempotency_key
@@ -150,7 +156,7 @@ class MemoryBackend:
             found = list(islice(reversed(source[start:stop]), request.count))
         else:
             found = source[start:stop][: request.count]
-        return Segment(state, found, following, len(found) < request.count)
+        return Segment(state, _handed_out(found), following, len(found) < request.count)
 
     def _holds(self, cursor: Cursor) -> bool:
         at = cursor.offset - self._state(self._now()).base_offset
@@ -183,7 +189,7 @@ class MemoryBackend:
         yield Park(subscribe, timeout_s)
         with self._lock:
             start = self._after(Cursor(*after))
-            return self._events[start : start + _TAIL_BATCH]
+            return _handed_out(self._events[start : start + _TAIL_BATCH])
 
     @at_once
     def clear(self) -> int:
@@ -241,6 +247,11 @@ class MemoryBackend:
 
     def _now(self) -> int:
         return int(self._clock() * 1000)
+
+
+def _handed_out(events: list[Event]) -> list[Event]:
+    """Events of the reader's own: what it does to a payload must not show in the log."""
+    return [event.unshared() for event in events]
 
 
 def _position(event: Event) -> EventId:
