@@ -1,0 +1,139 @@
+"""Eviction by count and by age, clearing, and what stays behind."""
+
+import logging
+
+import pytest
+
+from tests.contract.colours import Colour
+from tests.contract.worlds import World
+
+
+def test_the_log_keeps_exactly_max_entries(world: World) -> None:
+    log = world.open(max_entries=7)
+    for n in range(1, 30):
+        log.append("a", {"n": n})
+        events = log.query()
+        assert [event.offset for event in events] == list(range(max(1, n - 6), n + 1))
+    assert log.info().length == 7
+    assert log.info().trimmed == 22
+
+
+def test_a_batch_over_max_entries_leaves_its_newest(world: World) -> None:
+    log = world.open(max_entries=5)
+    log.append("old")
+    events = log.append_many([{"kind": "a", "run_id": "r"}] * 12)
+    assert log.query() == events[-5:]
+    assert log.query(run_id="r") == events[-5:]
+    assert log.verify().clean
+
+
+def test_expired_events_are_never_returned_even_on_an_idle_log(world: World) -> None:
+    log = world.open(ttl_seconds=0.4)
+    old = log.append("a", run_id="r")
+    assert log.query() == [old]
+    world.pass_time(0.4)
+    assert log.query() == []
+    assert log.query(run_id="r") == []
+    assert log.page(0).events == []
+    assert log.page(order="desc").events == []
+    assert log.info().length == 0
+
+
+def test_what_has_expired_goes_and_what_has_not_stays(world: World) -> None:
+    log = world.open(ttl_seconds=0.6)
+    log.append_many([{"kind": "old", "run_id": "r"}] * 3)
+    world.pass_time(0.35)
+    young = log.append_many([{"kind": "young", "run_id": "r"}] * 2)
+    world.pass_time(0.35)
+    assert log.query() == young
+    assert log.query(run_id="r") == young
+    assert [event.seq for event in young] == [4, 5]
+    assert log.page().events == young
+    assert log.page(order="desc").events == young[::-1]
+    assert log.verify().clean
+
+
+def test_offsets_and_epoch_go_on_after_all_has_expired(world: World) -> None:
+    log = world.open(ttl_seconds=0.3)
+    log.append_many([{"kind": "a"}] * 3)
+    epoch = log.info().epoch
+    world.pass_time(0.5)
+    info = log.info()
+    assert (info.length, info.first_id, info.last_offset, info.trimmed) == (0, None, 3, 3)
+    assert log.append("b").offset == 4
+    assert log.info().epoch == epoch
+
+
+def test_clear_empties_the_log_and_keeps_the_counters(log: Colour) -> None:
+    events = log.append_many([{"kind": "a", "run_id": "r"}] * 5)
+    epoch = log.info().epoch
+    assert log.clear() == 5
+    assert log.query() == log.query(run_id="r") == []
+    info = log.info()
+    assert (info.length, info.first_id, info.last_id, info.last_offset) == (0, None, events[-1].id, 5)
+    assert info.epoch == epoch
+    assert log.clear() == 0
+    assert log.append("b").offset == 6
+    assert log.verify().clean
+
+
+def test_clear_counts_only_what_was_visible(world: World) -> None:
+    log = world.open(max_entries=4, ttl_seconds=0.5)
+    assert log.clear() == 0
+    log.append_many([{"kind": "a"}] * 9)
+    assert log.clear() == 4
+    log.append_many([{"kind": "a"}] * 3)
+    world.pass_time(0.5)
+    log.append("b")
+    assert log.clear() == 1
+
+
+@pytest.mark.parametrize("how", ["age", "count", "clear"])
+def test_a_run_begins_anew_when_all_its_events_are_gone(world: World, how: str) -> None:
+    log = world.open(ttl_seconds=0.4, max_entries=3)
+    assert log.append_many([{"kind": "a", "run_id": "r"}] * 2)[-1].seq == 2
+    if how == "age":
+        world.pass_time(0.6)
+    elif how == "count":
+        log.append_many([{"kind": "other"}] * 3)
+    else:
+        log.clear()
+    begun = log.append("a", run_id="r")
+    assert begun.seq == 1
+    assert log.query(run_id="r") == [begun]
+    assert log.verify().clean
+
+
+def test_a_run_goes_on_while_one_of_its_events_is_left(world: World) -> None:
+    log = world.open(max_entries=3)
+    log.append("a", run_id="r")
+    log.append_many([{"kind": "other"}] * 2)
+    assert log.append("a", run_id="r", lane_id="x").seq == 1
+    log.append_many([{"kind": "other"}] * 2)
+    assert log.append("a", run_id="r").seq == 2
+
+
+def test_a_run_that_leaves_the_log_in_the_middle_of_a_batch_begins_anew(world: World) -> None:
+    log = world.open(max_entries=2)
+    batch = [{"kind": "a", "run_id": "r"}, *[{"kind": "b"}] * 3, {"kind": "c", "run_id": "r"}]
+    assert [event.seq for event in log.append_many(batch)] == [1, None, None, None, 1]
+    assert [event.kind for event in log.query(run_id="r")] == ["c"]
+    assert log.verify().clean
+
+
+@pytest.mark.parametrize("ttl", [0, -5, float("nan"), float("inf"), 1e12])
+@pytest.mark.parametrize("entries", [0, -1, 10**15])
+def test_retention_that_makes_no_sense_falls_back_with_a_warning(
+    world: World, caplog: pytest.LogCaptureFixture, ttl: float, entries: int
+) -> None:
+    with caplog.at_level(logging.WARNING, "eventlog"):
+        log = world.open(ttl_seconds=ttl, max_entries=entries, idempotency_window_seconds=-1)
+    said = caplog.text
+    assert "ttl_seconds" in said
+    assert "max_entries" in said
+    assert "idempotency_window_seconds" in said
+    event = log.append("a", idempotency_key="k")
+    assert log.query() == [event]
+    assert log.append("a", idempotency_key="k").duplicate
+    info = log.info()
+    assert (info.ttl_seconds, info.max_entries) == (3600.0, 10_000)
