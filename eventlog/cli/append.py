@@ -2,21 +2,22 @@
 
 import sys
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from ..errors import BackendUnavailable, InvalidInput
 from ..events import Body, Event
 from ..ids import MAX_COUNTER
+from ..strictjson import strict_loads
 from .failures import REFUSED
 from .ndjson import LONGEST_LINE_BYTES, Line, batches
 from .options import DataDir, Output, Url, Workspace
 from .output import Format, json_line, note, put
-from .strict_tmp import strict_loads
 from .target import SharedLog, open_log
 
 _STDIN = "-"
+_BOM = b"\xef\xbb\xbf"
 
 
 def append(
@@ -57,7 +58,7 @@ def append(
     }
     parts = {name: value for name, value in given.items() if value is not None}
     if kind is not None and kind != _STDIN:
-        content = {} if payload is None else _payload(payload)
+        content = {} if payload is None else strict_loads(payload.encode("utf-8", "surrogateescape"), "payload")
         # Checked before anything is opened: bad input needs no Redis to be refused.
         Body.from_mapping({"kind": kind, "payload": content, **parts}, payload_max_bytes=MAX_COUNTER)
         _append_one(url, workspace, data_dir, kind, content, expected_offset, parts, output)
@@ -99,15 +100,15 @@ def _append_one(
     _show(event, output)
 
 
-def _payload(text: str) -> Any:
-    try:
-        return strict_loads(text.encode("utf-8", "surrogateescape"))
-    except InvalidInput as error:
-        raise InvalidInput("payload", error.problem) from error
-
-
 def _show(event: Event, output: Format) -> None:
     put(json_line(event) if output is Format.json else event.id)
+
+
+class _Numbered(NamedTuple):
+    """The event that a line of input says."""
+
+    number: int
+    event: Mapping[str, Any]
 
 
 class _Ingest:
@@ -121,38 +122,39 @@ class _Ingest:
 
     def take(self, lines: list[Line]) -> None:
         """Append what these lines say; raises `BackendUnavailable`, saying from which line on."""
-        checked: list[tuple[int, Body]] = []
+        checked: list[_Numbered] = []
         for line in lines:
             try:
-                checked.append((line.number, self._parsed(line)))
+                checked.append(_Numbered(line.number, self._parsed(line)))
             except InvalidInput as error:
                 self._refuse(line.number, error)
         if checked:
             self._send(checked)
 
-    def _parsed(self, line: Line) -> Body:
+    def _parsed(self, line: Line) -> dict[str, Any]:
         if line.text is None:
             raise InvalidInput("line", f"longer than {LONGEST_LINE_BYTES} bytes")
-        found = strict_loads(line.text.removeprefix(b"\xef\xbb\xbf") if line.number == 1 else line.text)
-        said = {**self._defaults, **found} if isinstance(found, dict) else found
-        # How large a payload may be is for the log to say.
-        return Body.from_mapping(said, payload_max_bytes=MAX_COUNTER)
+        found = strict_loads(line.text.removeprefix(_BOM) if line.number == 1 else line.text, "line")
+        said: dict[str, Any] = {**self._defaults, **found} if isinstance(found, dict) else found
+        # Here too, so that most of what is wrong costs no batch; how large a payload may be is for the log to say.
+        Body.from_mapping(said, payload_max_bytes=MAX_COUNTER)
+        return said
 
-    def _send(self, lines: list[tuple[int, Body]]) -> None:
+    def _send(self, lines: list[_Numbered]) -> None:
         """A batch with a line that the log refuses is refused whole: go on with its parts, in order."""
         waiting = [lines]
         while waiting:
             batch = waiting.pop()
             try:
-                events = self._log.append_many([body for _, body in batch])
+                events = self._log.append_many([line.event for line in batch])
             except InvalidInput as error:
                 if len(batch) == 1:
-                    self._refuse(batch[0][0], error)
+                    self._refuse(batch[0].number, error)
                 else:
                     waiting += [part for part in _split(batch, error.index) if part][::-1]
             except BackendUnavailable as error:
                 fate = "may or may not have been" if error.outcome_unknown else "were not"
-                note(f"lines {batch[0][0]} to {batch[-1][0]} {fate} appended, and none after them")
+                note(f"lines {batch[0].number} to {batch[-1].number} {fate} appended, and none after them")
                 raise
             else:
                 for event in events:
@@ -163,7 +165,7 @@ class _Ingest:
         note(f"line {number}: {error.field}: {error.problem}")
 
 
-def _split(batch: list[tuple[int, Body]], bad: int | None) -> list[list[tuple[int, Body]]]:
+def _split(batch: list[_Numbered], bad: int | None) -> list[list[_Numbered]]:
     """The batch around its bad event, or halved where the answer does not name one."""
     if bad is None:
         return [batch[: len(batch) // 2], batch[len(batch) // 2 :]]

@@ -7,20 +7,23 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
+from ..drive import run
 from ..embedded import EmbeddedRedis, EmbeddedRedisError, find_redis_server
 from ..embedded.layout import prepare
 from ..embedded.locks import is_locked
 from ..errors import EventLogError
-from ..plan import Command
-from ..store.links import LinkLost, Refused, SyncLink
+from ..store.calls import call_command
+from ..store.links import SyncLink
+from ..store.server_info import RedisInfo, inspect_redis
 from .target import Target
 
 _OLDEST_REDIS = (7, 0)
 _ANSWER_S = 3.0
 _LARGEST_SKEW_S = 1.0
+_NEARLY_FULL = 0.9
 _LEAST_FREE_BYTES = 200 * 1024 * 1024
 _DEFAULT_SERVER = "http://127.0.0.1:8707"
 
@@ -114,13 +117,13 @@ def redis_checks(url: str) -> Iterator[Check]:
         yield Check(name, "fail", str(error), "EVENTLOG_REDIS_URL is redis://…, rediss://… or unix://…")
         return
     try:
-        info = _info(link)
+        info = run(inspect_redis(deadline_s=_ANSWER_S), link.execute)
         yield Check(name, "ok", f"{shown_url(url)} answers")
-        yield from (_version(info), _role(info), _memory(info), _persistence(info, _setting(link, "appendfsync")))
+        yield from (_version(info), _role(info), _memory(info), _persistence(info))
         yield _clock(link)
-    except (LinkLost, Refused, EventLogError) as error:
-        advice = "is it running, and are host, port and password right?"
-        yield Check(name, "fail", f"{shown_url(url)}: {error}", advice)
+    except EventLogError as error:
+        why = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
+        yield Check(name, "fail", f"{shown_url(url)}: {why}", "is it running, and are host, port and password right?")
     finally:
         link.close()
 
@@ -133,81 +136,53 @@ def shown_url(url: str) -> str:
     return parts._replace(netloc=f"…@{parts.netloc.rpartition('@')[2]}").geturl()
 
 
-def _ask(link: SyncLink, *args: str) -> Any:
-    return link.execute(Command(args, _ANSWER_S))
-
-
-def _info(link: SyncLink) -> dict[str, str]:
-    lines = _ask(link, "INFO").decode(errors="replace").splitlines()
-    return {key: value for key, colon, value in (line.partition(":") for line in lines) if colon}
-
-
-def _setting(link: SyncLink, name: str) -> str | None:
-    try:
-        reply = _ask(link, "CONFIG", "GET", name)
-    except Refused:
-        # Hosted ones often forbid it.
-        return None
-    return reply[1].decode(errors="replace") if len(reply) == 2 else None
-
-
-def _version(info: dict[str, str]) -> Check:
+def _version(info: RedisInfo) -> Check:
     name = "redis version"
-    version = info.get("valkey_version") or info.get("redis_version", "")
-    found = f"{info.get('server_name', 'redis')} {version or 'unknown'}"
-    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
+    found = f"{info.name} {info.version}"
+    numbers = tuple(int(part) for part in info.version.split(".")[:2] if part.isdecimal())
     if numbers < _OLDEST_REDIS:
         return Check(name, "fail", found, "eventlog needs Redis or Valkey 7.0 or newer")
     return Check(name, "ok", found)
 
 
-def _role(info: dict[str, str]) -> Check:
-    name = "redis role"
-    if info.get("role") == "slave":
-        return Check(name, "fail", "a replica: it refuses writes", "give the URL of the primary")
-    if info.get("cluster_enabled") == "1":
-        return Check(name, "warn", "a cluster node", "keys of other nodes cannot be reached: use a single primary")
-    return Check(name, "ok", "primary")
+def _role(info: RedisInfo) -> Check:
+    if info.role != "master":
+        return Check("redis role", "fail", "a replica: it refuses writes", "give the URL of the primary")
+    return Check("redis role", "ok", "primary")
 
 
-def _memory(info: dict[str, str]) -> Check:
+def _memory(info: RedisInfo) -> Check:
     name = "redis memory"
-    policy, limit = info.get("maxmemory_policy", "unknown"), int(info.get("maxmemory") or 0)
-    used = int(info.get("used_memory") or 0)
+    policy, limit, used = info.maxmemory_policy, info.maxmemory_bytes, info.used_memory_bytes
     found = f"maxmemory-policy {policy}, {used // 1024} KiB used of {f'{limit // 1024} KiB' if limit else 'no limit'}"
     if policy != "noeviction" and limit:
-        return Check(
-            name, "fail", found, "keys are evicted behind the log's back: CONFIG SET maxmemory-policy noeviction"
-        )
+        return Check(name, "fail", found, "a full Redis drops logs in silence: set maxmemory-policy noeviction")
     if policy != "noeviction":
-        return Check(name, "warn", found, "with a limit, keys would be evicted: set maxmemory-policy noeviction")
-    if limit and used > 0.9 * limit:
-        return Check(name, "warn", found, "nearly full: appends are refused when it is; raise maxmemory")
+        return Check(name, "warn", found, "with a limit, logs would be dropped: set maxmemory-policy noeviction")
+    if limit and used > _NEARLY_FULL * limit:
+        return Check(name, "warn", found, "nearly full: a full Redis refuses appends; raise maxmemory")
     return Check(name, "ok", found)
 
 
-def _persistence(info: dict[str, str], fsync: str | None) -> Check:
+def _persistence(info: RedisInfo) -> Check:
     name = "redis persistence"
-    for field in ("aof_last_write_status", "aof_last_bgrewrite_status", "rdb_last_bgsave_status"):
-        if info.get(field, "ok") != "ok":
-            return Check(name, "fail", f"{field} is {info[field]}", "look into Redis' log: is its disk full?")
-    if info.get("aof_enabled") != "1":
-        advice = "set appendonly yes, or a restart of Redis loses what it did not save"
-        return Check(name, "warn", "no append-only file", advice)
+    if info.aof_failing or info.snapshot_failing:
+        return Check(name, "fail", "Redis cannot write to its disk", "look into its log: is the disk full?")
+    if not info.aof:
+        found = "snapshots only" if info.save else "nothing is kept on disk"
+        return Check(name, "warn", found, "set appendonly yes, or a restart of Redis loses events")
     loses = {
         "always": "what was acknowledged is on disk",
         "everysec": "a crash of the machine may lose the last second or more",
-        "no": "a crash of the machine may lose what the system has not written",
-    }
-    return Check(
-        name, "ok", f"append-only file, appendfsync {fsync or 'unknown'}: {loses.get(fsync or '', '')}".rstrip(": ")
-    )
+        "no": "a crash of the machine may lose what the system has not written yet",
+    }.get(info.fsync or "", "which Redis does not tell")
+    return Check(name, "ok", f"append-only file, appendfsync {info.fsync or 'unknown'}: {loses}")
 
 
 def _clock(link: SyncLink) -> Check:
     name = "clock"
     before = time.time()
-    seconds, micros = _ask(link, "TIME")
+    seconds, micros = run(call_command("TIME", deadline_s=_ANSWER_S), link.execute)
     after = time.time()
     # Half of the round trip is all that can be known about when it was asked.
     skew = int(seconds) + int(micros) / 1e6 - (before + after) / 2

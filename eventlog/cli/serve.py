@@ -1,21 +1,55 @@
 """`eventlog serve`: the HTTP server, in this process."""
 
+import os
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ..config import EventLogConfig
 from .options import DataDir
 from .output import note
 
 
 def serve(
-    host: Annotated[str | None, typer.Option(help="[env: EVENTLOG_HOST; default: 127.0.0.1]")] = None,
+    host: Annotated[
+        str | None, typer.Option(help="The address to listen on. [env: EVENTLOG_HOST; default: 127.0.0.1]")
+    ] = None,
     port: Annotated[int | None, typer.Option(help="0 takes any free one. [env: EVENTLOG_PORT; default: 8707]")] = None,
     redis_url: Annotated[
-        str | None, typer.Option(metavar="URL", help="[env: EVENTLOG_REDIS_URL; default: the embedded Redis]")
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="redis://, rediss:// or unix://. [env: EVENTLOG_REDIS_URL; default: the embedded Redis]",
+        ),
     ] = None,
     data_dir: DataDir = None,
+    access_log: Annotated[bool | None, typer.Option("--access-log", help="Log every request.")] = None,
 ) -> None:
     """Serve the logs of all workspaces over HTTP until Ctrl-C. On loopback only, unless told otherwise."""
-    raise NotImplementedError(host, port, redis_url, data_dir, ip_address, note)
+    from server import ServerSettings, run
+
+    settings = ServerSettings.load(log=_config(redis_url, data_dir), host=host, port=port, access_log=access_log)
+    if not _is_loopback(settings.host):
+        note(
+            f"WARNING: {settings.host} is not a loopback address, and nobody is asked who they are: whoever reaches "
+            f"port {settings.port} can read, append to and clear every log. Put a proxy that checks in front of it."
+        )
+    run(settings)
+
+
+def _config(redis_url: str | None, data_dir: Path | None) -> EventLogConfig:
+    """A Redis or a directory that was asked for is not overruled by a variable of the other."""
+    asked = redis_url is not None or data_dir is not None
+    environ = {name: value for name, value in os.environ.items() if not (asked and name == "EVENTLOG_REDIS_URL")}
+    return EventLogConfig.load(environ=environ, redis_url=redis_url, data_dir=data_dir)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

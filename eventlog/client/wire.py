@@ -177,7 +177,7 @@ def problem(status: int, content: bytes, retry_after: str | None) -> EventLogErr
             return NotFound(detail)
         case "BACKEND_UNAVAILABLE":
             return BackendUnavailable(
-                detail, outcome_unknown=bool(data.get("outcome_unknown", True)), retry_after_s=_seconds(retry_after)
+                detail, outcome_unknown=bool(data.get("outcome_unknown")), retry_after_s=_seconds(retry_after)
             )
     return EventLogError(f"{data['code']}: {detail}")
 
