@@ -39,8 +39,12 @@ def audit(backend: "RedisBackend") -> Plan[Audit]:
         cursor = Cursor(*events[-1].position)
         if segment.events[-1].offset > state.last.offset:
             break
-    end = (yield from backend.read(ReadRequest())).state
-    walk.lower_end(end.base_offset)
+    # Read in one step with the counters, so nothing that is appended meanwhile can look as if it were beyond them.
+    beyond = yield from backend.read(ReadRequest(since=Cursor(*state.last), count=1))
+    walk.lower_end(beyond.state.base_offset)
+    for event in beyond.events:
+        if event.position > beyond.state.last:
+            walk.problem(f"{event.id} is beyond {beyond.state.last}, where the counters say the log ends")
     walk.reaches(state.last)
     yield from _check_runs(backend, walk)
     return result
@@ -101,7 +105,7 @@ def _check_runs(backend: "RedisBackend", walk: _Walk) -> Plan[None]:
         start = f"{events[0].position.ms}-{events[0].offset}"
         while True:
             entries = yield from call_command(
-                "XRANGE", key, start, events[-1].id, "COUNT", _CHUNK, deadline_s=backend.deadline_s
+                "XRANGE", key, start, str(walk.result.state.last), "COUNT", _CHUNK, deadline_s=backend.deadline_s
             )
             indexed.update({raw.decode(): (fields[0], fields[1]) for raw, fields in entries})
             if len(entries) < _CHUNK:
