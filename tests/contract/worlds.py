@@ -97,11 +97,11 @@ class RedisWorld(_Opening):
         return float(whole) + float(micros) / 1e6
 
     def wipe(self, log: Colour) -> None:
-        keys = self.keys()
+        keys = self.stored_keys()
         if keys:
             self.client.delete(*keys)
 
-    def keys(self) -> list[str]:
+    def stored_keys(self) -> list[str]:
         """All keys of this test."""
         return sorted(self.client.scan_iter(match=f"{self.key_prefix}:*", count=1000))
 
@@ -112,7 +112,7 @@ class RedisWorld(_Opening):
 
     def wipe_quietly(self) -> None:
         """Leave the shared server as it was."""
-        for key in self.keys():
+        for key in self.stored_keys():
             self.client.delete(key)
 
 

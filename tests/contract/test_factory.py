@@ -1,0 +1,102 @@
+"""Making logs: names of backends, the disabled one, closing."""
+
+import logging
+
+import pytest
+
+from eventlog import EventLogConfig, InvalidInput, LogClosed
+from tests.contract.colours import Colour
+from tests.contract.worlds import COLOURS, World
+
+
+@pytest.fixture(params=COLOURS)
+def colour(request: pytest.FixtureRequest) -> type[Colour]:
+    return COLOURS[request.param]
+
+
+@pytest.mark.parametrize("name", ["disabled", "off", "none", "OFF", "None"])
+def test_a_disabled_log_answers_and_keeps_nothing(colour: type[Colour], name: str) -> None:
+    log = colour(backend=name)
+    assert log.backend == "disabled"
+    events = [log.append("a", {"n": 1}, run_id="r"), *log.append_many([{"kind": "b"}] * 3), log.append("c")]
+    assert [event.offset for event in events] == [1, 2, 3, 4, 5]
+    assert sorted(events, key=lambda event: event.position) == events
+    assert events[0].payload == {"n": 1}
+    assert log.query() == log.query(0) == log.page().events == []
+    assert log.page(events[2]).at_end
+    assert log.verify().clean
+    assert log.clear() == 0
+    assert (log.info().length, log.info().last_offset, log.info().bytes) == (0, 5, 0)
+    log.close()
+
+
+def test_a_disabled_log_still_refuses_bad_input(colour: type[Colour]) -> None:
+    log = colour(backend="off")
+    with pytest.raises(InvalidInput, match="kind"):
+        log.append("not good!")
+    with pytest.raises(InvalidInput, match="since"):
+        log.query("abc")
+    assert log.append("a").offset == 1
+    log.close()
+
+
+def test_an_unknown_backend_is_memory_with_a_warning(colour: type[Colour], caplog: pytest.LogCaptureFixture) -> None:
+    log = colour(backend="kafka")
+    assert log.backend == "memory"
+    assert "kafka" in caplog.text
+    event = log.append("a")
+    assert log.query() == [event]
+    log.close()
+
+
+def test_a_known_backend_gives_no_warning(colour: type[Colour], caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        colour(backend="memory").close()
+        colour(backend="off").close()
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a" * 65, "a/b", "{x}", "ä", "w\n"])
+def test_a_bad_workspace_is_named(colour: type[Colour], name: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        colour(workspace=name)
+    assert refused.value.field == "workspace"
+
+
+@pytest.mark.parametrize("url", ["http://localhost", "localhost:6379", "redis//x"])
+def test_a_bad_url_is_named(colour: type[Colour], url: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        colour(backend="redis", url=url)
+    assert refused.value.field == "url"
+
+
+def test_a_config_alone_counts(colour: type[Colour]) -> None:
+    log = colour(config=EventLogConfig(backend="memory", workspace="mine", max_entries=2))
+    log.append_many([{"kind": "a"}] * 5)
+    assert (log.info().workspace, log.info().length) == ("mine", 2)
+    log.close()
+
+
+def test_workspaces_do_not_see_each_other(world: World) -> None:
+    one, two = world.open(workspace="one"), world.open(workspace="two")
+    one.append("a", run_id="r", idempotency_key="k")
+    assert two.query() == []
+    event = two.append("b", run_id="r", idempotency_key="k")
+    assert (event.offset, event.seq, event.duplicate) == (1, 1, False)
+    two.clear()
+    assert [event.kind for event in one.query()] == ["a"]
+
+
+def test_a_closed_log_refuses_every_call(world: World) -> None:
+    log = world.open()
+    log.append("a")
+    if world.colour == "async":
+        inner = log.log
+        log.wait_for(inner.close())
+        log.wait_for(inner.close())
+    else:
+        log.close()
+        log.close()
+    for call in (lambda: log.append("a"), lambda: log.append_many([{"kind": "a"}]), log.query, log.page, log.info):
+        with pytest.raises(LogClosed):
+            call()
