@@ -34,12 +34,16 @@ class CommitStats:
         self.calls += 1
         self.appends += appends
         self.events += events
-        self.largest_call = max(self.largest_call, events)
+        if events > self.largest_call:
+            self.largest_call = events
 
 
 def size_of(append: Append) -> tuple[int, int]:
     """Events and bytes of payload in one append."""
-    return len(append.bodies), sum(len(body.payload_json) for body in append.bodies)
+    bodies = append.bodies
+    if len(bodies) == 1:
+        return 1, len(bodies[0].payload_json)
+    return len(bodies), sum(len(body.payload_json) for body in bodies)
 
 
 def failure_for_each(error: Exception) -> EventLogError:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from ..backends.base import Append, Outcome
-from ..errors import BackendUnavailable, LogClosed, Overloaded
+from ..errors import BackendUnavailable, EventLogError, LogClosed, Overloaded
 from .batch import Bounds, CommitStats, failure_for_each, size_of
 
 SendCall = Callable[[Sequence[Append], int], list[Outcome]]
@@ -15,7 +15,7 @@ SendCall = Callable[[Sequence[Append], int], list[Outcome]]
 class _Ticket:
     """One caller's append in the queue, and the lock it sleeps on."""
 
-    __slots__ = ("append", "bytes", "events", "leads", "outcome", "turn")
+    __slots__ = ("append", "behind", "bytes", "called", "events", "gone", "leads", "outcome", "turn")
 
     def __init__(self, append: Append, events: int, size: int) -> None:
         self.append = append
@@ -23,8 +23,16 @@ class _Ticket:
         self.bytes = size
         self.outcome: Outcome | None = None
         self.leads = False
+        self.behind: _Ticket | None = None  # whom to wake next
+        self.called = False
+        self.gone = False
         self.turn = threading.Lock()
         self.turn.acquire()
+
+
+def _failed(failure: Exception | None) -> EventLogError:
+    interrupted = "the sending thread was interrupted"
+    return failure_for_each(failure or BackendUnavailable(interrupted, outcome_unknown=True))
 
 
 class ThreadCommitter:
@@ -45,6 +53,7 @@ class ThreadCommitter:
         self._busy = False
         self._closed = False
         self._call_number = 0
+        self._outside = 0  # callers for whom there is no room yet
         self._pending_events = 0
         self._pending_bytes = 0
 
@@ -84,7 +93,14 @@ class ThreadCommitter:
                 )
             )
 
-        if not fits() and not self._room.wait_for(fits, self._deadline_s):
+        if fits():
+            return
+        self._outside += 1
+        try:
+            there_is_room = self._room.wait_for(fits, self._deadline_s)
+        finally:
+            self._outside -= 1
+        if not there_is_room:
             self._stats.refused += 1
             raise Overloaded(
                 f"{self._pending_events} events wait in this process already (limit {bounds.pending_events}); "
@@ -98,6 +114,8 @@ class ThreadCommitter:
             self._leave(ticket)
             raise
         if not ticket.leads:
+            if ticket.behind is not None:
+                self._wake(ticket.behind)
             assert ticket.outcome is not None
             return ticket.outcome
         with self._mutex:
@@ -120,11 +138,27 @@ class ThreadCommitter:
     def _leave(self, ticket: _Ticket) -> None:
         """A caller gives up (a signal, a deadline): nobody may wait for it to lead."""
         with self._mutex:
+            ticket.gone = True
             if ticket in self._queue:
                 self._queue.remove(ticket)
                 self._took(ticket)
         if ticket.leads:
             self._hand_over()
+        elif ticket.called and ticket.behind is not None:
+            self._wake(ticket.behind)
+
+    def _wake(self, answered: _Ticket) -> None:
+        """Wake the first caller in a line of answered ones who still waits; each wakes the one behind.
+
+        Woken all at once they would stand in line for the interpreter's lock: two switches of threads for each.
+        """
+        ticket: _Ticket | None = answered
+        with self._mutex:
+            while ticket is not None and ticket.gone:
+                ticket = ticket.behind
+            if ticket is not None:
+                ticket.called = True
+                ticket.turn.release()
 
     def _take(self, events: int, size: int) -> list[_Ticket]:
         """As many waiting tickets as fit into a call that holds the leader's append already."""
@@ -142,12 +176,16 @@ class ThreadCommitter:
     def _took(self, ticket: _Ticket) -> None:
         self._pending_events -= ticket.events
         self._pending_bytes -= ticket.bytes
-        self._room.notify_all()
+        self._tell_outside()
+
+    def _tell_outside(self) -> None:
+        if self._outside:
+            self._room.notify_all()
 
     def _lead(self, appends: list[Append], events: int, followers: Sequence[_Ticket]) -> Outcome:
         self._call_number += 1
         outcomes: list[Outcome] | None = None
-        failure: Exception = BackendUnavailable("the sending thread was interrupted", outcome_unknown=True)
+        failure: Exception | None = None
         try:
             outcomes = self._send(appends, self._call_number)
         except Exception as error:
@@ -156,10 +194,13 @@ class ThreadCommitter:
             self._stats.called(len(appends), events)
             self._hand_over()
             for i, follower in enumerate(followers, 1):
-                follower.outcome = failure_for_each(failure) if outcomes is None else outcomes[i]
-                follower.turn.release()
-        if outcomes is None:
+                follower.outcome = _failed(failure) if outcomes is None else outcomes[i]
+                follower.behind = followers[i] if i < len(followers) else None
+            if followers:
+                self._wake(followers[0])
+        if failure is not None:
             raise failure
+        assert outcomes is not None
         return outcomes[0]
 
     def _hand_over(self) -> None:
@@ -172,13 +213,17 @@ class ThreadCommitter:
                 heir.turn.release()
             else:
                 self._busy = False
-                self._room.notify_all()
+                self._tell_outside()
 
     def close(self) -> None:
         """Refuse new appends and wait, bounded, for those under way. Idempotent."""
         with self._mutex:
             self._closed = True
-            self._room.wait_for(lambda: not self._busy, self._deadline_s)
+            self._outside += 1
+            try:
+                self._room.wait_for(lambda: not self._busy, self._deadline_s)
+            finally:
+                self._outside -= 1
 
     def stats(self) -> CommitStats:
         """Counters of this committer."""
