@@ -1,0 +1,87 @@
+"""What the Redis under a log says of itself, and what of that an operator should know. A plan and pure decisions."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..plan import Command, Plan
+from .calls import call_command
+from .links import LinkLost, Refused
+
+
+@dataclass(frozen=True, slots=True)
+class RedisInfo:
+    """`fsync` is None where the configuration may not be read; `save` is the snapshot schedule, "" for none."""
+
+    name: str
+    version: str
+    role: str
+    aof: bool
+    fsync: str | None
+    aof_failing: bool
+    save: str | None
+    snapshot_failing: bool
+    maxmemory_bytes: int
+    maxmemory_policy: str
+    used_memory_bytes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The wire form."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "role": self.role,
+            "persistence": {"aof": self.aof, "fsync": self.fsync if self.aof else None, "rdb": self.save or None},
+            "maxmemory_bytes": self.maxmemory_bytes,
+            "maxmemory_policy": self.maxmemory_policy,
+            "used_memory_bytes": self.used_memory_bytes,
+        }
+
+    def warnings(self) -> list[str]:
+        """One sentence for each thing that may cost events."""
+        found: list[str] = []
+        if not self.aof and not self.save:
+            found.append("Redis keeps nothing on disk: a restart loses the log. Set appendonly yes.")
+        elif not self.aof:
+            found.append("No append-only file: a crash loses all events since the last snapshot. Set appendonly yes.")
+        elif self.fsync == "no":
+            found.append("appendfsync is no: a power failure may lose many seconds of events.")
+        if self.maxmemory_policy != "noeviction":
+            found.append(
+                f"maxmemory-policy is {self.maxmemory_policy}: a full Redis may silently drop a log. Set noeviction."
+            )
+        if self.role != "master":
+            found.append("This Redis is a replica: appends are refused.")
+        if self.aof_failing or self.snapshot_failing:
+            found.append("Redis cannot write to its disk: appends may be refused.")
+        return found
+
+
+def inspect_redis(*, deadline_s: float) -> Plan[RedisInfo]:
+    """Ask Redis; raises `BackendUnavailable`."""
+    raw = yield from call_command("INFO", deadline_s=deadline_s)
+    lines = (line.partition(":") for line in raw.decode(errors="replace").splitlines())
+    said = {name: value.strip() for name, _, value in lines if value}
+    fsync = yield from _setting("appendfsync", deadline_s)
+    save = yield from _setting("save", deadline_s)
+    return RedisInfo(
+        name=said.get("server_name", "redis"),
+        version=said.get("valkey_version") or said.get("redis_version", "unknown"),
+        role=said.get("role", "master"),
+        aof=said.get("aof_enabled") == "1",
+        fsync=fsync,
+        aof_failing=said.get("aof_last_write_status", "ok") != "ok",
+        save=save,
+        snapshot_failing=said.get("rdb_last_bgsave_status", "ok") != "ok",
+        maxmemory_bytes=int(said.get("maxmemory", "0")),
+        maxmemory_policy=said.get("maxmemory_policy", "unknown"),
+        used_memory_bytes=int(said.get("used_memory", "0")),
+    )
+
+
+def _setting(name: str, deadline_s: float) -> Plan[str | None]:
+    """A setting, or None: hosted Redis often forbids looking."""
+    try:
+        reply = yield Command(("CONFIG", "GET", name), deadline_s)
+    except (LinkLost, Refused):
+        return None
+    return reply[1].decode() if len(reply) == 2 else None

@@ -1,0 +1,29 @@
+"""Which workspaces have a log in this Redis. A plan."""
+
+from ..config import checked_workspace
+from ..errors import InvalidInput
+from ..plan import Plan
+from .calls import call_command
+from .keys import workspace_of, workspaces_pattern
+
+_SCAN_COUNT = 1000
+
+
+def list_workspaces(prefix: str, *, most: int, deadline_s: float) -> Plan[list[str]]:
+    """Names in alphabetical order, at most `most` of them. Reads the key space in bounded steps."""
+    found: set[str] = set()
+    cursor = b"0"
+    while True:
+        cursor, keys = yield from call_command(
+            "SCAN", cursor, "MATCH", workspaces_pattern(prefix), "COUNT", _SCAN_COUNT, deadline_s=deadline_s
+        )
+        found.update(name for key in keys if (name := _name(key)) is not None)
+        if cursor == b"0" or len(found) >= most:
+            return sorted(found)[:most]
+
+
+def _name(key: bytes) -> str | None:
+    try:
+        return checked_workspace(workspace_of(key.decode()))
+    except (InvalidInput, UnicodeDecodeError):
+        return None  # a key of somebody else that looks like ours

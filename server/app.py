@@ -1,0 +1,93 @@
+"""The app: routes, problems and documentation put together, over the logs of one Redis."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
+
+from eventlog import __version__
+from eventlog.errors import EventLogError, InvalidInput
+
+from . import schemas
+from .hot import HotPath
+from .logs import Logs
+from .problems import MEDIA_TYPE, problem_of
+from .routes import activity, events, health, log, stream, workspaces
+from .settings import ServerSettings
+from .streaming import Streams
+
+_DESCRIPTION = "A shared, bounded event log for the processes of a workspace. Every error is a problem (RFC 9457)."
+
+
+def create_app(settings: ServerSettings | None = None) -> FastAPI:
+    """The ASGI app; without `settings` they come from `EVENTLOG_*`. Its lifespan opens and closes what it needs."""
+    settings = settings or ServerSettings.load()
+    logs = Logs(settings)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await logs.open()
+        try:
+            yield
+        finally:
+            await logs.close()
+
+    app = FastAPI(title="eventlog", version=__version__, description=_DESCRIPTION, lifespan=lifespan, redoc_url=None)
+    app.state.logs = logs
+    app.state.streams = Streams(settings.streams_max)
+    app.add_middleware(HotPath, logs=lambda: logs)
+    for kind in (EventLogError, RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, _answer_problem)
+    # The stream's path would else be an event's id.
+    for route in (stream, events, activity, log, workspaces, health):
+        app.include_router(route.router)
+    _document(app)
+    return app
+
+
+async def _answer_problem(request: Request, error: Exception) -> Response:
+    if isinstance(error, RequestValidationError):
+        error = _invalid(error)
+    elif isinstance(error, HTTPException) and error.status_code == 405:
+        error = HTTPException(405, headers={"Allow": ", ".join(_methods(request))})
+    problem = problem_of(error)
+    answer = Response(problem.encode(), status_code=problem.status, media_type=MEDIA_TYPE)
+    answer.raw_headers += problem.headers
+    return answer
+
+
+def _invalid(error: RequestValidationError) -> InvalidInput:
+    """What the framework checks is the path alone."""
+    first = error.errors()[0]
+    return InvalidInput(str(first["loc"][-1]), f"{str(first['input'])[:80]!r}: {first['msg']}")
+
+
+def _methods(request: Request) -> list[str]:
+    """All that the path takes; the framework looks no further than the first route that has the path."""
+    found: set[str] = set()
+    for route in request.app.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            found |= getattr(route, "methods", None) or set()
+    return sorted(found)
+
+
+def _document(app: FastAPI) -> None:
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = generate()
+            found = document.setdefault("components", {}).setdefault("schemas", {})
+            found.update(schemas.components())
+            for name in ("HTTPValidationError", "ValidationError"):
+                found.pop(name, None)
+            for path in document["paths"].values():
+                for operation in path.values():
+                    operation["responses"].pop("422", None)
+        return app.openapi_schema or {}
+
+    app.openapi = openapi  # type: ignore[method-assign]

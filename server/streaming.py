@@ -1,0 +1,149 @@
+"""Open streams: from the hub's follower to the client's socket, with heartbeats, deadlines and an orderly end."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+
+from eventlog.errors import BackendUnavailable, Overloaded
+from eventlog.tail.hub import Closing, HubFollower
+
+from .logs import Logs
+from .parsing import Receive, Scope, Send, accepts, stream_request
+from .sse import FrameCache, Framing, Lines, ServerSentEvents, encode
+
+ABORT = "eventlog.abort"
+"""Where `connection.py` leaves, in a request's scope, the function that drops its connection at once."""
+
+Abort = Callable[[], None]
+
+
+class Streams:
+    """All open streams of a server, and the frames they share."""
+
+    def __init__(self, most: int) -> None:
+        self.cache = FrameCache()
+        self._most = most
+        self._open: dict[int, Abort] = {}
+        self._numbers = 0
+        self._closing = False
+
+    @property
+    def count(self) -> int:
+        """How many are open."""
+        return len(self._open)
+
+    @contextlib.contextmanager
+    def admit(self, scope: Scope) -> Iterator[None]:
+        """Count a stream in while it lasts; raises `Overloaded` if there are too many."""
+        if len(self._open) >= self._most:
+            raise Overloaded(f"{len(self._open)} streams are open already")
+        self._numbers += 1
+        number = self._numbers
+        self._open[number] = scope.get(ABORT) or _no_abort
+        try:
+            yield
+        finally:
+            # What a closing server has sent may still be on its way to a client that does not read.
+            if not self._closing:
+                del self._open[number]
+
+    def begin_closing(self) -> None:
+        """From now on streams that end are still known to `abort`."""
+        self._closing = True
+
+    def abort(self) -> None:
+        """Drop the connections of all streams at once."""
+        for abort in self._open.values():
+            abort()
+
+
+def _no_abort() -> None:
+    """On a server that is not ours, a stalled client is the server's to deal with."""
+
+
+async def serve_stream(
+    logs: Logs, streams: Streams, workspace: str, scope: Scope, receive: Receive, send: Send
+) -> None:
+    """Answer `GET …/events/stream`. Raises the library's errors only before the answer has begun."""
+    request = stream_request(scope)
+    framing: Framing = Lines() if accepts(scope, Lines.media_type) else ServerSentEvents()
+    backend = logs.of(workspace).core.backend
+    with streams.admit(scope):
+        try:
+            async with asyncio.timeout(logs.answer_s):
+                follower = await logs.hub.follow(
+                    workspace,
+                    backend,
+                    request.since,
+                    request.wanted,
+                    epoch=request.epoch,
+                    until_terminal=request.until_terminal,
+                )
+        except TimeoutError:
+            raise BackendUnavailable(f"no answer within {logs.answer_s:g} s") from None
+        try:
+            await _Stream(logs, streams.cache, framing, follower, scope, receive, send).run()
+        finally:
+            follower.close()
+
+
+class _Stream:
+    def __init__(
+        self,
+        logs: Logs,
+        cache: FrameCache,
+        framing: Framing,
+        follower: HubFollower,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        self._settings = logs.settings
+        self._cache = cache
+        self._framing = framing
+        self._follower = follower
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._gone = False
+
+    async def run(self) -> None:
+        watching = asyncio.create_task(self._watch())
+        try:
+            await self._begin()
+            await self._relay()
+        except TimeoutError:
+            # The client reads nothing: what is buffered for it would be kept for ever.
+            self._scope.get(ABORT, _no_abort)()
+            await watching
+        finally:
+            watching.cancel()
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._gone = True
+        self._follower.interrupt()
+
+    async def _begin(self) -> None:
+        headers = [
+            (b"content-type", self._framing.content_type),
+            (b"cache-control", b"no-cache, no-transform"),
+            (b"x-accel-buffering", b"no"),
+        ]
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    async def _relay(self) -> None:
+        follower = self._follower
+        more = True
+        while more:
+            items = await follower.next(self._settings.heartbeat_s)
+            if self._gone:
+                return
+            more = not follower.ended and not (items and isinstance(items[-1], Closing))
+            cursor = follower.cursor
+            data = encode(self._framing, self._cache, items, cursor) if items else b""
+            if more and not items:
+                data = self._framing.heartbeat(cursor)
+            async with asyncio.timeout(self._settings.send_timeout_s):
+                await self._send({"type": "http.response.body", "body": data, "more_body": more})
