@@ -1,7 +1,6 @@
 """`eventlog serve`: the HTTP server, in this process."""
 
 import os
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
 
@@ -26,17 +25,18 @@ def serve(
     ] = None,
     data_dir: DataDir = None,
     access_log: Annotated[bool | None, typer.Option("--access-log", help="Log every request.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not say where it listens.")] = False,
 ) -> None:
     """Serve the logs of all workspaces over HTTP until Ctrl-C. On loopback only, unless told otherwise."""
     from server import ServerSettings, run
+    from server.serving import Address
+
+    def tell(address: Address) -> None:
+        note(f"eventlog serves on {address.url} (its API: {address.url}/docs); Ctrl-C ends it")
 
     settings = ServerSettings.load(log=_config(redis_url, data_dir), host=host, port=port, access_log=access_log)
-    if not _is_loopback(settings.host):
-        note(
-            f"WARNING: {settings.host} is not a loopback address, and nobody is asked who they are: whoever reaches "
-            f"port {settings.port} can read, append to and clear every log. Put a proxy that checks in front of it."
-        )
-    run(settings)
+    # The server itself warns where others than this machine can reach it.
+    run(settings, on_ready=None if quiet else tell)
 
 
 def _config(redis_url: str | None, data_dir: Path | None) -> EventLogConfig:
@@ -44,12 +44,3 @@ def _config(redis_url: str | None, data_dir: Path | None) -> EventLogConfig:
     asked = redis_url is not None or data_dir is not None
     environ = {name: value for name, value in os.environ.items() if not (asked and name == "EVENTLOG_REDIS_URL")}
     return EventLogConfig.load(environ=environ, redis_url=redis_url, data_dir=data_dir)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -57,12 +57,17 @@ class RemoteFollower:
         self._closing = False
         self._failing_since: float | None = None
         self._pause_s = _FIRST_PAUSE_S
-        self.epoch = epoch
+        self._epoch = epoch
 
     @property
     def cursor(self) -> str:
         """Resume from here with `since`."""
         return self._cursor
+
+    @property
+    def epoch(self) -> str | None:
+        """The incarnation of the log that `cursor` belongs to, as far as it is known."""
+        return self._epoch
 
     @property
     def caught_up(self) -> bool:
@@ -82,7 +87,7 @@ class RemoteFollower:
             self.close()
 
     def _one_stream(self) -> Iterator[Event]:
-        params = wire.stream_params(self._cursor, self._filter, self._until_terminal)
+        params = wire.stream_params(self._cursor, self._filter, self._until_terminal, self._epoch)
         headers = {"Accept": wire.LINES, "Accept-Encoding": "identity"}
         with self._client.stream(
             "GET", "/events/stream", params=params, headers=headers, timeout=self._timeout
@@ -117,6 +122,9 @@ class RemoteFollower:
             self._caught_up = item.name == "caught_up" or (self._caught_up and item.name != "gap")
             self._closing = item.name == "closing"
             if item.gap is not None:
+                if item.gap.reason == "reset":
+                    # The cursor is of another incarnation from here on, whose name the stream does not tell.
+                    self._epoch = None
                 self._on_gap(item.gap)
             if item.cursor is not None:
                 self._cursor = item.cursor

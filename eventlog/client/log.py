@@ -114,11 +114,12 @@ class RemoteLog:
         until: object = None,
         order: str = "asc",
         since_time: float | None = None,
+        epoch: str | None = None,
         **filters: Unpack[Filters],
     ) -> Page:
         """One page; see `EventLog.page`. Its `state` is None."""
         wanted = EventFilter.of(**filters)
-        request = PageRequest.of(since, until, limit, wanted, order=order, since_time=since_time)
+        request = PageRequest.of(since, until, limit, wanted, order=order, since_time=since_time, epoch=epoch)
         return self._page(request, since_time)
 
     def get(self, event_id: str) -> Event:
@@ -136,15 +137,17 @@ class RemoteLog:
         patience_s: float = 30.0,
         **filters: Unpack[Filters],
     ) -> RemoteFollower:
-        """Follow the log over one stream, which is resumed by its cursor; see `EventLog.follow`.
-
-        `epoch` is taken for the sake of a common form: an id as `since` tells the server as much.
-        """
+        """Follow the log over one stream, which is resumed by its cursor; see `EventLog.follow`."""
         wanted = EventFilter.of(**filters)
         if until_terminal and wanted.run_id is None:
             raise InvalidInput("until_terminal", "needs a run_id: it ends after that run's terminal event")
         cursor = parse_cursor(since)
-        start = self._now() if cursor is None else str(cursor)
+        if cursor is None:
+            # From now means from this call on, so it becomes a concrete position before anything is followed.
+            info = self.info()
+            start, epoch = info.last_id or "0", info.epoch
+        else:
+            start = str(cursor)
         return RemoteFollower(
             self._client,
             self._origin,
@@ -176,10 +179,6 @@ class RemoteLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _now(self) -> str:
-        """From now means from this call on, so it becomes a concrete position before anything is followed."""
-        return self.info().last_id or "0"
 
     def _page(self, request: PageRequest, since_time: float | None) -> Page:
         return self._ask(wire.page_request(request, since_time), wire.read_page)

@@ -82,13 +82,17 @@ def page_request(request: PageRequest, since_time: float | None) -> Request:
     params += [("limit", str(request.limit)), ("order", "desc" if request.descending else "asc")]
     if since_time is not None:
         params.append(("since_time", f"{since_time:.6f}"))
-    return Request("GET", "/events", [*params, *_filters(request.wanted)])
+    return Request("GET", "/events", [*params, *_filters(request.wanted), *_epoch(request.epoch)])
 
 
-def stream_params(since: str, wanted: EventFilter, until_terminal: bool) -> Params:
+def stream_params(since: str, wanted: EventFilter, until_terminal: bool, epoch: str | None = None) -> Params:
     """The parameters of a stream from `since` on."""
-    ending = [("until_terminal", "true")] if until_terminal else []
-    return [("since", since), *_filters(wanted), *ending]
+    ending: Params = [("until_terminal", "true")] if until_terminal else []
+    return [("since", since), *_filters(wanted), *_epoch(epoch), *ending]
+
+
+def _epoch(epoch: str | None) -> Params:
+    return [("epoch", epoch)] if epoch else []
 
 
 def _position(name: str, cursor: Cursor | None) -> Params:

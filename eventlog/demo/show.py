@@ -104,7 +104,7 @@ def _free_port(wanted: int) -> int:
 
 
 def _server(stack: ExitStack, port: int, redis_url: str) -> Process:
-    args = ["serve", "--host", _HOST, "--port", str(port), "--redis-url", redis_url]
+    args = ["serve", "--host", _HOST, "--port", str(port), "--redis-url", redis_url, "--quiet"]
     server = Process("server", "eventlog", args)
     stack.callback(stop, [server])
     return server

@@ -1,0 +1,198 @@
+"""`eventlog demo`: real processes on one log, all of them gone when it ends, and the log goes on where it was."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from .program import PATIENCE_S, Program, Running
+from .serving import free_port
+
+WORKERS = {"agent", "builder", "counter"}
+
+
+@pytest.fixture
+def demo_dir(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def demo(demo_dir: Path) -> Program:
+    return Program({"EVENTLOG_DATA_DIR": str(demo_dir), "EVENTLOG_PORT": "0"})
+
+
+def _family(running: Running) -> list[psutil.Process]:
+    return psutil.Process(running.process.pid).children(recursive=True)
+
+
+def _all_started(running: Running) -> bool:
+    commands = [" ".join(process.cmdline()) for process in _alive(_family(running))]
+    return all(any(f"eventlog.demo.{worker}" in command for command in commands) for worker in WORKERS)
+
+
+def _alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+    return [one for one in processes if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+
+
+def _redis_pid(data_dir: Path) -> int:
+    return int((data_dir / "redis.pid").read_text())
+
+
+def _url(running: Running) -> str:
+    running.until(lambda: any("The server:" in line for line in running.out), "the URL")
+    found = re.search(r"http://127\.0\.0\.1:\d+", "\n".join(running.out))
+    assert found is not None
+    return found[0]
+
+
+def _nothing_left(processes: list[psutil.Process], data_dir: Path, url: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while _alive(processes) or (data_dir / "redis.sock").exists():
+        assert time.monotonic() < deadline, f"left: {_alive(processes)}, {list(data_dir.iterdir())}"
+        time.sleep(0.02)
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", int(url.rpartition(":")[2]))) != 0
+
+
+def _events(lines: list[str]) -> Iterator[int]:
+    for line in lines:
+        found = re.match(r"[\d-]+ [\d:.]+ #(\d+) ", line)
+        if found is not None:
+            yield int(found[1])
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_everything_in_a_moment(how: int, demo: Program, demo_dir: Path) -> None:
+    with demo.start("demo", "--pace", "0.05") as running:
+        url = _url(running)
+        running.until(lambda: _all_started(running), "the fleet")
+        running.until(lambda: len(list(_events(running.out))) > 20, "some events")
+        everybody = [*_family(running), psutil.Process(_redis_pid(demo_dir))]
+        assert len(everybody) >= 7
+        asked = time.monotonic()
+        running.signal(how)
+        assert running.end() == 0
+        assert time.monotonic() - asked < 8.0
+        assert running.err == []
+        _nothing_left(everybody, demo_dir, url)
+        assert list(_events(running.out)) == list(range(1, len(list(_events(running.out))) + 1))
+
+
+def test_a_second_demo_continues_at_the_next_offset(demo: Program, demo_dir: Path) -> None:
+    first = demo("demo", "--duration", "6", "--pace", "0.05")
+    assert first.returncode == 0, first.stderr
+    assert b"begins at offset 1" in first.stdout
+    seen = list(_events(first.stdout.decode().splitlines()))
+    assert seen[0] == 1
+    assert not (demo_dir / "redis.sock").exists()
+    with demo.start("demo", "--pace", "0.05") as running:
+        running.until(lambda: list(_events(running.out)), "an event")
+        start = next(int(found[1]) for line in running.out if (found := re.search(r"continues at offset (\d+)", line)))
+        # What the fleet says as it stops is appended after the view has ended.
+        assert start > seen[-1]
+        assert next(_events(running.out)) == start
+        running.signal(signal.SIGTERM)
+        assert running.end() == 0
+    audit = demo("verify")
+    assert audit.returncode == 0, audit.stdout
+
+
+def test_processes_of_every_kind_append_and_can_be_followed_from_outside(demo: Program) -> None:
+    with demo.start("demo", "--pace", "0.05") as running:
+        url = _url(running)
+        wanted = {"atlas", "boreas", "comet", "builder", "counter"}
+        sources: set[str] = set()
+        with demo.start("follow", "--url", url, "-o", "json") as follower, httpx.Client(trust_env=False) as client:
+            with client.stream(
+                "GET", f"{url}/v1/workspaces/default/events/stream?since=0", timeout=PATIENCE_S
+            ) as stream:
+                for line in stream.iter_lines():
+                    found = re.search(r'"source":"(\w+)"', line)
+                    sources |= {found[1]} if found is not None else set()
+                    if sources >= wanted:
+                        break
+            assert len(follower.lines(10)) >= 10
+        running.signal(signal.SIGINT)
+        assert running.end() == 0
+
+
+def test_a_demo_that_is_killed_leaves_nobody_working_for_ever(demo: Program, demo_dir: Path) -> None:
+    with demo.start("demo", "--pace", "0.05") as running:
+        url = _url(running)
+        running.until(lambda: _all_started(running), "the fleet")
+        everybody = [*_family(running), psutil.Process(_redis_pid(demo_dir))]
+        os.kill(running.process.pid, signal.SIGKILL)
+        _nothing_left(everybody, demo_dir, url)
+
+
+def test_a_port_that_is_taken_is_told_and_another_is_used(demo: Program) -> None:
+    with socket.socket() as other:
+        port = free_port()
+        other.bind(("127.0.0.1", port))
+        other.listen()
+        with demo.start("demo", "--port", str(port)) as running:
+            assert not _url(running).endswith(f":{port}")
+            assert running.out[0].startswith(f"Port {port} is taken; using ")
+            running.signal(signal.SIGINT)
+            assert running.end() == 0
+
+
+def test_a_worker_that_dies_is_told_and_the_demo_goes_on(demo: Program) -> None:
+    with demo.start("demo", "--pace", "0.05") as running:
+        running.until(lambda: _all_started(running), "the fleet")
+        agent = next(one for one in _family(running) if "atlas" in one.cmdline())
+        agent.kill()
+        running.until(lambda: "atlas ended with exit code -9" in running.err, "a word about it")
+        running.signal(signal.SIGINT)
+        assert running.end() == 0
+
+
+def test_a_reader_of_the_demo_that_goes_away_ends_it(demo: Program, demo_dir: Path) -> None:
+    command = [sys.executable, "-m", "eventlog", "demo", "--pace", "0.05"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=demo.environ, start_new_session=True
+    ) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        while not re.search(rb"#\d+ ", running.stdout.readline()):
+            assert running.poll() is None
+        everybody = psutil.Process(running.pid).children(recursive=True)
+        running.stdout.close()
+        assert running.wait(PATIENCE_S) == 0
+        assert running.stderr.read() == b""
+    assert _alive(everybody) == []
+    assert not (demo_dir / "redis.sock").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "variables", "said"),
+    [
+        (["--port", "x"], {}, "--port"),
+        (["--pace", "-1"], {}, "pace: "),
+        ([], {"EVENTLOG_PORT": "99999"}, "EVENTLOG_PORT: '99999' is not a port"),
+        (["-w", "a b"], {}, "workspace: "),
+    ],
+)
+def test_bad_input_is_named(args: list[str], variables: dict[str, str], said: str, demo: Program) -> None:
+    done = demo("demo", *args, **variables)
+    assert done.returncode == 2
+    assert said in done.stderr.decode()
+
+
+def test_the_tether_ends_its_module_when_the_other_end_is_gone(tmp_path: Path) -> None:
+    (tmp_path / "sleeper.py").write_text("import time\nprint('up', flush=True)\ntime.sleep(600)\n")
+    environ = {**os.environ, "PYTHONPATH": f"{tmp_path}:{Path(__file__).resolve().parents[2]}"}
+    with Running([sys.executable, "-m", "eventlog.demo.tether", "sleeper"], environ) as running:
+        assert running.lines(1) == ["up"]
+        assert running.process.stdin is not None
+        running.process.stdin.close()
+        assert running.end() == -signal.SIGTERM
