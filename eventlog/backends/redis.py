@@ -1,6 +1,10 @@
 """The log in Redis: each operation is one script call, so it is atomic and sees Redis' clock."""
 
+import copy
+import os
+import time
 import uuid
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,6 +37,7 @@ class RedisBackend:
         self.deadline_s = deadline_s
         self._retention = f"{retention.ttl_ms} {retention.max_entries}"
         self.become_new_writer()
+        _writers.add(self)
 
     def become_new_writer(self) -> None:
         """Take a new identity, as a forked child must: its calls are numbered on their own."""
@@ -42,6 +47,7 @@ class RedisBackend:
 
     def append(self, appends: Sequence[Append], call_number: int) -> Plan[list[Outcome]]:
         """One call of `log_append.lua`; repeated under `call_number` until the outcome is known."""
+        deadline = time.monotonic() + self.deadline_s
         reply = yield from call_script(
             script("log_append"),
             self._append_keys,
@@ -52,13 +58,33 @@ class RedisBackend:
         if reply[0] == b"stale":
             raise BackendUnavailable("a later append of this process overtook this one", outcome_unknown=True)
         outcomes, duplicates = decode_outcomes(reply, appends)
-        for events, i in duplicates:
-            events[i] = yield from self._original(events[i])
+        if duplicates:
+            yield from self._look_up(duplicates, outcomes, deadline)
         return outcomes
 
-    def _original(self, repeated: Event) -> Plan[Event]:
+    def _look_up(
+        self, duplicates: list[tuple[list[Event], int]], outcomes: list[Outcome], deadline: float
+    ) -> Plan[None]:
+        """Put the first appends' events in place. Where that fails it fails for those who repeated: the others'
+        events are in the log."""
+        failure: EventLogError | None = None
+        for events, i in duplicates:
+            if failure is None:
+                try:
+                    events[i] = yield from self._original(events[i], max(deadline - time.monotonic(), 0.0))
+                    continue
+                except EventLogError as error:
+                    failure = BackendUnavailable(
+                        "appended earlier, but Redis went away before it could be looked up", outcome_unknown=True
+                    )
+                    failure.__cause__ = error
+            at = next((at for at, outcome in enumerate(outcomes) if outcome is events), None)
+            if at is not None:
+                outcomes[at] = copy.copy(failure)
+
+    def _original(self, repeated: Event, deadline_s: float) -> Plan[Event]:
         """The first append's event, as far as it is still resident, marked as a duplicate."""
-        entries = yield from call_command("XRANGE", self.keys.log, repeated.id, repeated.id, deadline_s=self.deadline_s)
+        entries = yield from call_command("XRANGE", self.keys.log, repeated.id, repeated.id, deadline_s=deadline_s)
         if not entries:
             return repeated
         return decode_entry(entries[0]).as_duplicate()
@@ -99,15 +125,19 @@ class RedisBackend:
             # `read` has the deadline, the retries and the words for it.
             yield Pause(0.01)
             return []
-        return [decode_entry(entry) for entry in reply[0][1]] if reply else []
+        if reply:
+            return [decode_entry(entry) for entry in reply[0][1]]
+        # XREAD is as silent where the log was lost, or went back to a state before `after`.
+        state = (yield from self.read(ReadRequest())).state
+        return None if state.last == after else []
 
     def clear(self) -> Plan[int]:
         """One call of `log_clear.lua`."""
         k = self.keys
         removed = yield from call_script(
             script("log_clear"),
-            (k.log, k.meta, k.runs, k.run, k.run_index),
-            (),
+            (k.log, k.meta, k.runs, k.run, k.run_index, k.writer + uuid.uuid4().hex),
+            (_CALL_MEMORY_MS,),
             deadline_s=self.deadline_s,
             writes=True,
         )
@@ -148,3 +178,16 @@ def _segment(reply: list[Any]) -> Segment:
 
 def _id(raw: bytes) -> EventId | None:
     return EventId.parse(raw.decode()) if raw else None
+
+
+_writers: "weakref.WeakSet[RedisBackend]" = weakref.WeakSet()
+
+
+def _renew_writers() -> None:
+    for backend in list(_writers):
+        backend.become_new_writer()
+
+
+if hasattr(os, "register_at_fork"):
+    # Two processes that numbered their calls as one writer would take each other's appends for repetitions.
+    os.register_at_fork(after_in_child=_renew_writers)
