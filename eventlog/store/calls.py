@@ -57,7 +57,7 @@ def _call(
                 args = loading
                 continue
             if error.code in _FULL:
-                raise BackendFull(f"Redis refuses writes: {error.code}") from error
+                raise BackendFull(f"Redis refuses writes: {error.code}", outcome_unknown=unknown) from error
             if error.code not in _PASSING:
                 raise _unexpected(error) from error
             failure: Exception = error
@@ -66,12 +66,20 @@ def _call(
             failure = error
         left = deadline - time.monotonic()
         if left <= pause:
-            raise BackendUnavailable(
-                f"Redis did not answer within {deadline_s:g} s", outcome_unknown=unknown
-            ) from failure
+            raise _given_up(failure, deadline_s, unknown) from failure
         yield Pause(pause)
         pause = min(pause * 2, _LONGEST_PAUSE_S)
         left = deadline - time.monotonic()
+
+
+def _given_up(failure: Exception, deadline_s: float, unknown: bool) -> BackendUnavailable:
+    if isinstance(failure, Refused):
+        if failure.code == "READONLY":
+            return BackendFull("Redis refuses writes: it is a read-only replica", outcome_unknown=unknown)
+        return BackendUnavailable(
+            f"Redis did not serve within {deadline_s:g} s: {failure.code}", outcome_unknown=unknown
+        )
+    return BackendUnavailable(f"Redis did not answer within {deadline_s:g} s", outcome_unknown=unknown)
 
 
 def _unexpected(error: Refused) -> EventLogError:
