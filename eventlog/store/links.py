@@ -5,6 +5,7 @@ write is only safe under a key that the script knows, which is decided in `calls
 """
 
 import asyncio
+import contextlib
 import os
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
@@ -121,6 +122,7 @@ class SyncLink:
                 raise Refused(error) from error
             except BaseException as error:
                 connection.disconnect()
+                self._drop_idle()
                 raise _translated(error) from None
             self._keep(connection)
             return reply
@@ -133,11 +135,16 @@ class SyncLink:
         else:
             self._free.append(connection)
 
+    def _drop_idle(self) -> None:
+        """What cut one connection has mostly cut them all: to try each in turn would use up a deadline."""
+        with contextlib.suppress(IndexError):
+            while True:
+                self._free.pop().disconnect()
+
     def close(self) -> None:
         """Close the idle connections now and those in use after their reply. Idempotent."""
         self._closed = True
-        while self._free:
-            self._free.pop().disconnect()
+        self._drop_idle()
 
 
 class AsyncLink:
@@ -173,6 +180,8 @@ class AsyncLink:
         except BaseException as error:
             if connection is not None:
                 await connection.disconnect(nowait=True)
+                if not isinstance(error, asyncio.CancelledError):
+                    await self._drop_idle()
             raise _translated(error) from None
         await self._keep(connection)
         return reply
@@ -183,11 +192,14 @@ class AsyncLink:
         else:
             self._free.append(connection)
 
+    async def _drop_idle(self) -> None:
+        while self._free:
+            await self._free.pop().disconnect(nowait=True)
+
     async def close(self) -> None:
         """Close the idle connections now and those in use after their reply. Idempotent."""
         self._closed = True
-        while self._free:
-            await self._free.pop().disconnect(nowait=True)
+        await self._drop_idle()
 
 
 # redis-py's packer calls this too, but goes over the arguments first, which takes twice as long again.
