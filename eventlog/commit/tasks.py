@@ -5,15 +5,19 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
 from ..backends.base import Append, Outcome
-from ..errors import LogClosed, Overloaded
+from ..errors import BackendUnavailable, LogClosed, Overloaded
 from .batch import Bounds, CommitStats, failure_for_each, size_of
 
 SendCall = Callable[[Sequence[Append], int], Awaitable[list[Outcome]]]
-_Waiting = tuple[Append, int, int, "asyncio.Future[Outcome]"]
+_Waiting = tuple[Append, int, int, float, "asyncio.Future[Outcome]"]
+"""An append, its events and bytes, until when it may be sent (loop time), and its caller."""
 
 
 class TaskCommitter:
-    """A caller that is cancelled leaves its append to be carried out: the call is not torn down under others."""
+    """A caller that is cancelled leaves its append to be carried out: the call is not torn down under others.
+
+    A caller waits at most one deadline for its call to begin, room included, and another for that call to end.
+    """
 
     def __init__(self, send: SendCall, bounds: Bounds, deadline_s: float) -> None:
         self._send = send
@@ -36,10 +40,12 @@ class TaskCommitter:
         if self._closed:
             raise LogClosed("the log was closed")
         events, size = size_of(append)
+        loop = asyncio.get_running_loop()
+        send_until = loop.time() + self._deadline_s
         if self._room or not self._fits(events, size):
             await self._await_room(events, size)
-        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._queue.append((append, events, size, answer))
+        answer: asyncio.Future[Outcome] = loop.create_future()
+        self._queue.append((append, events, size, send_until, answer))
         self._pending_events += events
         self._pending_bytes += size
         if self._flusher is None:
@@ -80,13 +86,32 @@ class TaskCommitter:
             self._room[0].set_result(None)
 
     async def _flush(self) -> None:
+        unsent = "the append was not sent: the task that sends was cancelled"
         try:
             while self._queue:
-                batch = self._take()
-                self._wake_head()
-                await self._commit(batch)
+                self._refuse_overdue()
+                if self._queue:
+                    batch = self._take()
+                    self._wake_head()
+                    await self._commit(batch)
+            unsent = ""
         finally:
             self._flusher = None
+            while unsent and self._queue:
+                self._refuse_first(unsent)
+            self._wake_head()
+
+    def _refuse_overdue(self) -> None:
+        now = asyncio.get_running_loop().time()
+        while self._queue and self._queue[0][3] < now:
+            self._refuse_first(f"the append was not sent: Redis did not answer others within {self._deadline_s:g} s")
+
+    def _refuse_first(self, reason: str) -> None:
+        _, events, size, _, answer = self._queue.popleft()
+        self._pending_events -= events
+        self._pending_bytes -= size
+        if not answer.done():
+            answer.set_exception(BackendUnavailable(reason))
 
     def _take(self) -> list[_Waiting]:
         batch = [self._queue.popleft()]
@@ -97,7 +122,7 @@ class TaskCommitter:
             if events > self._bounds.call_events or size > self._bounds.call_bytes:
                 break
             batch.append(self._queue.popleft())
-        for _, taken_events, taken_bytes, _ in batch:
+        for _, taken_events, taken_bytes, _, _ in batch:
             self._pending_events -= taken_events
             self._pending_bytes -= taken_bytes
         return batch
@@ -107,7 +132,8 @@ class TaskCommitter:
         try:
             outcomes = await self._send([waiting[0] for waiting in batch], self._call_number)
         except BaseException as error:
-            reason = error if isinstance(error, Exception) else LogClosed("the log was closed while appending")
+            cancelled = BackendUnavailable("the task that sends was cancelled", outcome_unknown=True)
+            reason = error if isinstance(error, Exception) else cancelled
             for *_, answer in batch:
                 if not answer.done():
                     answer.set_exception(failure_for_each(reason))
