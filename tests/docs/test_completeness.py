@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 from eventlog import EventLogConfig
+from eventlog.cli.app import app as command_line
 from eventlog.store.keys import WorkspaceKeys
+from server.app import create_app
+from server.settings import ServerSettings
 
 ROOT = Path(__file__).parents[2]
 
@@ -18,6 +21,34 @@ def _page(name: str) -> str:
 @pytest.mark.parametrize("name", sorted(EventLogConfig.model_fields))
 def test_every_setting_of_the_log_is_documented_with_its_variable(name: str) -> None:
     assert f"`EVENTLOG_{name.upper()}` `{name}`" in _page("configuration.md")
+
+
+@pytest.mark.parametrize("name", sorted(set(ServerSettings.model_fields) - {"log"}))
+def test_every_setting_of_the_server_is_documented_by_its_variable(name: str) -> None:
+    assert f"`EVENTLOG_{name.upper()}`" in _page("configuration.md")
+
+
+def test_every_route_is_documented() -> None:
+    page = _page("http.md")
+    operations = [
+        f"`{method.upper()} {path}`"
+        for path, methods in create_app(ServerSettings()).openapi()["paths"].items()
+        for method in methods
+    ]
+    assert operations
+    assert [operation for operation in operations if operation not in page] == []
+
+
+def test_every_problem_code_is_documented() -> None:
+    codes = set(re.findall(r'\b\d{3}, "([A-Z_]+)"', (ROOT / "server/problems.py").read_text("utf-8")))
+    assert codes
+    assert [code for code in sorted(codes) if f"`{code}`" not in _page("http.md")] == []
+
+
+def test_every_command_is_documented() -> None:
+    names = [command.name or command.callback.__name__ for command in command_line.registered_commands]  # type: ignore[union-attr]
+    assert names
+    assert [name for name in names if f"`eventlog {name}" not in _page("cli.md")] == []
 
 
 @pytest.mark.parametrize("script", sorted(path.stem for path in (ROOT / "eventlog/store/lua").glob("*.lua")))
