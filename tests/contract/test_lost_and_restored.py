@@ -34,7 +34,7 @@ def test_a_flushed_server_is_a_reset_for_every_reader(home: tuple[RedisProcess, 
         new = log.append_many([{"kind": "b"}] * 8)
         eventually(lambda: len(reading.events) == 13, "the new ones are given")
     assert reading.events == old + new
-    assert [gap.reason for gap in gaps][0] == "reset"
+    assert gaps[0].reason == "reset"
     for given in (None, epoch):
         page = log.page(old[2], epoch=given)
         assert (page.gap, page.events) == (Gap(0, 1, 0, "reset"), new)
