@@ -54,8 +54,8 @@ def _positive_int(text: str) -> int:
 
 def _positive(text: str) -> float:
     number = float(text)
-    if not number > 0:
-        raise argparse.ArgumentTypeError(f"{text} is not positive")
+    if not 0 < number < 1000:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1000")
     return number
 
 

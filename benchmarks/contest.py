@@ -67,7 +67,7 @@ class Figure:
         return {
             "contest": self.contest,
             "title": self.title,
-            **asdict(self.metric),
+            "metric": asdict(self.metric),
             "ours": _summary(self.ours),
             "theirs": _summary(self.theirs),
             "ratio": _summary(self.ratios),

@@ -17,8 +17,8 @@ RESULTS = Path(__file__).parent / "results"
 def show(figures: list[Figure], machine: dict[str, Any], console: Console) -> None:
     """Print the table, and below it what was measured on."""
     table = Table(title="ours against redis-py and FastAPI, medians over interleaved rounds")
-    table.add_column("contest")
-    for column in ("ours", "theirs", "ratio", "from … to", "aim"):
+    table.add_column("contest", min_width=24)
+    for column in ("ours", "theirs", "ratio", "spread", "aim"):
         table.add_column(column, justify="right", no_wrap=True)
     for figure in figures:
         table.add_row(*_row(figure))
@@ -38,8 +38,8 @@ def _row(figure: Figure) -> tuple[str, ...]:
     colour = {True: "green", False: "red", None: "default"}[figure.aim_met]
     return (
         title,
-        f"{statistics.median(figure.ours):,.0f} {metric.unit}",
-        f"{statistics.median(figure.theirs):,.0f} {metric.unit}",
+        f"{statistics.median(figure.ours):,.0f}{metric.unit}",
+        f"{statistics.median(figure.theirs):,.0f}{metric.unit}",
         f"[{colour}]{figure.ratio:.2f}[/]",
         f"{min(figure.ratios):.2f} … {max(figure.ratios):.2f}",
         "" if metric.aim is None else f"{sign} {metric.aim:g}",

@@ -3,7 +3,6 @@
 The send time travels in the payload; the monotonic clock is one for all processes of a machine.
 """
 
-import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -18,10 +17,10 @@ from eventlog import create_event_log
 
 from ..arena import KIND, MAX_ENTRIES, OUR_WORKSPACE, PAYLOAD, THEIR_STREAM, Arena
 from ..contest import Contest, Lap, Metric, Sides
+from ..processes import Helper, helper
 
 _FULL = 400
 _PAUSE_S = 0.001
-_ANSWER_S = 30.0
 _READY = "ready"
 
 
@@ -41,7 +40,7 @@ class _Watch:
         return bool(payload["stop"])
 
 
-def _our_reader(url: str, report: Connection) -> None:
+def _our_reader(report: Connection, url: str) -> None:
     watch = _Watch(report)
     with create_event_log("redis", url=url, workspace=OUR_WORKSPACE) as log, log.follow() as follower:
         report.send(_READY)
@@ -50,7 +49,7 @@ def _our_reader(url: str, report: Connection) -> None:
                 return
 
 
-def _their_reader(url: str, report: Connection) -> None:
+def _their_reader(report: Connection, url: str) -> None:
     watch = _Watch(report)
     with redis.Redis.from_url(url) as client:
         last_id = client.xrevrange(THEIR_STREAM, count=1)[0][0]
@@ -66,41 +65,15 @@ def _their_reader(url: str, report: Connection) -> None:
 Append = Callable[[dict[str, Any]], Any]
 
 
-@contextmanager
-def _reader(target: Callable[[str, Connection], None], url: str, append: Append) -> Iterator[Connection]:
-    """A reading process that has connected; it is told to stop by an event."""
-    context = multiprocessing.get_context("spawn")
-    receiving, sending = context.Pipe(duplex=False)
-    process = context.Process(target=target, args=(url, sending), daemon=True)
-    process.start()
-    try:
-        _answer(receiving)
-        yield receiving
-        append(_payload(last=False, stop=True))
-        process.join(_ANSWER_S)
-    finally:
-        if process.is_alive():
-            process.terminate()
-        process.join()
-        receiving.close()
-        sending.close()
+def _payload(*, last: bool) -> dict[str, Any]:
+    return {**PAYLOAD, "last": last, "stop": False, "sent_ns": time.monotonic_ns()}
 
 
-def _answer(receiving: Connection) -> Any:
-    if not receiving.poll(_ANSWER_S):
-        raise TimeoutError(f"the reading process did not answer within {_ANSWER_S:g} s")
-    return receiving.recv()
-
-
-def _payload(*, last: bool, stop: bool = False) -> dict[str, Any]:
-    return {**PAYLOAD, "last": last, "stop": stop, "sent_ns": time.monotonic_ns()}
-
-
-def _timed(append: Append, receiving: Connection, times: int) -> Lap:
+def _timed(append: Append, reader: Helper, times: int) -> Lap:
     for i in range(times):
         time.sleep(_PAUSE_S)  # so that the reader is waiting again
         append(_payload(last=i == times - 1))
-    took_us = sorted(_answer(receiving))
+    took_us = sorted(reader.answer())
     return {"p50": statistics.median(took_us), "p99": took_us[int(len(took_us) * 0.99)]}
 
 
@@ -118,18 +91,19 @@ def _another_process(arena: Arena) -> Iterator[Sides]:
 
         ours(_payload(last=False))
         theirs(_payload(last=False))
+        stop = {**_payload(last=False), "stop": True}
         with (
-            _reader(_our_reader, arena.url, ours) as our_reports,
-            _reader(_their_reader, arena.url, theirs) as their_reports,
+            helper(_our_reader, arena.url, say_goodbye=lambda: ours(stop)) as our_reader,
+            helper(_their_reader, arena.url, say_goodbye=lambda: theirs(stop)) as their_reader,
         ):
-            yield (lambda: _timed(ours, our_reports, times)), (lambda: _timed(theirs, their_reports, times))
+            yield (lambda: _timed(ours, our_reader, times)), (lambda: _timed(theirs, their_reader, times))
 
 
 CONTESTS = (
     Contest(
         "follower",
         "append until another process has it / XADD, XREAD BLOCK",
-        (Metric("p50", "µs", 1.5, more_is_better=False), Metric("p99", "µs", 1.5, more_is_better=False)),
+        (Metric("p50", " µs", 1.5, more_is_better=False), Metric("p99", " µs", 1.5, more_is_better=False)),
         _another_process,
     ),
 )

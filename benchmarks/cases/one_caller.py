@@ -54,6 +54,6 @@ def _in_a_run(arena: Arena) -> Iterator[Sides]:
 
 
 CONTESTS = (
-    Contest("one-caller", "one caller, append / xadd", (Metric("appends", "1/s", 1.2),), _plain),
-    Contest("one-caller-run", "one caller, event of a run / xadd", (Metric("appends", "1/s"),), _in_a_run),
+    Contest("one-caller", "one caller, append / xadd", (Metric("appends", "/s", 1.2),), _plain),
+    Contest("one-caller-run", "one caller, event of a run / xadd", (Metric("appends", "/s"),), _in_a_run),
 )

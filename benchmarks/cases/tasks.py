@@ -50,4 +50,4 @@ def _fifty_tasks(arena: Arena) -> Iterator[Sides]:
             runner.run(close())
 
 
-CONTESTS = (Contest("tasks", "50 asyncio tasks, append / xadd", (Metric("appends", "1/s", 6.0),), _fifty_tasks),)
+CONTESTS = (Contest("tasks", "50 asyncio tasks, append / xadd", (Metric("appends", "/s", 6.0),), _fifty_tasks),)

@@ -59,4 +59,4 @@ def _fifty_threads(arena: Arena) -> Iterator[Sides]:
         yield (lambda: _timed(ours, times)), (lambda: _timed(theirs, times))
 
 
-CONTESTS = (Contest("threads", "50 threads, append / xadd", (Metric("appends", "1/s", 4.0),), _fifty_threads),)
+CONTESTS = (Contest("threads", "50 threads, append / xadd", (Metric("appends", "/s", 4.0),), _fifty_threads),)
