@@ -255,6 +255,7 @@ class Tail:
         self._fresh_at = 0.0
         self._failing_since: float | None = None
         self._pause_s = _FIRST_PAUSE_S
+        self._looked_back = False
         self.epoch = epoch
         self.caught_up = False
         self.ended = False
@@ -317,8 +318,11 @@ class Tail:
         self._fresh_at = self._monotonic()
         items: list[Event | Gap] = [] if page.gap is None else [page.gap]
         items += self._until_end(page.events)
-        if self.caught_up and self._until_terminal and not self.ended and not items:
-            self.ended = yield from run_has_ended(self._backend, str(self._filter.run_id))
+        if self.caught_up and self._until_terminal and not (self.ended or self._looked_back):
+            # Once is enough: whatever is appended behind this place will be handed out.
+            last_offset = self._since.offset if self._since is not None else 0
+            self.ended = yield from run_has_ended(self._backend, str(self._filter.run_id), last_offset)
+            self._looked_back = True
         return items
 
     def _until_end(self, events: list[Event]) -> list[Event | Gap]:
@@ -342,13 +346,14 @@ def joins(offset: int, arrived: list[Event]) -> bool:
     return bool(arrived) and arrived[0].offset == offset + 1 and arrived[-1].offset == offset + len(arrived)
 
 
-def run_has_ended(backend: Backend, run_id: str) -> Plan[bool]:
-    """True if a terminal event of the run is visible."""
+def run_has_ended(backend: Backend, run_id: str, last_offset: int) -> Plan[bool]:
+    """True if a terminal event of the run is visible up to `last_offset`; a later one is still to be handed out."""
     since = None
     while True:
         segment = yield from backend.read(ReadRequest(since=since, count=_CHUNK, run_id=run_id))
-        if any(event.is_terminal for event in segment.events):
+        seen = [event for event in segment.events if event.offset <= last_offset]
+        if any(event.is_terminal for event in seen):
             return True
-        if segment.complete or not segment.events:
+        if segment.complete or not seen or len(seen) < len(segment.events):
             return False
         since = Cursor(*segment.events[-1].position)
