@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
+from starlette.routing import Match, Route
 
 from eventlog import __version__
 from eventlog.errors import EventLogError, InvalidInput
@@ -20,6 +20,8 @@ from .routes import activity, events, health, log, stream, workspaces
 from .settings import ServerSettings
 from .streaming import Streams
 
+# The stream comes first: its path would else be an event's id.
+_ROUTERS = (stream.router, events.router, activity.router, log.router, workspaces.router, health.router)
 _DESCRIPTION = "A shared, bounded event log for the processes of a workspace. Every error is a problem (RFC 9457)."
 
 
@@ -42,9 +44,8 @@ def create_app(settings: ServerSettings | None = None) -> FastAPI:
     app.add_middleware(HotPath, logs=lambda: logs)
     for kind in (EventLogError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, _answer_problem)
-    # The stream's path would else be an event's id.
-    for route in (stream, events, activity, log, workspaces, health):
-        app.include_router(route.router)
+    for router in _ROUTERS:
+        app.include_router(router)
     _document(app)
     return app
 
@@ -68,11 +69,10 @@ def _invalid(error: RequestValidationError) -> InvalidInput:
 
 def _methods(request: Request) -> list[str]:
     """All that the path takes; the framework looks no further than the first route that has the path."""
-    found: set[str] = set()
-    for route in request.app.routes:
-        if route.matches(request.scope)[0] is not Match.NONE:
-            found |= getattr(route, "methods", None) or set()
-    return sorted(found)
+    routes = [route for router in (request.app, *_ROUTERS) for route in router.routes if isinstance(route, Route)]
+    return sorted(
+        {m for route in routes if route.matches(request.scope)[0] is not Match.NONE for m in route.methods or ()}
+    )
 
 
 def _document(app: FastAPI) -> None:
