@@ -295,6 +295,13 @@ class Tail:
 
     def _step(self, block_s: float) -> Plan[list[Event | Gap]]:
         yield from self.resolve()
+        if self.caught_up and self._until_terminal and not self._looked_back:
+            # With nothing in hand that an outage could lose. Once is enough: what is appended from here on is seen.
+            last_offset = self._since.offset if self._since is not None else 0
+            self.ended = yield from run_has_ended(self._backend, str(self._filter.run_id), last_offset)
+            self._looked_back = True
+            if self.ended:
+                return []
         # A consumer that was busy for long may have seen the log move on: expired events are not to be shown.
         if not self.caught_up or self._position is None or self._monotonic() - self._fresh_at > _STALE_S:
             return (yield from self._catch_up())
@@ -318,11 +325,6 @@ class Tail:
         self._fresh_at = self._monotonic()
         items: list[Event | Gap] = [] if page.gap is None else [page.gap]
         items += self._until_end(page.events)
-        if self.caught_up and self._until_terminal and not (self.ended or self._looked_back):
-            # Once is enough: whatever is appended behind this place will be handed out.
-            last_offset = self._since.offset if self._since is not None else 0
-            self.ended = yield from run_has_ended(self._backend, str(self._filter.run_id), last_offset)
-            self._looked_back = True
         return items
 
     def _until_end(self, events: list[Event]) -> list[Event | Gap]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from eventlog.backends.base import Append, Backend, ReadRequest, Segment
 from eventlog.backends.memory import MemoryBackend
 from eventlog.drive import run
+from eventlog.errors import BackendUnavailable
 from eventlog.events import Body, Event
 from eventlog.filters import EventFilter
 from eventlog.ids import Cursor
@@ -38,20 +39,34 @@ def _tail(backend: Backend, since: int) -> Tail:
 
 
 def _kinds(tail: Tail) -> list[str]:
-    """What three steps hand out, unless the tail ends before."""
+    """What four steps hand out, unless the tail ends before."""
     found: list[str] = []
-    for _ in range(3):
+    for _ in range(4):
         if not tail.ended:
             found += [item.kind for item in run(tail.step(0.01), _refuse) if isinstance(item, Event)]
     return found
 
 
-def test_a_reader_that_stands_behind_the_end_is_given_what_follows_and_ends_at_once() -> None:
+def test_a_reader_that_stands_behind_the_end_is_given_what_follows_and_ends() -> None:
     backend = _Busy()
     for kind in ("run.started", "run.finished", "after"):
         backend.add(kind)
     tail = _tail(backend, 2)
-    assert [item.kind for item in run(tail.step(0.01), _refuse) if isinstance(item, Event)] == ["after"]
+    assert _kinds(tail) == ["after"]
+    assert tail.ended
+
+
+def test_an_outage_while_the_tail_looks_back_loses_nothing() -> None:
+    backend = _Busy()
+    for kind in ("run.started", "run.finished", "after"):
+        backend.add(kind)
+    tail = _tail(backend, 2)
+
+    def fail() -> None:
+        raise BackendUnavailable("away")
+
+    backend.after_reads = iter([lambda: None, fail])
+    assert _kinds(tail) == ["after"]
     assert tail.ended
 
 
