@@ -159,7 +159,8 @@ def test_until_terminal_ends_by_itself_also_where_the_run_had_ended(remote: Remo
         "run.started",
         "run.finished",
     ]
-    assert list(remote.follow(2, run_id="r", until_terminal=True)) == []
+    assert [event.kind for event in remote.follow(2, run_id="r", until_terminal=True)] == ["after"]
+    assert list(remote.follow(3, run_id="r", until_terminal=True)) == []
 
 
 def test_closing_a_follower_from_another_thread_ends_it_at_once(remote: RemoteLog) -> None:
