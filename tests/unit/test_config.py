@@ -1,0 +1,121 @@
+"""Configuration: files, the environment, which of them wins, and what a bad value is told by."""
+
+from pathlib import Path
+
+import pytest
+
+from eventlog import EventLogConfig, InvalidInput, ObservabilityConfig, create_event_log
+
+YAML = """
+observability:
+  something_else: 1
+  event_log:
+    backend: memory
+    ttl_seconds: 60
+    max_entries: 50
+    workspace: from-file
+"""
+TOML = """
+[observability]
+something_else = 1
+[observability.event_log]
+backend = "memory"
+ttl_seconds = 60
+max_entries = 50
+workspace = "from-file"
+"""
+
+
+@pytest.fixture(params=["yaml", "toml"])
+def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    path = tmp_path / f"config.{request.param}"
+    path.write_text(YAML if request.param == "yaml" else TOML, "utf-8")
+    return path
+
+
+def test_a_file_is_read_in_both_formats(file: Path) -> None:
+    config = EventLogConfig.load(file, environ={})
+    assert (config.backend, config.ttl_seconds, config.max_entries, config.workspace) == (
+        "memory",
+        60.0,
+        50,
+        "from-file",
+    )
+    assert ObservabilityConfig.load(file, environ={}).event_log == config
+
+
+def test_code_wins_over_the_environment_and_that_over_the_file(file: Path) -> None:
+    environ = {"EVENTLOG_MAX_ENTRIES": "70", "EVENTLOG_WORKSPACE": "from-env", "EVENTLOG_TTL_SECONDS": ""}
+    config = EventLogConfig.load(file, environ=environ, workspace="from-code", max_entries=None)
+    assert (config.ttl_seconds, config.max_entries, config.workspace) == (60.0, 70, "from-code")
+
+
+def test_without_anything_there_are_the_defaults() -> None:
+    config = EventLogConfig.load(environ={})
+    assert (config.ttl_seconds, config.max_entries, config.idempotency_window_seconds) == (3600.0, 10_000, 600.0)
+    assert (config.payload_max_bytes, config.workspace, config.redis_url) == (65_536, "default", None)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MAX_ENTRIES", "many"),
+        ("TTL_SECONDS", "1h"),
+        ("WORKSPACE", "a b"),
+        ("PAYLOAD_MAX_BYTES", "1"),
+        ("DEADLINE_SECONDS", "0"),
+        ("KEY_PREFIX", "a{b}"),
+    ],
+)
+def test_a_bad_variable_is_named(name: str, value: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        EventLogConfig.load(environ={f"EVENTLOG_{name}": value})
+    assert refused.value.field == f"EVENTLOG_{name}"
+
+
+def test_a_bad_value_in_code_is_named_as_in_code_even_if_a_variable_is_set() -> None:
+    with pytest.raises(InvalidInput) as refused:
+        EventLogConfig.load(environ={"EVENTLOG_WORKSPACE": "fine"}, workspace="not fine")
+    assert refused.value.field == "workspace"
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ("observability: {event_log: {max_entries: many}}", "max_entries"),
+        ("observability: {event_log: {max_entrys: 5}}", "max_entrys"),
+        ("observability: {event_log: [1]}", "observability.event_log"),
+    ],
+)
+def test_a_bad_key_of_a_file_is_named(tmp_path: Path, text: str, field: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text, "utf-8")
+    with pytest.raises(InvalidInput) as refused:
+        EventLogConfig.load(path, environ={})
+    assert refused.value.field == field
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.yaml", "a: [1"), ("a.toml", "= 5"), ("a.yaml", None)])
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, text: str | None) -> None:
+    path = tmp_path / name
+    if text is not None:
+        path.write_text(text, "utf-8")
+    with pytest.raises(InvalidInput) as refused:
+        EventLogConfig.load(path, environ={})
+    assert refused.value.field == str(path)
+
+
+@pytest.mark.parametrize("text", ["", "observability:", "other: 1", "observability: {event_log: }"])
+def test_a_file_without_the_section_gives_the_defaults(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text, "utf-8")
+    assert EventLogConfig.load(path, environ={}) == EventLogConfig.load(environ={})
+
+
+def test_the_factory_reads_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVENTLOG_MAX_ENTRIES", "3")
+    monkeypatch.setenv("EVENTLOG_WORKSPACE", "from-env")
+    with create_event_log("memory") as log:
+        assert (log.info().max_entries, log.info().workspace) == (3, "from-env")
+    with create_event_log("memory", max_entries=4) as log:
+        assert log.info().max_entries == 4

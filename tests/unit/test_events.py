@@ -1,0 +1,162 @@
+"""The event: its wire form, its bounds, what it takes for a payload."""
+
+import json
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eventlog import Body, Event, InvalidInput, PayloadTooLarge
+from eventlog.events import TERMINAL_KINDS, VISIBILITIES, ascii_json, encode_payload
+from eventlog.ids import MAX_COUNTER
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
+    max_leaves=15,
+)
+PAYLOADS = st.dictionaries(TEXT, JSON, max_size=5)
+NAMES = st.from_regex(r"[A-Za-z0-9_.:-]{1,128}", fullmatch=True)
+LABELS = st.text(
+    st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\u2028\u2029"), min_size=1, max_size=50
+)
+
+
+@st.composite
+def events(draw: st.DrawFn) -> Event:
+    run_id = draw(st.none() | NAMES)
+    body = Body.of(
+        draw(st.from_regex(r"[A-Za-z0-9_.:/-]{1,128}", fullmatch=True)),
+        draw(PAYLOADS),
+        run_id=run_id,
+        lane_id=draw(st.none() | NAMES) if run_id else None,
+        stage_name=draw(st.none() | LABELS),
+        group_id=draw(st.none() | LABELS),
+        visibility=draw(st.sampled_from(VISIBILITIES)),
+        source=draw(st.none() | LABELS),
+        traceparent=draw(st.none() | st.just("00-" + "a" * 32 + "-" + "b" * 16 + "-01")),
+    )
+    seq = draw(st.integers(1, MAX_COUNTER)) if run_id else None
+    return Event(draw(st.integers(0, MAX_COUNTER)), draw(st.integers(1, MAX_COUNTER)), body, seq, draw(st.booleans()))
+
+
+@given(events())
+def test_the_wire_form_survives_a_round_trip(event: Event) -> None:
+    read = Event.from_dict(event.to_dict())
+    assert read == event
+    assert hash(read) == hash(event)
+    assert read.to_dict() == event.to_dict()
+    assert read.duplicate == event.duplicate
+
+
+@given(events())
+def test_the_json_is_the_dict_on_one_line_of_ascii(event: Event) -> None:
+    raw = event.to_json()
+    assert raw.isascii()
+    assert b"\n" not in raw
+    assert json.loads(raw) == event.to_dict()
+    assert list(json.loads(raw)) == list(event.to_dict()), "in the same order"
+    assert Event.from_dict(json.loads(raw)) == event
+
+
+@given(PAYLOADS)
+def test_an_encoded_payload_decodes_to_the_same(payload: dict[str, Any]) -> None:
+    assert json.loads(encode_payload(payload)) == payload
+
+
+@given(JSON)
+def test_escaping_to_ascii_keeps_the_meaning(value: object) -> None:
+    raw = json.dumps(value, ensure_ascii=False).encode()
+    assert ascii_json(raw).isascii()
+    assert json.loads(ascii_json(raw)) == value
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        *({"x": float("nan")}, {"x": [None, float("inf")]}, {"x": {"y": (None, -float("inf"))}}),
+        *({"x": 2**64}, {"x": -(2**63) - 1}, {1: 1}, {"x": {None: 1}}, {"x": object()}, {"x": b""}, {"x": "\ud800"}),
+        *([], "x", None, 5, [("a", 1)]),
+    ],
+)
+def test_a_payload_that_json_would_change_is_refused(payload: object) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        encode_payload(payload)
+    assert refused.value.field == "payload"
+
+
+def test_a_null_in_a_payload_is_no_nan() -> None:
+    assert (
+        encode_payload({"x": None, "y": [1.5, None, {"null": "null"}]}) == b'{"x":null,"y":[1.5,null,{"null":"null"}]}'
+    )
+
+
+def test_a_mapping_that_is_no_dict_is_a_payload() -> None:
+    assert encode_payload(MappingProxyType({"a": 1})) == b'{"a":1}'
+
+
+def test_the_payload_limit_counts_encoded_bytes() -> None:
+    assert len(Body.of("a", {"x": "é"}, payload_max_bytes=10).payload_json) == 10
+    with pytest.raises(PayloadTooLarge, match="10 bytes encoded, the limit is 9"):
+        Body.of("a", {"x": "é"}, payload_max_bytes=9)
+
+
+@pytest.mark.parametrize(
+    ("field", "change"),
+    [
+        ("id", {"id": "5"}),
+        ("id", {"id": None}),
+        ("offset", {"offset": 5}),
+        ("timestamp", {"timestamp": 5.0}),
+        ("seq", {"seq": 0}),
+        ("seq", {"seq": True}),
+        ("seq", {"seq": "1"}),
+        ("kind", {"kind": "a b"}),
+        ("payload", {"payload": []}),
+        ("visibility", {"visibility": "all"}),
+        ("lane_id", {"run_id": None, "lane_id": "x"}),
+    ],
+)
+def test_a_wire_form_that_contradicts_itself_is_refused(field: str, change: dict[str, Any]) -> None:
+    wire = Event(1_000, 4, Body.of("a", {}, run_id="r"), 1).to_dict()
+    assert Event.from_dict(wire).position == (1_000, 4)
+    with pytest.raises(InvalidInput) as refused:
+        Event.from_dict({**wire, **change})
+    assert refused.value.field == field
+
+
+def test_an_event_cannot_be_changed() -> None:
+    event = Event(1, 1, Body.of("a"))
+    for name in ("id", "offset", "kind", "payload", "run_id", "anything"):
+        with pytest.raises(AttributeError):
+            setattr(event, name, "x")
+
+
+def test_events_differ_by_place_and_content_and_not_by_being_duplicates() -> None:
+    event = Event(1, 1, Body.of("a", {"x": 1, "y": 2}))
+    assert event == Event(1, 1, Body.of("a", {"y": 2, "x": 1}))
+    assert event == event.as_duplicate()
+    assert event.as_duplicate().duplicate
+    assert event != Event(1, 2, Body.of("a", {"x": 1, "y": 2}))
+    assert event != Event(1, 1, Body.of("a", {"x": 1}))
+    assert event != Event(1, 1, Body.of("b", {"x": 1, "y": 2}))
+    assert event != "1-1"
+
+
+def test_the_terminal_kinds_are_those_of_the_contract() -> None:
+    assert set(TERMINAL_KINDS) == {"run.finished", "run.failed", "run.error", "run.cancelled"}
+    assert all(Event(1, 1, Body.of(kind)).is_terminal for kind in TERMINAL_KINDS)
+    assert not Event(1, 1, Body.of("run.finished.not")).is_terminal
+
+
+def test_a_kind_that_was_admitted_once_does_not_admit_others() -> None:
+    Body.of("good")
+    with pytest.raises(InvalidInput, match="kind"):
+        Body.of("good\n")

@@ -1,0 +1,80 @@
+"""Filters as predicates."""
+
+import pytest
+
+from eventlog import Body, Event, EventFilter, InvalidInput
+from eventlog.events import TERMINAL_KINDS
+
+
+def event(kind: str = "tool.invoked", **parts: str) -> Event:
+    return Event(1, 1, Body.of(kind, **parts), 1 if "run_id" in parts else None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("kind", "passes"),
+    [
+        ("tool.invoked", True),
+        ("tool.*", True),
+        ("tool*", True),
+        ("*", True),
+        (["other", "tool.invoked"], True),
+        (["other", "tool.*"], True),
+        ([], True),
+        (None, True),
+        ("tool", False),
+        ("tool.invoked.*", False),
+        ("Tool.*", False),
+        (["other", "x.*"], False),
+    ],
+)
+def test_a_kind_is_exact_or_a_prefix_and_any_of_several(kind: str | list[str] | None, passes: bool) -> None:
+    assert EventFilter.of(kind).matcher()(event()) is passes
+
+
+@pytest.mark.parametrize(
+    ("ceiling", "seen"),
+    [
+        ("public", ["public"]),
+        ("internal", ["public", "internal"]),
+        ("private", ["public", "internal", "private"]),
+        (None, ["public", "internal", "private"]),
+    ],
+)
+def test_visibility_is_a_ceiling(ceiling: str | None, seen: list[str]) -> None:
+    matches = EventFilter.of(visibility=ceiling).matcher()
+    assert [level for level in ("public", "internal", "private") if matches(event(visibility=level))] == seen
+
+
+def test_all_conditions_must_hold() -> None:
+    wanted = EventFilter.of("tool.*", run_id="r", lane_id="l", stage_name="s", visibility="public")
+    right = {"run_id": "r", "lane_id": "l", "stage_name": "s"}
+    assert wanted.matcher()(event(**right))
+    for wrong in ({"run_id": "q"}, {"lane_id": "q"}, {"stage_name": "q"}, {"visibility": "private"}, {"kind": "x"}):
+        assert not wanted.matcher()(event(**{**right, **wrong}))
+    assert not wanted.matcher()(event())
+
+
+def test_a_filter_knows_what_it_is() -> None:
+    assert EventFilter.of().passes_all
+    assert EventFilter.of(visibility="private").passes_all
+    assert not EventFilter.of("a").passes_all
+    assert EventFilter.of(run_id="r").only_run
+    assert not EventFilter.of(run_id="r", lane_id="l").only_run
+
+
+def test_terminal_kinds_pass_a_kind_filter_that_is_widened() -> None:
+    wanted = EventFilter.of("a", run_id="r").with_terminal_kinds()
+    assert all(wanted.matcher()(event(kind, run_id="r")) for kind in TERMINAL_KINDS)
+    assert not wanted.matcher()(event("b", run_id="r"))
+    assert not wanted.matcher()(event("run.finished", run_id="q"))
+    assert EventFilter.of(run_id="r").with_terminal_kinds() == EventFilter.of(run_id="r")
+
+
+@pytest.mark.parametrize(
+    ("field", "given"),
+    [("kind", {"kind": "a**"}), ("kind", {"kind": 5}), ("run_id", {"run_id": 5}), ("visibility", {"visibility": "x"})],
+)
+def test_a_bad_condition_is_named(field: str, given: dict[str, str]) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        EventFilter.of(**given)
+    assert refused.value.field == field
