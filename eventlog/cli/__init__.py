@@ -35,6 +35,9 @@ def run(argv: list[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("EVENTLOG_DEBUG"):
             raise
+        if isinstance(error, OSError):
+            # A full disk under stdout, for one: what is still buffered would fail again at exit.
+            drop_stdout()
         # A reader of stderr that has gone away is no reason for another error.
         with contextlib.suppress(OSError):
             sys.stderr.write(told(error) + "\n")

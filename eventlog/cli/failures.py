@@ -21,7 +21,7 @@ def exit_code_of(error: BaseException) -> int:
             return BAD_INPUT
         case BackendUnavailable() | EmbeddedRedisError():
             return UNAVAILABLE
-        case EventLogError():
+        case EventLogError() | OSError():
             return REFUSED
     return DEFECT
 
@@ -39,6 +39,8 @@ def told(error: BaseException) -> str:
         # Why Redis did not answer is what a person can act on.
         why = f": {error.__cause__}" if isinstance(error, BackendUnavailable) and error.__cause__ else ""
         return escaped(f"eventlog: {error}{why if why not in str(error) else ''}")
+    if isinstance(error, OSError):
+        return escaped(f"eventlog: {error.strerror or error}")
     return escaped(f"eventlog: defect: {type(error).__name__}: {error} (EVENTLOG_DEBUG=1 shows where)")
 
 

@@ -39,18 +39,16 @@ class RemoteLog:
     backend = "http"
 
     def __init__(self, url: str, *, workspace: str = "default", deadline_s: float = 5.0) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise InvalidInput("url", f"{url[:80]!r} is not the http:// or https:// URL of a server")
         self.workspace = checked_workspace(workspace)
         self._deadline_s = deadline_s
-        self._origin = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        base = _checked_url(url)
+        self._origin = f"{base.scheme}://{base.netloc.decode('ascii')}"
         self._client = httpx.Client(
-            base_url=url.rstrip("/") + wire.prefix(self.workspace),
+            base_url=str(base).rstrip("/") + wire.prefix(self.workspace),
             # Each follower keeps a connection for as long as it follows.
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
             # A proxy of the environment is for the world outside, not for a server on this machine.
-            trust_env=parts.hostname not in _LOOPBACK,
+            trust_env=base.host not in _LOOPBACK,
         )
 
     def append(
@@ -61,7 +59,11 @@ class RemoteLog:
         expected_offset: int | None = None,
         **parts: Unpack[EventParts],
     ) -> Event:
-        """Append one event; see `EventLog.append`."""
+        """Append one event; see `EventLog.append`.
+
+        If the answer to an append with the caller's own `idempotency_key` was lost, and it was sent again under the
+        hood, its event is marked `duplicate`: from outside it cannot be told whose repetition it was.
+        """
         body = Body.of(kind, payload, payload_max_bytes=MAX_COUNTER, **parts)
         request = wire.append_request([body], _offset(expected_offset), None, single=True)
         return self._ask(request, lambda answer: wire.read_appended(answer, [body]))[0]
@@ -225,6 +227,18 @@ class RemoteLog:
             return read(orjson.loads(answer))
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise EventLogError(f"{self._origin} did not answer as an eventlog server does") from error
+
+
+def _checked_url(url: str) -> httpx.URL:
+    try:
+        # Each of the two takes something for a URL that the other knows to be none.
+        urlsplit(url)
+        found = httpx.URL(url)
+    except (ValueError, httpx.InvalidURL) as error:
+        raise InvalidInput("url", f"{url[:80]!r} is no URL: {error}") from error
+    if found.scheme not in ("http", "https") or not found.host:
+        raise InvalidInput("url", f"{url[:80]!r} is not the http:// or https:// URL of a server")
+    return found
 
 
 def unreachable(origin: str, error: httpx.TransportError, *, wrote: bool) -> BackendUnavailable:

@@ -93,7 +93,7 @@ def test_control_lines_are_told_from_events() -> None:
     assert wire.read_line(b'{"control":"caught_up","cursor":"5-3"}') == wire.Control("caught_up", "5-3", None)
 
 
-@pytest.mark.parametrize("url", ["redis://x", "http://", "x", "http:///path"])
+@pytest.mark.parametrize("url", ["redis://x", "http://", "x", "http:///path", "http://[", "http://x:y"])
 def test_only_the_url_of_a_server_is_taken(url: str) -> None:
     with pytest.raises(InvalidInput, match=r"^url: "):
         RemoteLog(url)

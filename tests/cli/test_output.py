@@ -126,6 +126,22 @@ def test_a_defect_is_one_line_unless_the_traceback_is_asked_for(
         run(["query"])
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has /dev/full")
+def test_output_that_cannot_be_written_is_told_in_one_line(program: Program, log: EventLog) -> None:
+    log.append("a")
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "eventlog", "query"],
+            stdin=subprocess.DEVNULL,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=program.environ,
+            timeout=30,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (1, b"eventlog: No space left on device\n")
+
+
 def test_help_and_version_and_unknown_commands(program: Program) -> None:
     assert program("--version").stdout.startswith(b"eventlog 0.")
     for command in ("serve", "demo", "append", "query", "follow", "verify", "doctor"):
