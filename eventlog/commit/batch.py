@@ -7,6 +7,9 @@ from typing import NamedTuple
 from ..backends.base import Append
 from ..errors import BackendUnavailable, EventLogError
 
+OVERRUN_S = 0.5
+"""A call may end this much after its deadline; who waits for the next one is not refused because of that."""
+
 
 class Bounds(NamedTuple):
     """Limits of a committer: a call holds at most `call_events` and `call_bytes` (one append may be larger alone),

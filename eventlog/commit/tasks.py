@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from ..backends.base import Append, Outcome
 from ..errors import BackendUnavailable, LogClosed, Overloaded
-from .batch import Bounds, CommitStats, failure_for_each, size_of
+from .batch import OVERRUN_S, Bounds, CommitStats, failure_for_each, size_of
 
 SendCall = Callable[[Sequence[Append], int], Awaitable[list[Outcome]]]
 _Waiting = tuple[Append, int, int, float, "asyncio.Future[Outcome]"]
@@ -41,7 +41,7 @@ class TaskCommitter:
             raise LogClosed("the log was closed")
         events, size = size_of(append)
         loop = asyncio.get_running_loop()
-        send_until = loop.time() + self._deadline_s
+        send_until = loop.time() + self._deadline_s + OVERRUN_S
         if self._room or not self._fits(events, size):
             await self._await_room(events, size)
         answer: asyncio.Future[Outcome] = loop.create_future()

@@ -2,12 +2,13 @@
 append first, then hands the lead to a waiting thread. There is no thread of ours, and a lone caller pays one lock."""
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
 from ..backends.base import Append, Outcome
 from ..errors import BackendUnavailable, EventLogError, LogClosed, Overloaded
-from .batch import Bounds, CommitStats, failure_for_each, size_of
+from .batch import OVERRUN_S, Bounds, CommitStats, failure_for_each, size_of
 
 SendCall = Callable[[Sequence[Append], int], list[Outcome]]
 
@@ -15,14 +16,14 @@ SendCall = Callable[[Sequence[Append], int], list[Outcome]]
 class _Ticket:
     """One caller's append in the queue, and the lock it sleeps on."""
 
-    __slots__ = ("append", "behind", "bytes", "called", "events", "gone", "leads", "outcome", "turn")
+    __slots__ = ("append", "behind", "bytes", "called", "events", "followers", "gone", "outcome", "turn")
 
     def __init__(self, append: Append, events: int, size: int) -> None:
         self.append = append
         self.events = events
         self.bytes = size
         self.outcome: Outcome | None = None
-        self.leads = False
+        self.followers: list[_Ticket] = []  # whose appends go into the call that this ticket leads
         self.behind: _Ticket | None = None  # whom to wake next
         self.called = False
         self.gone = False
@@ -36,7 +37,11 @@ def _failed(failure: Exception | None) -> EventLogError:
 
 
 class ThreadCommitter:
-    """Order: appends of one thread are carried out in the order it made them."""
+    """Order: appends of one thread are carried out in the order it made them.
+
+    A caller waits at most one deadline for its call to begin, room included, and another for that call to end. One
+    that is interrupted anywhere by a signal leaves nobody waiting for it.
+    """
 
     def __init__(self, send: SendCall, bounds: Bounds, deadline_s: float) -> None:
         self._send = send
@@ -50,7 +55,7 @@ class ThreadCommitter:
         self._mutex = threading.Lock()
         self._room = threading.Condition(self._mutex)
         self._queue: deque[_Ticket] = deque()
-        self._busy = False
+        self._leader: object | None = None  # of the call in flight: a ticket, or a token of a caller who found none
         self._closed = False
         self._call_number = 0
         self._outside = 0  # callers for whom there is no room yet
@@ -63,29 +68,36 @@ class ThreadCommitter:
         Raises `Overloaded` if there was no room to wait in, `BackendUnavailable` if the outcome is unknown.
         """
         events, size = size_of(append)
-        ticket = None
-        with self._mutex:
-            if self._closed:
-                raise LogClosed("the log was closed")
-            if self._busy:
-                self._await_room(events, size)
-            if self._busy:
-                ticket = _Ticket(append, events, size)
-                self._queue.append(ticket)
-                self._pending_events += events
-                self._pending_bytes += size
-            else:
-                self._busy = True
-        if ticket is None:
-            return self._lead([append], events, ())
-        return self._await_turn(ticket)
+        ticket: _Ticket | None = None
+        me = object()
+        send_until = 0.0
+        try:
+            with self._mutex:
+                if self._closed:
+                    raise LogClosed("the log was closed")
+                if self._leader is not None:
+                    send_until = time.monotonic() + self._deadline_s + OVERRUN_S
+                    self._await_room(events, size)
+                    if self._leader is not None:
+                        ticket = _Ticket(append, events, size)
+                        self._queue.append(ticket)
+                        self._pending_events += events
+                        self._pending_bytes += size
+                if ticket is None:
+                    self._leader = me
+            if ticket is None:
+                return self._lead([append], events, ())
+            return self._await_turn(ticket, send_until)
+        except BaseException:
+            self._leave(me if ticket is None else ticket)
+            raise
 
     def _await_room(self, events: int, size: int) -> None:
         bounds = self._bounds
 
         def fits() -> bool:
             return (
-                not self._busy
+                self._leader is None
                 or not self._queue
                 or (
                     self._pending_events + events <= bounds.pending_events
@@ -106,46 +118,49 @@ class ThreadCommitter:
                 f"{self._pending_events} events wait in this process already (limit {bounds.pending_events}); "
                 f"no room within {self._deadline_s:g} s"
             )
+        if self._closed:
+            raise LogClosed("the log was closed")
 
-    def _await_turn(self, ticket: _Ticket) -> Outcome:
-        try:
-            self._sleep(ticket)
-        except BaseException:
-            self._leave(ticket)
-            raise
-        if not ticket.leads:
+    def _await_turn(self, ticket: _Ticket, send_until: float) -> Outcome:
+        self._sleep(ticket, send_until)
+        if self._leader is not ticket:
             if ticket.behind is not None:
                 self._wake(ticket.behind)
             assert ticket.outcome is not None
             return ticket.outcome
         with self._mutex:
-            followers = self._take(ticket.events, ticket.bytes)
+            followers = self._take(ticket)
         return self._lead(
             [ticket.append, *(f.append for f in followers)],
             ticket.events + sum(f.events for f in followers),
             followers,
         )
 
-    def _sleep(self, ticket: _Ticket) -> None:
-        # A call ends by its own deadline, and so does the one before it that the ticket may have to wait out.
-        if not ticket.turn.acquire(timeout=3 * self._deadline_s + 1):
-            with self._mutex:
-                if ticket in self._queue:
-                    raise Overloaded(f"not sent within {3 * self._deadline_s + 1:g} s")
-            if not ticket.turn.acquire(timeout=2 * self._deadline_s + 1):
-                raise BackendUnavailable("the append was sent and not answered", outcome_unknown=True)
-
-    def _leave(self, ticket: _Ticket) -> None:
-        """A caller gives up (a signal, a deadline): nobody may wait for it to lead."""
+    def _sleep(self, ticket: _Ticket, send_until: float) -> None:
+        if ticket.turn.acquire(timeout=max(send_until - time.monotonic(), 0)):
+            return
         with self._mutex:
-            ticket.gone = True
-            if ticket in self._queue:
-                self._queue.remove(ticket)
-                self._took(ticket)
-        if ticket.leads:
-            self._hand_over()
-        elif ticket.called and ticket.behind is not None:
-            self._wake(ticket.behind)
+            if self._leader is ticket or ticket in self._queue:
+                raise BackendUnavailable(
+                    f"the append was not sent: Redis did not answer others within {self._deadline_s:g} s"
+                )
+        # The call that it is part of ends by a deadline of its own.
+        if not ticket.turn.acquire(timeout=self._deadline_s + 1):
+            raise BackendUnavailable("the append was sent and not answered", outcome_unknown=True)
+
+    def _leave(self, who: object) -> None:
+        """A caller ends with an error, its own or a signal's: do what is left of what others wait for."""
+        if isinstance(who, _Ticket):
+            with self._mutex:
+                who.gone = True
+                if who in self._queue:
+                    self._queue.remove(who)
+                    self._took(who)
+            if who.followers:
+                self._answer(who.followers, None, None)
+            elif who.called and who.behind is not None:
+                self._wake(who.behind)
+        self._hand_over(who)
 
     def _wake(self, answered: _Ticket) -> None:
         """Wake the first caller in a line of answered ones who still waits; each wakes the one behind.
@@ -156,13 +171,13 @@ class ThreadCommitter:
         with self._mutex:
             while ticket is not None and ticket.gone:
                 ticket = ticket.behind
-            if ticket is not None:
+            if ticket is not None and not ticket.called:
                 ticket.called = True
                 ticket.turn.release()
 
-    def _take(self, events: int, size: int) -> list[_Ticket]:
-        """As many waiting tickets as fit into a call that holds the leader's append already."""
-        taken: list[_Ticket] = []
+    def _take(self, leader: _Ticket) -> list[_Ticket]:
+        """As many waiting tickets as fit into the leader's call."""
+        events, size, taken = leader.events, leader.bytes, leader.followers
         while self._queue:
             ticket = self._queue[0]
             events += ticket.events
@@ -183,6 +198,7 @@ class ThreadCommitter:
             self._room.notify_all()
 
     def _lead(self, appends: list[Append], events: int, followers: Sequence[_Ticket]) -> Outcome:
+        leader = self._leader
         self._call_number += 1
         outcomes: list[Outcome] | None = None
         failure: Exception | None = None
@@ -192,27 +208,36 @@ class ThreadCommitter:
             failure = error
         finally:
             self._stats.called(len(appends), events)
-            self._hand_over()
-            for i, follower in enumerate(followers, 1):
-                follower.outcome = _failed(failure) if outcomes is None else outcomes[i]
-                follower.behind = followers[i] if i < len(followers) else None
+            self._hand_over(leader)
             if followers:
-                self._wake(followers[0])
+                self._answer(followers, outcomes, failure)
         if failure is not None:
             raise failure
         assert outcomes is not None
         return outcomes[0]
 
-    def _hand_over(self) -> None:
-        """Wake the next leader first, so that its call is under way while the others wake."""
+    def _answer(self, followers: Sequence[_Ticket], outcomes: list[Outcome] | None, failure: Exception | None) -> None:
+        """Give the followers of a call what became of their appends, unless that was begun before."""
+        if followers[0].called or (followers[0].gone and followers[0].outcome is not None):
+            return
+        for i, follower in enumerate(followers, 1):
+            if follower.outcome is None:
+                follower.outcome = _failed(failure) if outcomes is None else outcomes[i]
+            follower.behind = followers[i] if i < len(followers) else None
+        self._wake(followers[0])
+
+    def _hand_over(self, leader: object) -> None:
+        """Wake the next leader first, so that its call is under way while the others wake. Once only a leader."""
         with self._mutex:
+            if self._leader is not leader:
+                return
             if self._queue:
                 heir = self._queue.popleft()
                 self._took(heir)
-                heir.leads = True
+                self._leader = heir
                 heir.turn.release()
             else:
-                self._busy = False
+                self._leader = None
                 self._tell_outside()
 
     def close(self) -> None:
@@ -221,7 +246,7 @@ class ThreadCommitter:
             self._closed = True
             self._outside += 1
             try:
-                self._room.wait_for(lambda: not self._busy, self._deadline_s)
+                self._room.wait_for(lambda: self._leader is None, self._deadline_s)
             finally:
                 self._outside -= 1
 

@@ -117,14 +117,15 @@ class ChaosProxy:
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stopped = asyncio.Event()
+        self._no_passage = asyncio.Event()
+        self._no_passage.set()
         server = await asyncio.start_unix_server(self._connected, self._path)
         self._ready.set()
         await self._stopped.wait()
         server.close()
         self._connections |= {upstream for upstream, _ in self._held}
         await self._cut_all()
-        while self._passages:
-            await asyncio.sleep(0)
+        await self._no_passage.wait()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -135,6 +136,7 @@ class ChaosProxy:
         passage = _Passage(self, writer, redis_writer)
         self._connections |= {writer, redis_writer}
         self._passages += 1
+        self._no_passage.clear()
         try:
             async with asyncio.TaskGroup() as both:
                 both.create_task(passage.requests(reader))
@@ -147,6 +149,8 @@ class ChaosProxy:
                 redis_writer.transport.abort()
             self._connections -= {writer, redis_writer}
             self._passages -= 1
+            if not self._passages:
+                self._no_passage.set()
 
     def __enter__(self) -> Self:
         self._thread.start()

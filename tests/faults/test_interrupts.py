@@ -1,0 +1,169 @@
+"""A signal may raise anywhere in an appending thread: the others must be answered, and appending must go on."""
+
+import linecache
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from types import CodeType, FrameType
+from typing import Any
+
+import pytest
+
+from eventlog.backends.base import Append, Outcome
+from eventlog.commit import threads
+from eventlog.commit.batch import Bounds
+from eventlog.commit.threads import ThreadCommitter
+from eventlog.errors import BackendUnavailable
+from eventlog.events import Body
+
+DEADLINE_S = 1.0
+
+
+class InterruptAt:
+    """Raises KeyboardInterrupt at the n-th line that the calling thread runs in `threads.py`, as a signal would."""
+
+    def __init__(self, line: int) -> None:
+        self.left = line
+
+    def __call__(self, frame: FrameType, event: str, arg: Any) -> Any:
+        if frame.f_code.co_filename != threads.__file__ or not _interruptible(frame.f_code):
+            return None
+        # CPython takes no signal between the end of a `with` and its exit, where tracing stops once more.
+        if event == "line" and not linecache.getline(threads.__file__, frame.f_lineno).strip().startswith("with "):
+            self.left -= 1
+            if self.left == 0:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return self
+
+    def during(self, work: Callable[[], None]) -> bool:
+        """Run `work`; True if it was interrupted, False if it has fewer lines than that."""
+        sys.settrace(self)
+        try:
+            work()
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.settrace(None)
+        return False
+
+
+def _interruptible(code: CodeType) -> bool:
+    # Handing over and answering are the clean-up itself: they would only be cut short by a second signal, or by the
+    # first within the microsecond that they take.
+    return code.co_name in {"submit", "_await_room", "_await_turn", "_sleep", "_lead", "_take"}
+
+
+class Sender:
+    """Answers each call with its appends' kinds; a call that holds `slow` waits until it may go on."""
+
+    def __init__(self) -> None:
+        self.sending = threading.Event()
+        self.go_on = threading.Event()
+        self.calls: list[list[str]] = []
+
+    def __call__(self, appends: Sequence[Append], call_number: int) -> list[Outcome]:
+        kinds = [append.bodies[0].kind for append in appends]
+        self.calls.append(kinds)
+        if "slow" in kinds:
+            self.sending.set()
+            assert self.go_on.wait(10)
+        return [list(append.bodies) for append in appends]  # type: ignore[misc]
+
+
+def append_of(kind: str) -> Append:
+    return Append([Body.of(kind)])
+
+
+def in_thread(committer: ThreadCommitter, kind: str, failures: list[BaseException]) -> threading.Thread:
+    def submit() -> None:
+        try:
+            committer.submit(append_of(kind))
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=submit)
+    thread.start()
+    return thread
+
+
+def still_appends(committer: ThreadCommitter) -> None:
+    started = time.monotonic()
+    committer.submit(append_of("after"))
+    assert time.monotonic() - started < DEADLINE_S, "the committer was stuck"
+
+
+@pytest.mark.parametrize("line", range(1, 40))
+def test_an_interrupted_lone_caller_leaves_the_way_free(line: int) -> None:
+    committer = ThreadCommitter(Sender(), Bounds(), DEADLINE_S)
+    InterruptAt(line).during(lambda: committer.submit(append_of("interrupted")) and None)
+    still_appends(committer)
+
+
+@pytest.mark.parametrize("line", range(1, 70))
+def test_an_interrupted_caller_who_waits_or_leads_next_leaves_no_one_waiting(line: int) -> None:
+    sender = Sender()
+    committer = ThreadCommitter(sender, Bounds(), DEADLINE_S)
+    failures: list[BaseException] = []
+    first = in_thread(committer, "slow", failures)
+    assert sender.sending.wait(10)
+    behind: list[threading.Thread] = []
+
+    def others_queue_up() -> None:
+        deadline = time.monotonic() + 5
+        while not committer._queue and time.monotonic() < deadline and not interrupted.is_set():
+            time.sleep(0.001)
+        behind.extend(in_thread(committer, "behind", failures) for _ in range(3))
+        while len(committer._queue) < 3 and time.monotonic() < deadline:
+            time.sleep(0.001)
+        sender.go_on.set()
+
+    interrupted = threading.Event()
+    helper = threading.Thread(target=others_queue_up)
+    helper.start()
+    InterruptAt(line).during(lambda: committer.submit(append_of("interrupted")) and None)
+    interrupted.set()
+    started = time.monotonic()
+    helper.join()
+    for thread in (first, *behind):
+        thread.join()
+    assert time.monotonic() - started < 2 * DEADLINE_S, "someone was left waiting"
+    assert all(isinstance(failure, BackendUnavailable) for failure in failures)
+    still_appends(committer)
+
+
+@pytest.mark.parametrize("line", range(1, 40))
+def test_an_interrupted_follower_wakes_the_one_behind_it(line: int) -> None:
+    """The call is led by another thread; the interrupted caller and others only wait for their answers."""
+    sender = Sender()
+    committer = ThreadCommitter(sender, Bounds(), DEADLINE_S)
+    failures: list[BaseException] = []
+    first = in_thread(committer, "slow", failures)
+    assert sender.sending.wait(10)
+    waiting = [in_thread(committer, "leads.next", failures)]
+    deadline = time.monotonic() + 5
+    while not committer._queue and time.monotonic() < deadline:
+        time.sleep(0.001)
+
+    def others_queue_up() -> None:
+        until = time.monotonic() + 5
+        while len(committer._queue) < 2 and time.monotonic() < until and not interrupted.is_set():
+            time.sleep(0.001)
+        waiting.extend(in_thread(committer, "behind", failures) for _ in range(3))
+        while len(committer._queue) < 4 and time.monotonic() < until:
+            time.sleep(0.001)
+        sender.go_on.set()
+
+    interrupted = threading.Event()
+    helper = threading.Thread(target=others_queue_up)
+    helper.start()
+    InterruptAt(line).during(lambda: committer.submit(append_of("interrupted")) and None)
+    interrupted.set()
+    started = time.monotonic()
+    helper.join()
+    for thread in (first, *waiting):
+        thread.join()
+    assert time.monotonic() - started < 2 * DEADLINE_S, "someone was left waiting"
+    assert not failures
+    still_appends(committer)
