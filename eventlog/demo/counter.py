@@ -19,23 +19,23 @@ def main() -> None:
     work = task(__doc__ or "")
     with work.log:
         count = _Count()
-        since: str | None = None
         while not stopping:
             try:
-                since = _follow(work, stopping, count, since)
+                _follow(work, stopping, count)
             except BackendUnavailable:
                 stopping.pause(1.0)
 
 
 @dataclass(slots=True)
 class _Count:
-    """What was seen: every event, or told as missed."""
+    """What was seen: every event, or told as missed. Counting goes on behind `last_id`."""
 
     events: int = 0
     missed: int = 0
     holes: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
     expected: int | None = None
+    last_id: str | None = None
 
     def see(self, event: Event) -> None:
         self.events += 1
@@ -43,15 +43,16 @@ class _Count:
         if self.expected is not None and event.offset != self.expected:
             self.holes += 1
         self.expected = event.offset + 1
+        self.last_id = event.id
 
     def miss(self, gap: Gap) -> None:
         self.missed += gap.missed
         self.expected = None
 
 
-def _follow(work: Task, stopping: Stopping, count: _Count, since: str | None) -> str:
-    """Count what comes; returns where to go on from."""
-    follower = work.log.follow(since, on_gap=count.miss)
+def _follow(work: Task, stopping: Stopping, count: _Count) -> None:
+    """Count what comes; raises `BackendUnavailable` after a long outage."""
+    follower = work.log.follow(count.last_id, on_gap=count.miss)
     stopping.react = follower.close
     told_at = time.monotonic()
     for event in follower:
@@ -61,7 +62,6 @@ def _follow(work: Task, stopping: Stopping, count: _Count, since: str | None) ->
             commonest = [kind for kind, _ in count.kinds.most_common(3)]
             told = {"events": count.events, "missed": count.missed, "holes": count.holes, "commonest": commonest}
             work.log.append(_KIND, told, source=work.name)
-    return follower.cursor
 
 
 if __name__ == "__main__":

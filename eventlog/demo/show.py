@@ -1,7 +1,9 @@
 """The demo from start to end: Redis, the server, the fleet, the view; then all of it stopped, in reverse."""
 
 import contextlib
+import os
 import shlex
+import shutil
 import signal
 import socket
 import sys
@@ -167,6 +169,9 @@ def _program() -> str:
     """How this program is started, for a person to type."""
     started = Path(sys.argv[0])
     if started.name == "eventlog":
+        on_path = shutil.which(started.name)
+        if on_path is not None and os.path.realpath(on_path) == os.path.realpath(started):
+            return started.name
         with contextlib.suppress(ValueError):
             started = started.absolute().relative_to(Path.cwd())
         return shlex.quote(str(started))

@@ -1,11 +1,16 @@
 """`eventlog demo`: real processes on one log, all of them gone when it ends, and the log goes on where it was."""
 
+import fcntl
 import os
+import pty
 import re
+import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -171,6 +176,47 @@ def test_a_reader_of_the_demo_that_goes_away_ends_it(demo: Program, demo_dir: Pa
         assert running.stderr.read() == b""
     assert _alive(everybody) == []
     assert not (demo_dir / "redis.sock").exists()
+
+
+def test_on_a_terminal_the_last_events_stand_in_a_table_and_ctrl_c_ends_it(variables: dict[str, str]) -> None:
+    program = Program({**variables, "TERM": "xterm"})
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    with subprocess.Popen(
+        [sys.executable, "-m", "eventlog", "demo", "--port", "0", "--pace", "0.05"],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=program.environ,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    ) as running:
+        os.close(theirs)
+        seen = b""
+        deadline = time.monotonic() + PATIENCE_S
+        while not re.search(rb"events, [\d.]+ a second: .*builder", seen) or b"run/lane:seq" not in seen:
+            assert time.monotonic() < deadline, seen[-2000:]
+            seen += _read(ours)
+        everybody = psutil.Process(running.pid).children(recursive=True)
+        os.write(ours, b"\x03")
+        while running.poll() is None:
+            assert time.monotonic() < deadline, seen[-2000:]
+            seen += _read(ours)
+        assert running.returncode == 0
+    os.close(ours)
+    assert b"the Redis of EVENTLOG_REDIS_URL" in seen
+    assert b"Traceback" not in seen
+    assert _alive(everybody) == []
+
+
+def _read(terminal: int) -> bytes:
+    if not select.select([terminal], [], [], 0.1)[0]:
+        return b""
+    try:
+        return os.read(terminal, 65536)
+    except OSError:
+        # Linux's way to say that nobody has the other end open any more.
+        return b""
 
 
 @pytest.mark.parametrize(
