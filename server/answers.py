@@ -1,9 +1,21 @@
 """Sending whole answers and problems straight through ASGI."""
 
-from .parsing import Send
+from .parsing import Receive, Scope, Send
 from .problems import MEDIA_TYPE, Headers, Problem
 
 JSON_TYPE = b"application/json"
+ABORT = "eventlog.abort"
+"""Where `connection.py` leaves, in a request's scope, the function that drops its connection at once."""
+
+
+async def drop_connection(scope: Scope, receive: Receive) -> None:
+    """Get rid of a client that reads nothing: what is buffered for it would be kept for ever."""
+    abort = scope.get(ABORT)
+    if abort is None:
+        raise ConnectionAbortedError("the client does not read its answer")
+    abort()
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def send_whole(

@@ -7,8 +7,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from eventlog.errors import InvalidInput
 
+from .answers import ABORT
 from .problems import MEDIA_TYPE, problem_of
-from .streaming import ABORT
 
 HEAD_TIMEOUT_S = 15.0
 

@@ -42,7 +42,7 @@ async def handle_append(logs: Logs, workspace: str, scope: Scope, receive: Recei
     try:
         asked = read_head(scope)
         if asked.media_type == NDJSON:
-            await ingest_lines(logs, workspace, asked, receive, send)
+            await ingest_lines(logs, workspace, asked, scope, receive, send)
             return
         answer = await ingest(logs, workspace, scope, receive, asked)
     except Disconnected:

@@ -188,8 +188,9 @@ def _body(logs: Logs, index: int, fields: object) -> Body:
 
 
 def _cloudevent_body(logs: Logs, data: object) -> Body:
+    fields = append_fields(data)
     try:
-        return Body.from_mapping(append_fields(data), payload_max_bytes=logs.limits.payload_max_bytes)
+        return Body.from_mapping(fields, payload_max_bytes=logs.limits.payload_max_bytes)
     except InvalidInput as error:
         raise type(error)(attribute_of(error.field), error.problem) from None
 

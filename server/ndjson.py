@@ -15,13 +15,18 @@ from eventlog.errors import EventLogError, InvalidInput, PayloadTooLarge
 from eventlog.events import Body, Event
 from eventlog.strictjson import strict_loads
 
+from .answers import drop_connection
 from .ingest import NDJSON, Asked, append
 from .logs import Logs
-from .parsing import Disconnected, Receive, Send
+from .parsing import Disconnected, Receive, Scope, Send
 from .problems import SlowRequest, problem_of
 
 BLOCK_EVENTS = 500
 BLOCK_BYTES = 512 * 1024
+
+
+class _Stalled(Exception):
+    """The client sends and never reads: only losing its connection gets it to notice."""
 
 
 class Line(NamedTuple):
@@ -72,7 +77,7 @@ class LineReader:
             self._skipping = True
 
 
-async def ingest_lines(logs: Logs, workspace: str, asked: Asked, receive: Receive, send: Send) -> None:
+async def ingest_lines(logs: Logs, workspace: str, asked: Asked, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer an NDJSON request. Raises what is wrong with the whole of it as long as nothing was answered."""
     if asked.key is not None:
         raise InvalidInput("Idempotency-Key", "is for one event or batch; give each line an idempotency_key instead")
@@ -80,7 +85,10 @@ async def ingest_lines(logs: Logs, workspace: str, asked: Asked, receive: Receiv
         raise InvalidInput("expected_offset", "is for one event or an array, which are atomic; lines are not")
     if asked.attributes is not None:
         raise InvalidInput("body", "a binary CloudEvent is one event, not NDJSON")
-    await _Ingest(logs, logs.of(workspace), receive, send).run()
+    try:
+        await _Ingest(logs, logs.of(workspace), receive, send).run()
+    except _Stalled:
+        await drop_connection(scope, receive)
 
 
 class _Ingest:
@@ -157,8 +165,7 @@ class _Ingest:
             async with asyncio.timeout(self._logs.settings.send_timeout_s):
                 await self._send({"type": "http.response.body", "body": data, "more_body": more})
         except TimeoutError:
-            # The client sends and never reads: only closing the connection gets it to notice.
-            raise Disconnected from None
+            raise _Stalled from None
 
 
 def _error_line(number: int, error: EventLogError) -> bytes:

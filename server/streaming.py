@@ -7,12 +7,10 @@ from collections.abc import Callable, Iterator
 from eventlog.errors import BackendUnavailable, Overloaded
 from eventlog.tail.hub import Closing, HubFollower
 
+from .answers import ABORT, drop_connection
 from .logs import Logs
 from .parsing import Receive, Scope, Send, accepts, stream_request
 from .sse import FrameCache, Framing, Lines, ServerSentEvents, encode
-
-ABORT = "eventlog.abort"
-"""Where `connection.py` leaves, in a request's scope, the function that drops its connection at once."""
 
 Abort = Callable[[], None]
 
@@ -113,9 +111,7 @@ class _Stream:
             await self._begin()
             await self._relay()
         except TimeoutError:
-            # The client reads nothing: what is buffered for it would be kept for ever.
-            self._scope.get(ABORT, _no_abort)()
-            await watching
+            await drop_connection(self._scope, self._receive)
         finally:
             watching.cancel()
 

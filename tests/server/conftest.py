@@ -1,4 +1,4 @@
-"""A real server (uvicorn on a loopback port) over a real Redis, shared by the tests of one process; workspaces are not."""
+"""A real server (uvicorn on a loopback port) over a real Redis, shared by the tests of one process."""
 
 import uuid
 from collections.abc import Iterator

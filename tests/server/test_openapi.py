@@ -1,0 +1,90 @@
+"""The documentation of the routes, and a machine that tries whatever it allows and forbids."""
+
+import uuid
+from typing import Any
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from eventlog.config import EventLogConfig
+from server import ServerSettings, create_app
+
+DOCUMENT = create_app(ServerSettings(log=EventLogConfig(backend="memory"))).openapi()
+ROUTES = {
+    ("POST", "/v1/workspaces/{workspace}/events"),
+    ("GET", "/v1/workspaces/{workspace}/events"),
+    ("DELETE", "/v1/workspaces/{workspace}/events"),
+    ("GET", "/v1/workspaces/{workspace}/events/{event_id}"),
+    ("GET", "/v1/workspaces/{workspace}/events/stream"),
+    ("GET", "/v1/workspaces/{workspace}/activity"),
+    ("GET", "/v1/workspaces/{workspace}/log"),
+    ("GET", "/v1/workspaces"),
+    ("GET", "/healthz"),
+    ("GET", "/readyz"),
+}
+OPERATIONS = {
+    (method.upper(), path): operation
+    for path, methods in DOCUMENT["paths"].items()
+    for method, operation in methods.items()
+}
+
+
+def test_every_route_is_documented_with_its_problems() -> None:
+    assert set(OPERATIONS) >= ROUTES
+    for route, operation in OPERATIONS.items():
+        assert operation["summary"], route
+        assert operation["description"], route
+        for status, answer in operation["responses"].items():
+            assert answer["description"], (route, status)
+            if int(status) >= 400:
+                assert list(answer["content"]) == ["application/problem+json"], (route, status)
+
+
+def test_every_reference_of_the_document_leads_somewhere() -> None:
+    def references(node: Any) -> set[str]:
+        if isinstance(node, dict):
+            own = {node["$ref"]} if isinstance(node.get("$ref"), str) else set()
+            return own.union(*(references(value) for value in node.values()))
+        return set().union(*(references(value) for value in node)) if isinstance(node, list) else set()
+
+    known = {f"#/components/schemas/{name}" for name in DOCUMENT["components"]["schemas"]}
+    assert references(DOCUMENT) - known == set()
+    assert "HTTPValidationError" not in DOCUMENT["components"]["schemas"]
+
+
+@pytest.mark.parametrize("route", sorted(ROUTES - {("GET", "/v1/workspaces/{workspace}/events/stream")}))
+def test_no_request_that_can_be_made_up_breaks_a_route(server_url: str, route: tuple[str, str]) -> None:
+    """A stream has no end to be checked; its parameters have tests of their own."""
+    schema = schemathesis.openapi.from_url(server_url + "/openapi.json")
+    schema.config.update(base_url=server_url)
+    workspace = f"w{uuid.uuid4().hex[:12]}"
+    checks = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+    method, path = route
+    operation = schema[path][method]
+    session = httpx.Client(timeout=20)
+
+    def attempt(case: Any) -> None:
+        if case.path_parameters and len(case.path_parameters.get("workspace", "")) < 20:
+            case.path_parameters["workspace"] = workspace
+        case.call_and_validate(checks=checks)
+
+    with session:
+        strategies = [operation.as_strategy(generation_mode=mode) for mode in schemathesis.GenerationMode]
+        for strategy in strategies:
+            tried = settings(
+                max_examples=25,
+                deadline=None,
+                derandomize=True,
+                database=None,
+                phases=[Phase.explicit, Phase.generate],
+                suppress_health_check=list(HealthCheck),
+            )
+            tried(given(case=strategy)(attempt))()

@@ -1,0 +1,105 @@
+"""The strict reader of JSON, held against the standard library's."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eventlog.errors import InvalidInput
+from eventlog.strictjson import DEEPEST, strict_loads
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.sampled_from(['"', "\\", '\\"', "a", "\n"])
+FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXT,
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(TEXT, inner, max_size=5),
+    max_leaves=20,
+)
+
+
+@given(JSON, st.booleans(), st.sampled_from([None, 1]))
+def test_what_the_standard_library_writes_is_read_unchanged(value: Any, escaped: bool, indent: int | None) -> None:
+    assert strict_loads(json.dumps(value, ensure_ascii=escaped, indent=indent).encode()) == value
+
+
+def repeated(raw: str) -> bool:
+    """Whether the standard library sees a key twice in one object."""
+    found = False
+
+    def look(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal found
+        found = found or len(dict(pairs)) < len(pairs)
+        return dict(pairs)
+
+    json.loads(raw, object_pairs_hook=look)
+    return found
+
+
+class Pairs(dict[str, Any]):
+    """A dict that writes its keys as often as it was given them."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__({"": pairs} if pairs else {})
+        self._pairs = pairs
+
+    def items(self) -> Any:
+        return self._pairs
+
+
+KEYS = st.sampled_from(["a", "b", 'a"', "\\", "é", "a\\"])
+TREES = st.recursive(
+    KEYS | st.integers(0, 9),
+    lambda inner: st.lists(st.tuples(KEYS, inner), max_size=4).map(Pairs) | st.lists(inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@given(TREES, st.booleans())
+def test_a_repeated_key_is_refused_wherever_it_is_and_only_then(tree: Any, escaped: bool) -> None:
+    raw = json.dumps(tree, ensure_ascii=escaped, indent=0)
+    if not repeated(raw):
+        strict_loads(raw.encode())
+        return
+    with pytest.raises(InvalidInput, match="twice"):
+        strict_loads(raw.encode())
+
+
+@pytest.mark.parametrize("number", [2**64 - 1, -(2**63), 10**18, 10**19 - 1])
+def test_integers_of_64_bits_are_exact(number: int) -> None:
+    assert strict_loads(b"[%d]" % number) == [number]
+
+
+@pytest.mark.parametrize(
+    "number",
+    ["18446744073709551616", "-9223372036854775809", "1" * 21, pytest.param("-" + "9" * 5000, id="5,000 digits")],
+)
+def test_larger_integers_are_refused_with_their_place(number: str) -> None:
+    with pytest.raises(InvalidInput, match="line 2 column 3 does not fit into 64 bits"):
+        strict_loads(f"[1,\n  {number}]".encode())
+
+
+@pytest.mark.parametrize("raw", [b'"123456789012345678901"', b"123456789012345678901.5", b"1234567890123456789012e3"])
+def test_what_is_not_an_integer_may_be_long(raw: bytes) -> None:
+    assert strict_loads(raw) == json.loads(raw)
+
+
+def test_depth_is_bounded_and_the_bound_is_told() -> None:
+    strict_loads(b"[" * DEEPEST + b"]" * DEEPEST)
+    for depth in (DEEPEST + 1, 2000, 1_000_000):
+        with pytest.raises(InvalidInput, match=r"deep|depth"):
+            strict_loads(b"[" * depth + b"]" * depth)
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b" ", b"{", b"[1,]", b"nul", b"NaN", b"1e400", b"\xff", rb'"\ud800"', b"\xef\xbb\xbf1", b"1 2"]
+)
+def test_what_is_not_json_is_refused_by_name(raw: bytes) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        strict_loads(raw, "line")
+    assert caught.value.field == "line"
