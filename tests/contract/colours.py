@@ -57,6 +57,9 @@ class Colour(Protocol):
 
     def close(self) -> None: ...
 
+    def shut(self) -> None:
+        """Close the log and keep what drives it, so that it can be asked again."""
+
     @property
     def backend(self) -> str: ...
 
@@ -77,6 +80,9 @@ class SyncColour:
     @property
     def storage(self) -> Any:
         return self.log._core.backend
+
+    def shut(self) -> None:
+        self.log.close()
 
 
 class AsyncColour:
@@ -108,6 +114,9 @@ class AsyncColour:
     @property
     def storage(self) -> Any:
         return self.log.core.backend
+
+    def shut(self) -> None:
+        self.wait_for(self.log.close())
 
     def follow(self, *args: Any, **kwargs: Any) -> "AsyncFollowing":
         return AsyncFollowing(self, self.log.follow(*args, **kwargs))

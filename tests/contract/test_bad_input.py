@@ -11,31 +11,30 @@ DEEP: dict[str, Any] = {}
 for _ in range(5_000):
     DEEP = {"d": DEEP}
 
+PAYLOADS: list[Any] = [
+    [],
+    "text",
+    5,
+    True,
+    b"{}",
+    {"x": float("nan")},
+    {"x": [1, {"y": float("inf")}]},
+    {"x": -float("inf"), "z": None},
+    {"x": 2**64},
+    {"x": -(2**63) - 1},
+    {1: "x"},
+    {"x": {2: "y"}},
+    {"x": object()},
+    {"x": {1, 2}},
+    {"x": "\ud800"},
+    {"\udfff": 1},
+    DEEP,
+    {"x": b"bytes"},
+]
+
 APPENDS: list[tuple[str, dict[str, Any]]] = [
     *[("kind", {"kind": kind}) for kind in ("", "a b", "ä", "a" * 129, "a\n", "a*", None, 5, ["a"], b"a")],
-    *[
-        ("payload", {"payload": payload})
-        for payload in (
-            [],
-            "text",
-            5,
-            True,
-            b"{}",
-            {"x": float("nan")},
-            {"x": [1, {"y": float("inf")}]},
-            {"x": -float("inf"), "z": None},
-            {"x": 2**64},
-            {"x": -(2**63) - 1},
-            {1: "x"},
-            {"x": {2: "y"}},
-            {"x": object()},
-            {"x": {1, 2}},
-            {"x": "\ud800"},
-            {"\udfff": 1},
-            DEEP,
-            {"x": b"bytes"},
-        )
-    ],
+    *[("payload", {"payload": payload}) for payload in PAYLOADS],
     *[("run_id", {"run_id": run}) for run in ("", "a b", "a/b", "r" * 129, 5, "r\n", "ü")],
     *[("lane_id", {"run_id": "r", "lane_id": lane}) for lane in ("", "a b", "l" * 129, 5)],
     ("lane_id", {"lane_id": "main"}),

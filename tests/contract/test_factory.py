@@ -1,6 +1,7 @@
 """Making logs: names of backends, the disabled one, closing."""
 
 import logging
+from collections.abc import Callable
 
 import pytest
 
@@ -8,14 +9,16 @@ from eventlog import EventLogConfig, InvalidInput, LogClosed
 from tests.contract.colours import Colour
 from tests.contract.worlds import COLOURS, World
 
+Opening = Callable[..., Colour]
+
 
 @pytest.fixture(params=COLOURS)
-def colour(request: pytest.FixtureRequest) -> type[Colour]:
+def colour(request: pytest.FixtureRequest) -> Opening:
     return COLOURS[request.param]
 
 
 @pytest.mark.parametrize("name", ["disabled", "off", "none", "OFF", "None"])
-def test_a_disabled_log_answers_and_keeps_nothing(colour: type[Colour], name: str) -> None:
+def test_a_disabled_log_answers_and_keeps_nothing(colour: Opening, name: str) -> None:
     log = colour(backend=name)
     assert log.backend == "disabled"
     events = [log.append("a", {"n": 1}, run_id="r"), *log.append_many([{"kind": "b"}] * 3), log.append("c")]
@@ -30,7 +33,7 @@ def test_a_disabled_log_answers_and_keeps_nothing(colour: type[Colour], name: st
     log.close()
 
 
-def test_a_disabled_log_still_refuses_bad_input(colour: type[Colour]) -> None:
+def test_a_disabled_log_still_refuses_bad_input(colour: Opening) -> None:
     log = colour(backend="off")
     with pytest.raises(InvalidInput, match="kind"):
         log.append("not good!")
@@ -40,7 +43,7 @@ def test_a_disabled_log_still_refuses_bad_input(colour: type[Colour]) -> None:
     log.close()
 
 
-def test_an_unknown_backend_is_memory_with_a_warning(colour: type[Colour], caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unknown_backend_is_memory_with_a_warning(colour: Opening, caplog: pytest.LogCaptureFixture) -> None:
     log = colour(backend="kafka")
     assert log.backend == "memory"
     assert "kafka" in caplog.text
@@ -49,7 +52,7 @@ def test_an_unknown_backend_is_memory_with_a_warning(colour: type[Colour], caplo
     log.close()
 
 
-def test_a_known_backend_gives_no_warning(colour: type[Colour], caplog: pytest.LogCaptureFixture) -> None:
+def test_a_known_backend_gives_no_warning(colour: Opening, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         colour(backend="memory").close()
         colour(backend="off").close()
@@ -57,20 +60,20 @@ def test_a_known_backend_gives_no_warning(colour: type[Colour], caplog: pytest.L
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a" * 65, "a/b", "{x}", "ä", "w\n"])
-def test_a_bad_workspace_is_named(colour: type[Colour], name: str) -> None:
+def test_a_bad_workspace_is_named(colour: Opening, name: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         colour(workspace=name)
     assert refused.value.field == "workspace"
 
 
 @pytest.mark.parametrize("url", ["http://localhost", "localhost:6379", "redis//x"])
-def test_a_bad_url_is_named(colour: type[Colour], url: str) -> None:
+def test_a_bad_url_is_named(colour: Opening, url: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         colour(backend="redis", url=url)
     assert refused.value.field == "url"
 
 
-def test_a_config_alone_counts(colour: type[Colour]) -> None:
+def test_a_config_alone_counts(colour: Opening) -> None:
     log = colour(config=EventLogConfig(backend="memory", workspace="mine", max_entries=2))
     log.append_many([{"kind": "a"}] * 5)
     assert (log.info().workspace, log.info().length) == ("mine", 2)
@@ -90,13 +93,8 @@ def test_workspaces_do_not_see_each_other(world: World) -> None:
 def test_a_closed_log_refuses_every_call(world: World) -> None:
     log = world.open()
     log.append("a")
-    if world.colour == "async":
-        inner = log.log
-        log.wait_for(inner.close())
-        log.wait_for(inner.close())
-    else:
-        log.close()
-        log.close()
+    log.shut()
+    log.shut()
     for call in (lambda: log.append("a"), lambda: log.append_many([{"kind": "a"}]), log.query, log.page, log.info):
         with pytest.raises(LogClosed):
             call()

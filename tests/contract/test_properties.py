@@ -190,6 +190,17 @@ class Histories(RuleBasedStateMachine):
         assert page.events == model.events
         assert (page.gap, page.at_end, page.cursor) == (model.gap, model.at_end, model.cursor)
 
+    @precondition(lambda self: len(self.epochs) > 1)
+    @rule(data=st.data())
+    def resume_in_the_belief_of_another_epoch(self, data: st.DataObject) -> None:
+        """As after a restore: the epoch is another one, and the event may all the same be there."""
+        event = data.draw(st.sampled_from(self.positions[-20:]))
+        epoch = data.draw(st.sampled_from(sorted(self.epochs)))
+        self.set_clock([])
+        page = self.log.page(event, epoch=epoch)
+        model = self.model.page(event, epoch=self.epochs[epoch])
+        assert (page.events, page.gap, page.cursor) == (model.events, model.gap, model.cursor)
+
     @precondition(lambda self: self.positions)
     @rule(wanted=FILTERS, limit=st.integers(1, 5), order=st.sampled_from(["asc", "desc"]))
     def page_through(self, wanted: dict[str, Any], limit: int, order: str) -> None:
@@ -197,7 +208,7 @@ class Histories(RuleBasedStateMachine):
         found: list[Event] = []
         cursor = None
         while True:
-            place = {"since": cursor} if order == "asc" else {"until": cursor}
+            place: dict[str, Any] = {"since": cursor} if order == "asc" else {"until": cursor}
             page = self.log.page(limit=limit, order=order, **place, **wanted)
             found += page.events
             if page.at_end:
@@ -227,9 +238,10 @@ class Histories(RuleBasedStateMachine):
         assert self.log.verify().problems == self.model.verify().problems == []
 
 
+@pytest.mark.timeout(600)  # it takes seconds; a failure takes minutes to be made small
 def test_any_history_gives_the_same_answers_as_the_model(server: RedisProcess) -> None:
     run_state_machine_as_test(
-        lambda: Histories(server),
+        lambda: Histories(server),  # type: ignore[arg-type]  # any factory will do
         settings=settings(
             max_examples=60,
             stateful_step_count=25,

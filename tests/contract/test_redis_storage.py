@@ -1,6 +1,7 @@
 """What can only be seen by looking into a real Redis: keys that go by themselves, the cost of reads, damage found."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -186,7 +187,8 @@ def test_a_key_of_another_type_is_an_error_and_not_a_loss(redis_world: RedisWorl
 
 def test_any_client_may_read_the_stream(redis_world: RedisWorld, keys: WorkspaceKeys, log: Colour) -> None:
     event = log.append("a", {"x": []}, run_id="r", lane_id="l", visibility="private", idempotency_key="k")
-    ((entry_id, fields),) = redis_world.client.xrange(keys.log)
+    entries: Any = redis_world.client.xrange(keys.log)
+    ((entry_id, fields),) = entries
     assert entry_id == event.id
     assert fields == {
         "kind": "a",

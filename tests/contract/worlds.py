@@ -6,7 +6,7 @@ A world hands out logs of either colour and can do to them what happens in life:
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -15,13 +15,14 @@ import redis
 from tests.contract.colours import AsyncColour, Colour, SyncColour
 from tests.support.redis_process import eventually
 
-COLOURS = {"sync": SyncColour, "async": AsyncColour}
+COLOURS: dict[str, Callable[..., Colour]] = {"sync": SyncColour, "async": AsyncColour}
 
 
 class World(Protocol):
     """Gives logs, and moves time."""
 
     name: str
+    colour: str
 
     def open(self, **options: Any) -> Colour:
         """A log of this test's own; closed when the test ends."""
