@@ -1,12 +1,11 @@
 """The documentation of the routes, and a machine that tries whatever it allows and forbids."""
 
-import uuid
 from typing import Any
 
-import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -16,6 +15,7 @@ from schemathesis.specs.openapi.checks import (
 
 from eventlog.config import EventLogConfig
 from server import ServerSettings, create_app
+from tests.server.api import Api
 
 DOCUMENT = create_app(ServerSettings(log=EventLogConfig(backend="memory"))).openapi()
 ROUTES = {
@@ -60,31 +60,35 @@ def test_every_reference_of_the_document_leads_somewhere() -> None:
     assert "HTTPValidationError" not in DOCUMENT["components"]["schemas"]
 
 
-@pytest.mark.parametrize("route", sorted(ROUTES - {("GET", "/v1/workspaces/{workspace}/events/stream")}))
-def test_no_request_that_can_be_made_up_breaks_a_route(server_url: str, route: tuple[str, str]) -> None:
+CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+WITH_INPUT = sorted(route for route in ROUTES if "{" in route[1] and not route[1].endswith("/stream"))
+WITHOUT_INPUT = sorted(route for route in ROUTES if "{" not in route[1])
+ALLOWED, FORBIDDEN = GenerationMode.POSITIVE, GenerationMode.NEGATIVE
+TRIED = settings(
+    max_examples=40,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@pytest.mark.parametrize(
+    ("route", "mode"),
+    [(route, mode) for route in WITH_INPUT for mode in (ALLOWED, FORBIDDEN)] + [(r, ALLOWED) for r in WITHOUT_INPUT],
+)
+def test_no_request_that_can_be_made_up_breaks_a_route(
+    server_url: str, api: Api, route: tuple[str, str], mode: GenerationMode
+) -> None:
     """A stream has no end to be checked; its parameters have tests of their own."""
+    api.fill(3, run_id="r")
     schema = schemathesis.openapi.from_url(server_url + "/openapi.json")
-    schema.config.update(base_url=server_url)
-    workspace = f"w{uuid.uuid4().hex[:12]}"
-    checks = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
-    method, path = route
-    operation = schema[path][method]
-    session = httpx.Client(timeout=20)
+    operation = schema[route[1]][route[0]]
 
     def attempt(case: Any) -> None:
-        if case.path_parameters and len(case.path_parameters.get("workspace", "")) < 20:
-            case.path_parameters["workspace"] = workspace
-        case.call_and_validate(checks=checks)
+        if mode is ALLOWED and "workspace" in case.path_parameters:
+            case.path_parameters["workspace"] = api.workspace
+        case.call_and_validate(base_url=server_url, checks=CHECKS)
 
-    with session:
-        strategies = [operation.as_strategy(generation_mode=mode) for mode in schemathesis.GenerationMode]
-        for strategy in strategies:
-            tried = settings(
-                max_examples=25,
-                deadline=None,
-                derandomize=True,
-                database=None,
-                phases=[Phase.explicit, Phase.generate],
-                suppress_health_check=list(HealthCheck),
-            )
-            tried(given(case=strategy)(attempt))()
+    TRIED(given(case=operation.as_strategy(generation_mode=mode))(attempt))()

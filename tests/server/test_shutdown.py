@@ -82,18 +82,21 @@ def test_a_signal_tells_100_streams_and_ends_the_process_within_a_second(
 def test_a_client_that_reads_nothing_does_not_keep_the_server_from_ending(
     redis_server: RedisProcess, key_prefix: str
 ) -> None:
-    with server_process(EVENTLOG_REDIS_URL=redis_server.url, EVENTLOG_KEY_PREFIX=key_prefix) as (process, url):
-        with RawConnection(url, small_buffer=True) as frozen, httpx.Client(base_url=url, timeout=20) as client:
-            api = Api(client, "w")
-            frozen.send(b"GET /v1/workspaces/w/events/stream?since=0 HTTP/1.1\r\nhost: x\r\n\r\n")
-            frozen.until(b"caught_up")
-            with following(api, "?since=0") as stream:
-                for _ in range(15):
-                    api.post([{"kind": "a", "payload": {"x": "y" * 20_000}}] * 40)
-                    take(stream, 40)
-            began = time.monotonic()
-            process.terminate()
-            assert process.wait(timeout=20) == 0
+    with (
+        server_process(EVENTLOG_REDIS_URL=redis_server.url, EVENTLOG_KEY_PREFIX=key_prefix) as (process, url),
+        RawConnection(url, small_buffer=True) as frozen,
+        httpx.Client(base_url=url, timeout=20) as client,
+    ):
+        api = Api(client, "w")
+        frozen.send(b"GET /v1/workspaces/w/events/stream?since=0 HTTP/1.1\r\nhost: x\r\n\r\n")
+        frozen.until(b"caught_up")
+        with following(api, "?since=0") as stream:
+            for _ in range(15):
+                api.post([{"kind": "a", "payload": {"x": "y" * 20_000}}] * 40)
+                take(stream, 40)
+        began = time.monotonic()
+        process.terminate()
+        assert process.wait(timeout=20) == 0
     assert time.monotonic() - began < 3
 
 

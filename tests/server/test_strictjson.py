@@ -77,7 +77,7 @@ def test_integers_of_64_bits_are_exact(number: int) -> None:
 
 @pytest.mark.parametrize(
     "number",
-    ["18446744073709551616", "-9223372036854775809", "1" * 21, pytest.param("-" + "9" * 5000, id="5,000 digits")],
+    ["18446744073709551616", "-9223372036854775809", "1" * 21, pytest.param("-" + "9" * 300, id="300 digits")],
 )
 def test_larger_integers_are_refused_with_their_place(number: str) -> None:
     with pytest.raises(InvalidInput, match="line 2 column 3 does not fit into 64 bits"):

@@ -26,7 +26,7 @@ def told(kind: str, payload: dict[str, Any] | None = None, **parts: Any) -> str:
         (
             (
                 "stage.failed",
-                {"stage_attempt": 2, "error": "no", "duration_ms": 40},
+                {"stage_attempt": 2, "error": "no", "duration_ms": 4},
                 {"stage_name": "s", "run_id": "r"},
             ),
             "stage s of run r failed (attempt 2): no in 4 ms",
