@@ -6,6 +6,7 @@ import pytest
 
 from eventlog import EventLog
 
+from .conftest import Here
 from .program import Program
 
 
@@ -83,9 +84,9 @@ def test_the_workspace_is_the_one_asked_for(program: Program, log: EventLog) -> 
     ],
 )
 def test_bad_input_is_named_in_one_line_and_nothing_is_appended(
-    args: list[str], said: str, program: Program, log: EventLog
+    args: list[str], said: str, here: Here, log: EventLog
 ) -> None:
-    done = program("append", *args)
+    done = here("append", *args)
     assert done.returncode == 2
     assert done.stdout == b""
     assert said in done.stderr.decode()

@@ -19,6 +19,7 @@ import httpx
 import psutil
 import pytest
 
+from .conftest import Here
 from .program import PATIENCE_S, Program, Running
 from .serving import free_port
 
@@ -220,7 +221,7 @@ def _read(terminal: int) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("args", "variables", "said"),
+    ("args", "extra", "said"),
     [
         (["--port", "x"], {}, "--port"),
         (["--pace", "-1"], {}, "pace: "),
@@ -228,8 +229,12 @@ def _read(terminal: int) -> bytes:
         (["-w", "a b"], {}, "workspace: "),
     ],
 )
-def test_bad_input_is_named(args: list[str], variables: dict[str, str], said: str, demo: Program) -> None:
-    done = demo("demo", *args, **variables)
+def test_bad_input_is_named(
+    args: list[str], extra: dict[str, str], said: str, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in extra.items():
+        monkeypatch.setenv(name, value)
+    done = here("demo", *args)
     assert done.returncode == 2
     assert said in done.stderr.decode()
 

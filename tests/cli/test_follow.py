@@ -11,6 +11,7 @@ import pytest
 from eventlog import EventLog, create_event_log
 from tests.support.redis_process import RedisProcess
 
+from .conftest import Here
 from .program import PATIENCE_S, Program, Running
 
 
@@ -81,8 +82,8 @@ def test_until_terminal_ends_with_the_run(program: Program, log: EventLog) -> No
         (["--until-terminal"], "until_terminal: needs a run_id"),
     ],
 )
-def test_bad_input_is_named(args: list[str], said: str, program: Program) -> None:
-    done = program("follow", *args)
+def test_bad_input_is_named(args: list[str], said: str, here: Here) -> None:
+    done = here("follow", *args)
     assert done.returncode == 2
     assert said in done.stderr.decode()
 

@@ -5,6 +5,7 @@ import os
 import pty
 import subprocess
 import sys
+import tomllib
 import unicodedata
 from datetime import datetime
 
@@ -17,7 +18,8 @@ from eventlog.cli.output import json_line, text_line
 from eventlog.cli.times import parse_time
 from eventlog.events import Body
 
-from .program import Program
+from .conftest import Here
+from .program import ROOT, Program
 
 HOSTILE = "\x1b[2J\x9b31m\x07\r\n\t\x7f\u202e\u2028\u2066\ufeff\u200b\U000e0041"
 
@@ -142,10 +144,23 @@ def test_output_that_cannot_be_written_is_told_in_one_line(program: Program, log
     assert (done.returncode, done.stderr) == (1, b"eventlog: No space left on device\n")
 
 
-def test_help_and_version_and_unknown_commands(program: Program) -> None:
-    assert program("--version").stdout.startswith(b"eventlog 0.")
+def test_help_and_version_and_unknown_commands(here: Here) -> None:
+    assert here("--version").stdout.startswith(b"eventlog 0.")
+    overview = here("--help").stdout.decode()
     for command in ("serve", "demo", "append", "query", "follow", "verify", "doctor"):
-        assert program(command, "--help").returncode == 0
-        assert command in program("--help").stdout.decode()
-    unknown = program("nonsense")
+        assert command in overview
+        shown = here(command, "--help")
+        assert (shown.returncode, b"Usage:" in shown.stdout) == (0, True)
+    unknown = here("nonsense")
     assert (unknown.returncode, unknown.stderr.count(b"\n")) == (2, 1)
+
+
+def test_the_module_and_the_console_script_are_the_same_program(program: Program) -> None:
+    assert program("--version").stdout.startswith(b"eventlog 0.")
+    (script,) = [one for one in _console_scripts() if one.startswith("eventlog ")]
+    assert script == "eventlog = eventlog.cli:main"
+
+
+def _console_scripts() -> list[str]:
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        return [f"{name} = {target}" for name, target in tomllib.load(file)["project"]["scripts"].items()]

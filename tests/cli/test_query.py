@@ -11,6 +11,7 @@ from eventlog import EventLog
 from eventlog.store.keys import WorkspaceKeys
 from tests.support.redis_process import RedisProcess
 
+from .conftest import Here
 from .program import Program
 
 
@@ -50,10 +51,8 @@ def filled(log: EventLog) -> EventLog:
         (["--since-time", "2100-01-01T00:00:00Z"], []),
     ],
 )
-def test_a_query_finds_what_was_asked_for(
-    args: list[str], offsets: list[int], program: Program, filled: EventLog
-) -> None:
-    done = program("query", "-o", "json", *args)
+def test_a_query_finds_what_was_asked_for(args: list[str], offsets: list[int], here: Here, filled: EventLog) -> None:
+    done = here("query", "-o", "json", *args)
     assert done.returncode == 0, done.stderr
     assert _offsets(done.stdout) == offsets
 
@@ -108,8 +107,8 @@ def test_more_than_a_page_is_read_page_by_page(program: Program, log: EventLog) 
         (["-o", "xml"], "--output"),
     ],
 )
-def test_bad_input_is_named(args: list[str], said: str, program: Program) -> None:
-    done = program("query", *args)
+def test_bad_input_is_named(args: list[str], said: str, here: Here) -> None:
+    done = here("query", *args)
     assert done.returncode == 2
     assert said in done.stderr.decode()
     assert done.stderr.count(b"\n") == 1
