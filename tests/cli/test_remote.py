@@ -7,28 +7,68 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
-from eventlog import BackendUnavailable, Conflict, EventLog, EventLogError, InvalidInput, NotFound, PayloadTooLarge
+from eventlog import (
+    BackendUnavailable,
+    Conflict,
+    EventLog,
+    EventLogConfig,
+    EventLogError,
+    InvalidInput,
+    NotFound,
+    PayloadTooLarge,
+    create_event_log,
+)
 from eventlog.client import RemoteLog
 from eventlog.events import Body
+from tests.support.redis_process import RedisProcess
 
 from .program import PATIENCE_S, Program
 from .serving import Server, free_port, serving
 
 
+@pytest.fixture(scope="module")
+def shared(redis_server: RedisProcess) -> Iterator[tuple[Server, dict[str, str]]]:
+    """One server for all tests that do not stop it, and the variables of what it serves."""
+    variables = {"EVENTLOG_REDIS_URL": redis_server.url, "EVENTLOG_KEY_PREFIX": f"t{uuid.uuid4().hex[:12]}"}
+    with serving(Program(variables)) as running:
+        yield running, variables
+
+
 @pytest.fixture
-def server(program: Program) -> Iterator[Server]:
+def server(shared: tuple[Server, dict[str, str]]) -> Server:
+    """A server that must be left running."""
+    return shared[0]
+
+
+@pytest.fixture
+def variables(shared: tuple[Server, dict[str, str]]) -> dict[str, str]:
+    """Every test has a workspace of its own."""
+    return {**shared[1], "EVENTLOG_WORKSPACE": f"w{uuid.uuid4().hex[:12]}"}
+
+
+@pytest.fixture
+def log(variables: dict[str, str]) -> Iterator[EventLog]:
+    config = EventLogConfig.load(environ=variables)
+    with create_event_log("redis", config=config) as opened:
+        yield opened
+
+
+@pytest.fixture
+def own_server(program: Program) -> Iterator[Server]:
+    """A server that may be stopped."""
     with serving(program) as running:
         yield running
 
 
 @pytest.fixture
-def remote(server: Server) -> Iterator[RemoteLog]:
-    with RemoteLog(server.url) as opened:
+def remote(server: Server, log: EventLog) -> Iterator[RemoteLog]:
+    with RemoteLog(server.url, workspace=log.workspace) as opened:
         yield opened
 
 
@@ -90,7 +130,10 @@ def test_a_repeated_key_is_a_duplicate_through_a_server_too(remote: RemoteLog, l
 
 
 def test_a_lost_answer_costs_no_second_event(server: Server, log: EventLog) -> None:
-    with _cutting(server.port, answers_to_lose=3) as port, RemoteLog(f"http://127.0.0.1:{port}") as remote:
+    with (
+        _cutting(server.port, answers_to_lose=3) as port,
+        RemoteLog(f"http://127.0.0.1:{port}", workspace=log.workspace) as remote,
+    ):
         event = remote.append("once")
         assert (event.offset, event.duplicate) == (1, False)
         assert [one.offset for one in remote.append_many([{"kind": "a"}, {"kind": "b"}])] == [2, 3]
@@ -121,7 +164,10 @@ def test_a_follower_sees_everything_once_over_cut_connections_and_keeps_its_filt
     server: Server, log: EventLog
 ) -> None:
     log.append_many([{"kind": "a"}, {"kind": "b"}] * 50)
-    with _cutting(server.port, cut_after_bytes=1500) as port, RemoteLog(f"http://127.0.0.1:{port}") as remote:
+    with (
+        _cutting(server.port, cut_after_bytes=1500) as port,
+        RemoteLog(f"http://127.0.0.1:{port}", workspace=log.workspace) as remote,
+    ):
         follower = remote.follow(0, kind="a")
         offsets = []
         for event in follower:
@@ -171,18 +217,18 @@ def test_closing_a_follower_from_another_thread_ends_it_at_once(remote: RemoteLo
     assert time.monotonic() - began < 3.0
 
 
-def test_an_outage_is_waited_out_and_no_longer_than_the_patience(server: Server, log: EventLog) -> None:
+def test_an_outage_is_waited_out_and_no_longer_than_the_patience(own_server: Server, log: EventLog) -> None:
     log.append("one")
-    with RemoteLog(server.url) as remote:
+    with RemoteLog(own_server.url, workspace=log.workspace) as remote:
         follower = remote.follow(0, patience_s=30)
         events = iter(follower)
         assert next(events).kind == "one"
-        server.stop()
+        own_server.stop()
         log.append("two")
-        threading.Timer(0.5, server.start).start()
+        threading.Timer(0.5, own_server.start).start()
         assert next(events).kind == "two"
         impatient = iter(remote.follow(2, patience_s=0.2))
-        server.stop()
+        own_server.stop()
         with pytest.raises(BackendUnavailable):
             next(impatient)
 
@@ -220,14 +266,14 @@ def test_a_large_file_goes_through_a_server_whole(program: Program, server: Serv
     assert [event.payload["n"] for event in log.query()] == list(range(3000))
 
 
-def test_follow_survives_a_restart_of_the_server(program: Program, server: Server, log: EventLog) -> None:
+def test_follow_survives_a_restart_of_the_server(program: Program, own_server: Server, log: EventLog) -> None:
     log.append("one")
-    with program.start("follow", "--since", "0", "-o", "json", "--url", server.url) as running:
+    with program.start("follow", "--since", "0", "-o", "json", "--url", own_server.url) as running:
         running.lines(1)
-        server.stop()
+        own_server.stop()
         log.append("two")
         running.until(lambda: running.err, "a word about the outage")
-        server.start()
+        own_server.start()
         log.append("three")
         assert [json.loads(line)["kind"] for line in running.lines(3)] == ["one", "two", "three"]
         running.signal(signal.SIGINT)
