@@ -1,0 +1,127 @@
+"""redis-server killed and started again, and the disk or memory it lacks."""
+
+import contextlib
+from contextlib import ExitStack
+
+import pytest
+from redis import Redis
+
+from eventlog import BackendFull
+from eventlog.log import EventLog
+from tests.faults.opening import open_log
+from tests.faults.test_chaos import STYLES, hold_to_what_was_acknowledged
+from tests.faults.workers import Worker
+from tests.support.redis_process import Binary, RedisProcess, binaries, eventually
+
+EACH_BINARY = pytest.mark.parametrize("binary", binaries(), ids=lambda binary: binary.name)
+
+
+@pytest.mark.timeout(240)
+def test_a_server_killed_under_load_keeps_every_acknowledged_append() -> None:
+    each, kills = 1500, 4
+    with RedisProcess(appendfsync="always") as server, ExitStack() as stack:
+        workers = [
+            stack.enter_context(Worker(style=style, url=server.url, name=f"w{i}", count=each, deadline_s=60.0))
+            for i, style in enumerate(STYLES[:4])
+        ]
+        reader = stack.enter_context(
+            Worker(style="follow", url=server.url, since=0, until_offset=4 * each, deadline_s=60.0)
+        )
+        for _ in range(kills):
+            for _ in range(100):
+                workers[0].until("acked")
+            server.kill()
+            server.start()
+        for worker in workers:
+            worker.finish()
+        reader.finish()
+        assert hold_to_what_was_acknowledged(server, workers, all_of=each) == 4 * each
+        assert [offset for offset, _, _ in reader.of("got")] == list(range(1, 4 * each + 1))
+        assert not list(reader.of("gap"))
+
+
+def fill_the_memory(log: EventLog, redis: Redis, room_bytes: int) -> None:
+    """Append until Redis refuses, then leave it short of memory for good."""
+    redis.config_set("maxmemory", redis.info("memory")["used_memory"] + room_bytes)
+
+    def until_refused() -> None:
+        while True:
+            log.append_many([{"kind": "filler", "run_id": "r", "payload": {"text": "x" * 2000}}] * 7)
+
+    with pytest.raises(BackendFull, match="OOM"):
+        until_refused()
+    redis.config_set("maxmemory", redis.info("memory")["used_memory"] - room_bytes // 2)
+
+
+@EACH_BINARY
+def test_a_redis_without_memory_refuses_whole_appends_and_goes_on_when_it_has_some(binary: Binary) -> None:
+    with (
+        RedisProcess("--maxmemory-policy", "noeviction", binary=binary) as server,
+        open_log(server.url) as log,
+        server.client() as redis,
+    ):
+        first = log.append_many([{"kind": "before", "run_id": "r", "idempotency_key": "first"}])[0]
+        fill_the_memory(log, redis, 1_000_000)
+        last = log.info().last_offset
+        assert last % 7 == 1, "batches are appended as a whole"
+        for attempt in (
+            lambda: log.append("plain"),
+            lambda: log.append("keyed", idempotency_key="k", run_id="new"),
+            lambda: log.append("conditional", expected_offset=last),
+        ):
+            with pytest.raises(BackendFull) as caught:
+                attempt()
+            assert not caught.value.outcome_unknown
+        assert [event.offset for event in log.query()] == list(range(1, last + 1)), "reads go on"
+        assert log.verify().clean
+        assert not redis.exists("eventlog:{w1}:run:new")
+        redis.config_set("maxmemory", 0)
+        after = log.append("after", idempotency_key="k", run_id="r")
+        assert (after.offset, after.seq, after.duplicate) == (last + 1, last + 1, False)
+        assert log.append("before", idempotency_key="first", run_id="r").id == first.id
+        assert log.verify().clean
+
+
+@EACH_BINARY
+def test_a_log_that_filled_the_memory_can_be_cleared(binary: Binary) -> None:
+    with (
+        RedisProcess("--maxmemory-policy", "noeviction", binary=binary) as server,
+        open_log(server.url) as log,
+        server.client() as redis,
+    ):
+        fill_the_memory(log, redis, 2_000_000)
+        last = log.info().last_offset
+        assert log.clear() == last
+
+        def appends_again() -> bool:
+            with contextlib.suppress(BackendFull):  # Redis frees what was unlinked in the background
+                return log.append("after").offset == last + 1
+            return False
+
+        eventually(appends_again, "appending goes on")
+        assert log.verify().clean
+
+
+@EACH_BINARY
+def test_a_read_only_replica_refuses_appends_clearly_and_serves_reads(binary: Binary) -> None:
+    with RedisProcess(binary=binary, tcp=True) as primary, RedisProcess(binary=binary, tcp=True) as replica:
+        with open_log(primary.url) as log:
+            log.append("a")
+        with replica.client() as redis, open_log(replica.url, deadline_s=1.0) as log:
+            redis.replicaof("127.0.0.1", primary.port)
+            with primary.client() as source:
+                assert source.wait(1, 10_000) == 1
+            with pytest.raises(BackendFull, match="read-only replica") as caught:
+                log.append("b")
+            assert not caught.value.outcome_unknown
+            assert [event.kind for event in log.query()] == ["a"]
+            redis.replicaof("NO", "ONE")
+            assert log.append("c").offset == 2
+
+
+def test_a_server_restarted_during_a_call_costs_nothing_but_time(own_server: RedisProcess) -> None:
+    with open_log(own_server.url, deadline_s=20.0) as log:
+        for n in range(20):
+            own_server.restart()
+            assert log.append("a", {"n": n}).offset == n + 1
+        assert log.verify().clean
