@@ -338,7 +338,10 @@ class Event:
 
 
 def encode_payload(payload: object) -> bytes:
-    """Encode a payload as compact JSON; raises `InvalidInput` where that would lose or change something."""
+    """Encode a payload as compact JSON; raises `InvalidInput` for what JSON cannot hold.
+
+    Datetimes, UUIDs, enums and dataclasses inside it are written as orjson writes them.
+    """
     if type(payload) is not dict and not isinstance(payload, Mapping):
         raise InvalidInput("payload", f"must be an object, not {_json_type(payload)}")
     try:

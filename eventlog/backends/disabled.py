@@ -12,7 +12,7 @@ from .base import Append, Audit, LogState, Outcome, ReadRequest, Segment
 
 
 class DisabledBackend:
-    """Ids grow as in a real log; every read finds the log empty, with nothing missed."""
+    """Ids grow as in a real log; every read finds it empty, and all that was appended is told as trimmed."""
 
     name = "disabled"
 

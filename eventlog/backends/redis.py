@@ -67,27 +67,29 @@ class RedisBackend:
     ) -> Plan[None]:
         """Put the first appends' events in place. Where that fails it fails for those who repeated: the others'
         events are in the log."""
-        failure: EventLogError | None = None
-        for events, i in duplicates:
-            if failure is None:
-                try:
-                    events[i] = yield from self._original(events[i], max(deadline - time.monotonic(), 0.0))
-                    continue
-                except EventLogError as error:
-                    failure = BackendUnavailable(
-                        "appended earlier, but Redis went away before it could be looked up", outcome_unknown=True
-                    )
-                    failure.__cause__ = error
-            at = next((at for at, outcome in enumerate(outcomes) if outcome is events), None)
-            if at is not None:
-                outcomes[at] = copy.copy(failure)
+        try:
+            originals = yield from self._originals([events[i] for events, i in duplicates], deadline)
+        except EventLogError as error:
+            failure = BackendUnavailable(
+                "appended earlier, but Redis went away before it could be looked up", outcome_unknown=True
+            )
+            failure.__cause__ = error
+            repeated = {id(events) for events, _ in duplicates}
+            for at, outcome in enumerate(outcomes):
+                if id(outcome) in repeated:
+                    outcomes[at] = copy.copy(failure)
+        else:
+            for events, i in duplicates:
+                events[i] = originals.get(events[i].position, events[i])
 
-    def _original(self, repeated: Event, deadline_s: float) -> Plan[Event]:
-        """The first append's event, as far as it is still resident, marked as a duplicate."""
-        entries = yield from call_command("XRANGE", self.keys.log, repeated.id, repeated.id, deadline_s=deadline_s)
-        if not entries:
-            return repeated
-        return decode_entry(entries[0]).as_duplicate()
+    def _originals(self, repeated: list[Event], deadline: float) -> Plan[dict[EventId, Event]]:
+        """The first appends' events that are still resident, marked as duplicates; one call a stretch of offsets."""
+        found: dict[EventId, Event] = {}
+        for first, last in _stretches(sorted({event.position for event in repeated})):
+            left_s = max(deadline - time.monotonic(), 0.0)
+            entries = yield from call_command("XRANGE", self.keys.log, str(first), str(last), deadline_s=left_s)
+            found.update((event.position, event.as_duplicate()) for event in map(decode_entry, entries))
+        return found
 
     def read(self, request: ReadRequest) -> Plan[Segment]:
         """One call of `log_read.lua`."""
@@ -156,6 +158,17 @@ class RedisBackend:
         except EventLogError:
             return None
         return 0 if reply is None else int(reply)
+
+
+def _stretches(positions: list[EventId]) -> list[tuple[EventId, EventId]]:
+    """Ends of the runs of neighbouring offsets in `positions`, which are in order."""
+    ends: list[tuple[EventId, EventId]] = []
+    for here in positions:
+        if ends and ends[-1][1].offset + 1 == here.offset:
+            ends[-1] = (ends[-1][0], here)
+        else:
+            ends.append((here, here))
+    return ends
 
 
 def _text(number: int | None) -> int | str:

@@ -291,13 +291,14 @@ class HubFollower:
             left = deadline - loop.time()
             if left <= 0:
                 return []
+            scope = self._scope = asyncio.timeout(None)
             try:
-                async with asyncio.timeout(None) as self._scope:
+                async with scope:
                     items = await self._step(left)
             except TimeoutError:
-                if not self._interrupted:
-                    raise
-                break
+                if scope.expired():
+                    break
+                raise
             finally:
                 self._scope = None
             if items:
@@ -319,8 +320,8 @@ class HubFollower:
 
     def interrupt(self) -> None:
         """Have `next` return `Closing` at once."""
-        self._interrupted = True
-        if self._scope is not None:
+        already, self._interrupted = self._interrupted, True
+        if self._scope is not None and not already:
             self._scope.reschedule(asyncio.get_running_loop().time())
 
     def close(self) -> None:

@@ -76,17 +76,19 @@ class Subscription:
         """What follows `after`; None if nothing came, an empty list if the log must be read."""
         if self not in self.topic.subscriptions:
             self._attach(self, after)
-        if self._broken:
-            self._broken = False
+        if self._told_to_read():
             return []
         if not self._stretches:
             if not self._in_step(after):
                 return []
             yield Park(self._subscribe, timeout_s)
-            if self._broken:
-                self._broken = False
+            if self._told_to_read():
                 return []
         return self._take(after)
+
+    def _told_to_read(self) -> bool:
+        broken, self._broken = self._broken, False
+        return broken
 
     def _in_step(self, after: EventId) -> bool:
         """False if the hub has handed out more than this follower has seen: those events are only in the log."""
