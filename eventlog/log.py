@@ -81,7 +81,7 @@ class LogCore:
 
     def one(self, body: Body, expected_offset: int | None) -> Append:
         """An append of one event."""
-        return Append((body,), _checked_offset(expected_offset))
+        return Append((body,), checked_offset(expected_offset))
 
     def many(self, events: Iterable[EventInput], expected_offset: int | None, idempotency_key: str | None) -> Append:
         """An append of several events; raises `InvalidInput` with the index of the one that is wrong."""
@@ -102,7 +102,7 @@ class LogCore:
                 raise InvalidInput("idempotency_key", "give one for the batch or one an event", index=index)
             if index >= limits.batch_max_events:
                 raise PayloadTooLarge("events", f"more than {limits.batch_max_events} events in a batch")
-        append = Append(bodies, _checked_offset(expected_offset), _checked_key(idempotency_key))
+        append = Append(bodies, checked_offset(expected_offset), _checked_key(idempotency_key))
         size = size_of(append)[1]
         if size > limits.batch_max_bytes:
             raise PayloadTooLarge("events", f"{size} bytes of payload, the limit is {limits.batch_max_bytes}")
@@ -439,7 +439,8 @@ def query_request(
     return PageRequest.of(since, until, limit, wanted, order=order, since_time=since_time, largest=MAX_COUNTER)
 
 
-def _checked_offset(expected_offset: object) -> int | None:
+def checked_offset(expected_offset: object) -> int | None:
+    """An expected offset as it is; raises `InvalidInput` if it is none."""
     if expected_offset is None:
         return None
     if isinstance(expected_offset, bool) or not isinstance(expected_offset, int):

@@ -47,7 +47,7 @@ class RemoteFollower:
         self._cursor = since
         self._filter = wanted
         self._until_terminal = until_terminal
-        self._on_gap = on_gap or warn_of_gap
+        self._on_gap = warn_of_gap if on_gap is None else on_gap
         self._patience_s = patience_s
         self._timeout = httpx.Timeout(connect_s, read=_SILENCE_S)
         self._closed = threading.Event()

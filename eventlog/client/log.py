@@ -15,7 +15,7 @@ from ..errors import BackendUnavailable, EventLogError, InvalidInput, LogClosed
 from ..events import Body, Event, EventParts, checked_key
 from ..filters import EventFilter, Filters
 from ..ids import MAX_COUNTER, EventId, parse_cursor
-from ..log import EventInput, LogInfo, query_request
+from ..log import EventInput, LogInfo, checked_offset, query_request
 from ..reading import MAX_PAGE, Page, PageRequest
 from . import wire
 from .follower import RemoteFollower
@@ -65,7 +65,7 @@ class RemoteLog:
         hood, its event is marked `duplicate`: from outside it cannot be told whose repetition it was.
         """
         body = Body.of(kind, payload, payload_max_bytes=MAX_COUNTER, **parts)
-        request = wire.append_request([body], _offset(expected_offset), None, single=True)
+        request = wire.append_request([body], checked_offset(expected_offset), None, single=True)
         return self._ask(request, lambda answer: wire.read_appended(answer, [body]))[0]
 
     def append_many(
@@ -79,7 +79,7 @@ class RemoteLog:
         bodies = list(_checked(events, idempotency_key))
         if not bodies:
             return []
-        request = wire.append_request(bodies, _offset(expected_offset), idempotency_key, single=False)
+        request = wire.append_request(bodies, checked_offset(expected_offset), idempotency_key, single=False)
         if idempotency_key is not None:
             checked_key(idempotency_key)
             bodies = [body._replace(idempotency_key=idempotency_key) for body in bodies]
@@ -257,13 +257,3 @@ def _checked(events: Iterable[EventInput], key: str | None) -> Iterable[Body]:
         if key is not None and body.idempotency_key is not None:
             raise InvalidInput("idempotency_key", "give one for the batch or one an event", index=index)
         yield body
-
-
-def _offset(expected_offset: object) -> int | None:
-    if expected_offset is None:
-        return None
-    if isinstance(expected_offset, bool) or not isinstance(expected_offset, int):
-        raise InvalidInput("expected_offset", f"{expected_offset!r} is not an integer")
-    if not 0 <= expected_offset <= MAX_COUNTER:
-        raise InvalidInput("expected_offset", f"{expected_offset} is outside 0 to {MAX_COUNTER}")
-    return expected_offset

@@ -168,16 +168,22 @@ class AsyncLink:
         """Send one command and wait for its reply, at most `command.timeout_s`."""
         if self._closed:
             raise LogClosed("the log was closed")
-        connection = None
+        connection = transport = None
         try:
             async with asyncio.timeout(command.timeout_s), self._room:
                 connection = self._free.pop() if self._free else self._make(**self._kwargs)
+                if not connection.is_connected:
+                    await connection.connect()
+                transport = connection._writer.transport
                 await connection.send_packed_command(_packed(command), check_health=False)
                 reply = await connection.read_response(disable_decoding=True)
         except ResponseError as error:
             self._free.append(connection)
             raise Refused(error) from error
         except BaseException as error:
+            if transport is not None:
+                # Closing would keep the socket until a server that hangs has taken all that was to be sent.
+                transport.abort()
             if connection is not None:
                 await connection.disconnect(nowait=True)
                 if not isinstance(error, asyncio.CancelledError):

@@ -14,7 +14,7 @@ from tests.support.redis_process import RedisProcess, eventually
 @contextmanager
 def failed_over(kept: int, lost: int) -> Iterator[tuple[RedisProcess, str, list[Event]]]:
     """A promoted replica with `kept` events; with it, the cursor and epoch of a reader who saw `lost` more."""
-    with RedisProcess(tcp=True) as primary, RedisProcess(tcp=True) as replica:
+    with RedisProcess("--repl-diskless-sync-delay", "0", tcp=True) as primary, RedisProcess(tcp=True) as replica:
         with primary.client() as redis, replica.client() as follower:
             follower.replicaof("127.0.0.1", primary.port)
             eventually(lambda: redis.wait(1, 1000) == 1, "the replica follows")
@@ -84,7 +84,7 @@ def test_a_reader_whose_place_was_given_out_again_and_passed_is_told() -> None:
 
 def test_clients_that_were_connected_to_the_old_primary_go_on_at_its_address() -> None:
     """The promoted server takes over the address: one log object, its pool and its follower live through it."""
-    with RedisProcess(tcp=True) as replica, RedisProcess(tcp=True) as primary:
+    with RedisProcess(tcp=True) as replica, RedisProcess("--repl-diskless-sync-delay", "0", tcp=True) as primary:
         port = primary.port
         with primary.client() as redis, replica.client() as follower_redis, open_log(primary.url) as log:
             follower_redis.replicaof("127.0.0.1", port)

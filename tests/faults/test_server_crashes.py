@@ -104,7 +104,10 @@ def test_a_log_that_filled_the_memory_can_be_cleared(binary: Binary) -> None:
 
 @EACH_BINARY
 def test_a_read_only_replica_refuses_appends_clearly_and_serves_reads(binary: Binary) -> None:
-    with RedisProcess(binary=binary, tcp=True) as primary, RedisProcess(binary=binary, tcp=True) as replica:
+    with (
+        RedisProcess("--repl-diskless-sync-delay", "0", binary=binary, tcp=True) as primary,
+        RedisProcess(binary=binary, tcp=True) as replica,
+    ):
         with open_log(primary.url) as log:
             log.append("a")
         with replica.client() as redis, open_log(replica.url, deadline_s=1.0) as log:
