@@ -93,6 +93,14 @@ class Body(NamedTuple):
             cls, (kind, raw, run_id, lane_id, stage_name, group_id, visibility, source, traceparent, idempotency_key)
         )
 
+    def within(self, payload_max_bytes: int) -> "Body":
+        """This body as it is; raises `PayloadTooLarge` if its payload is over the limit."""
+        if len(self.payload_json) > payload_max_bytes:
+            raise PayloadTooLarge(
+                "payload", f"{len(self.payload_json)} bytes encoded, the limit is {payload_max_bytes}"
+            )
+        return self
+
     @classmethod
     def from_mapping(cls, data: object, *, payload_max_bytes: int = DEFAULT_PAYLOAD_MAX_BYTES) -> "Body":
         """Build from a mapping with the names of `APPEND_FIELDS`; unknown names are refused."""

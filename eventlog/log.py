@@ -92,7 +92,7 @@ class LogCore:
         for index, event in enumerate(events):
             try:
                 bodies.append(
-                    event
+                    event.within(limits.payload_max_bytes)
                     if type(event) is Body
                     else Body.from_mapping(event, payload_max_bytes=limits.payload_max_bytes)
                 )

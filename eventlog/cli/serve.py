@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ..config import EventLogConfig
-from .options import DataDir, Workspace
+from .options import DataDir
 from .output import note
 
 
@@ -24,7 +24,6 @@ def serve(
         ),
     ] = None,
     data_dir: DataDir = None,
-    workspace: Workspace = None,
     access_log: Annotated[bool | None, typer.Option("--access-log", help="Log every request.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not say where it listens.")] = False,
 ) -> None:
@@ -36,14 +35,14 @@ def serve(
         note(f"eventlog serves on {address.url} (its API: {address.url}/docs); Ctrl-C ends it")
 
     settings = ServerSettings.load(
-        log=_config(redis_url, data_dir, workspace), host=host, port=port, access_log=access_log
+        log=_config(redis_url, data_dir), host=host, port=port, access_log=access_log
     )
     # The server itself warns where others than this machine can reach it.
     run(settings, on_ready=None if quiet else tell)
 
 
-def _config(redis_url: str | None, data_dir: Path | None, workspace: str | None) -> EventLogConfig:
+def _config(redis_url: str | None, data_dir: Path | None) -> EventLogConfig:
     """A Redis or a directory that was asked for is not overruled by a variable of the other."""
     asked = redis_url is not None or data_dir is not None
     environ = {name: value for name, value in os.environ.items() if not (asked and name == "EVENTLOG_REDIS_URL")}
-    return EventLogConfig.load(environ=environ, redis_url=redis_url, data_dir=data_dir, workspace=workspace)
+    return EventLogConfig.load(environ=environ, redis_url=redis_url, data_dir=data_dir)

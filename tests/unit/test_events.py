@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventlog import Body, Event, InvalidInput, PayloadTooLarge
+from eventlog import Body, Event, InvalidInput, PayloadTooLarge, create_event_log
 from eventlog.events import TERMINAL_KINDS, VISIBILITIES, ascii_json, encode_payload
 from eventlog.ids import MAX_COUNTER
 
@@ -160,3 +160,11 @@ def test_a_kind_that_was_admitted_once_does_not_admit_others() -> None:
     Body.of("good")
     with pytest.raises(InvalidInput, match="kind"):
         Body.of("good\n")
+
+
+def test_a_ready_body_is_held_to_the_limit_of_the_log_it_goes_to() -> None:
+    large = Body.of("k", {"text": "x" * 200_000}, payload_max_bytes=1_000_000)
+    with create_event_log("memory") as log:
+        with pytest.raises(PayloadTooLarge, match=r"events\[1\]\.payload"):
+            log.append_many([Body.of("k"), large])
+        assert log.query() == []
