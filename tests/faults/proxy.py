@@ -11,9 +11,10 @@ import shutil
 import tempfile
 import threading
 from collections import deque
+from collections.abc import Coroutine
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from tests.support.redis_process import RedisProcess
 
@@ -40,7 +41,7 @@ class ChaosProxy:
     """Use it with `with`; clients connect to `url`. Everything passes until told otherwise."""
 
     def __init__(self, server: RedisProcess) -> None:
-        self._upstream = server.url.removeprefix("unix://")
+        self._server = server
         self._home = Path(tempfile.mkdtemp(prefix="elp-", dir="/tmp"))
         self._path = str(self._home / "s")
         self._next: deque[Fault] = deque()
@@ -83,7 +84,12 @@ class ChaosProxy:
         """Cut every connection there is."""
         self._call(self._cut_all())
 
-    def _call(self, work: "asyncio._CoroutineLike[None]") -> None:
+    def redirect(self, server: RedisProcess) -> None:
+        """Cut every connection and lead new ones to another server, as an address that moves does."""
+        self._server = server
+        self.cut_all()
+
+    def _call(self, work: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
     async def _release(self) -> None:
@@ -129,7 +135,7 @@ class ChaosProxy:
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            redis_reader, redis_writer = await asyncio.open_unix_connection(self._upstream)
+            redis_reader, redis_writer = await _connect_to(self._server)
         except OSError:
             writer.transport.abort()
             return
@@ -164,6 +170,12 @@ class ChaosProxy:
             self._loop.call_soon_threadsafe(self._stopped.set)
         self._thread.join(10)
         shutil.rmtree(self._home, ignore_errors=True)
+
+
+async def _connect_to(server: RedisProcess) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    if server.port:
+        return await asyncio.open_connection("127.0.0.1", server.port)
+    return await asyncio.open_unix_connection(server.url.removeprefix("unix://"))
 
 
 class _Cut(Exception):

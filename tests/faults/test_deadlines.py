@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Thread
+from threading import Thread, Timer
 
 import pytest
 
@@ -66,7 +66,7 @@ def test_a_redis_frozen_for_less_than_the_deadline_costs_nothing_but_time(own_se
     with open_log(own_server.url, deadline_s=5.0) as log:
         log.append("first")
         own_server.pause()
-        waker = Thread(target=lambda: (time.sleep(3.0), own_server.resume()))
+        waker = Timer(3.0, own_server.resume)
         waker.start()
         events = log.append_many([{"kind": "a"}] * size)
         waker.join()

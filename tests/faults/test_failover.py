@@ -7,28 +7,43 @@ from redis import Redis
 
 from eventlog import Event, Gap
 from tests.faults.opening import open_log
+from tests.faults.proxy import ChaosProxy
 from tests.faults.test_followers import fill, items
 from tests.support.redis_process import RedisProcess, eventually
 
 
 @contextmanager
+def pair() -> Iterator[tuple[RedisProcess, RedisProcess]]:
+    """A primary and a replica that follows it."""
+    with (
+        RedisProcess("--repl-diskless-sync-delay", "0", tcp=True, appendonly=False) as primary,
+        RedisProcess(tcp=True, appendonly=False) as replica,
+    ):
+        with replica.client() as redis:
+            redis.replicaof("127.0.0.1", primary.port)
+        await_replica(primary)
+        yield primary, replica
+
+
+def await_replica(primary: RedisProcess) -> None:
+    with primary.client() as redis:
+        eventually(lambda: redis.wait(1, 1000) == 1, "the replica has all")
+
+
+@contextmanager
 def failed_over(kept: int, lost: int) -> Iterator[tuple[RedisProcess, str, list[Event]]]:
-    """A promoted replica with `kept` events; with it, the cursor and epoch of a reader who saw `lost` more."""
-    with RedisProcess("--repl-diskless-sync-delay", "0", tcp=True) as primary, RedisProcess(tcp=True) as replica:
-        with primary.client() as redis, replica.client() as follower:
-            follower.replicaof("127.0.0.1", primary.port)
-            eventually(lambda: redis.wait(1, 1000) == 1, "the replica follows")
-            with open_log(primary.url) as log:
-                fill(log, kept)
-                eventually(lambda: redis.wait(1, 1000) == 1, "the replica has all")
-                part(follower)
-                fill(log, lost, "lost")
-                seen = log.query()
-                primary.kill()
-            eventually(lambda: follower.replicaof("NO", "ONE"), "it is promoted")
-            assert follower.xlen("eventlog:{w1}:log") == kept
-        epoch = log_epoch(replica)
-        yield replica, epoch, seen
+    """A promoted replica with `kept` events; with it, the epoch and the events of a reader who saw `lost` more."""
+    with pair() as (primary, replica):
+        with replica.client() as redis, open_log(primary.url) as log:
+            fill(log, kept)
+            await_replica(primary)
+            part(redis)
+            fill(log, lost, "lost")
+            seen = log.query()
+            primary.kill()
+            redis.replicaof("NO", "ONE")
+            assert redis.xlen("eventlog:{w1}:log") == kept
+        yield replica, log_epoch(replica), seen
 
 
 def part(replica: Redis) -> None:
@@ -84,29 +99,20 @@ def test_a_reader_whose_place_was_given_out_again_and_passed_is_told() -> None:
 
 def test_clients_that_were_connected_to_the_old_primary_go_on_at_its_address() -> None:
     """The promoted server takes over the address: one log object, its pool and its follower live through it."""
-    with RedisProcess(tcp=True) as replica, RedisProcess("--repl-diskless-sync-delay", "0", tcp=True) as primary:
-        port = primary.port
-        with primary.client() as redis, replica.client() as follower_redis, open_log(primary.url) as log:
-            follower_redis.replicaof("127.0.0.1", port)
-            eventually(lambda: redis.wait(1, 1000) == 1, "the replica follows")
+    with pair() as (primary, replica), ChaosProxy(primary) as address:
+        with replica.client() as promoted, open_log(address.url) as log:
             fill(log, 20)
-            eventually(lambda: redis.wait(1, 1000) == 1, "the replica has all")
+            await_replica(primary)
             with log.follow(since=0) as follower:
                 items(follower, 20)
-                part(follower_redis)
+                part(promoted)
                 fill(log, 5, "lost")
                 items(follower, 25)
                 primary.kill()
-                follower_redis.replicaof("NO", "ONE")
-                replica.stop()
-                successor = RedisProcess("--port", str(port), tcp=True)
-                successor.restore_data(replica.save_data())
-                successor.port = port
-                try:
-                    successor.start()
-                    fill(log, 10, "again")
-                    found = items(follower, 30)
-                finally:
-                    successor.close()
+                promoted.replicaof("NO", "ONE")
+                address.redirect(replica)
+                fill(log, 10, "again")
+                found = items(follower, 30)
+            assert log.verify().clean
         assert [gap.reason for gap in gaps(found)] == ["rollback"]
         assert offsets(found) == list(range(21, 31))

@@ -124,7 +124,12 @@ def test_a_follower_of_a_log_that_went_back_hears_of_it_though_nothing_is_newer(
             own_server.restore_data(backup)
             own_server.start()
             found: list[Event | Gap] = []
-            eventually(lambda: found.extend(follower.step(block_s=0.2)) or found, "it is told")
+
+            def told() -> bool:
+                found.extend(follower.step(block_s=0.2))
+                return bool(found)
+
+            eventually(told, "it is told")
             assert [(item.missed, item.reason) for item in found if isinstance(item, Gap)] == [(0, "rollback")]
             assert len(found) == 1, "what it had seen already is not shown again"
             assert log.append("new").offset == 4

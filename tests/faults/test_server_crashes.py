@@ -1,12 +1,13 @@
 """redis-server killed and started again, and the disk or memory it lacks."""
 
 import contextlib
+from collections.abc import Callable
 from contextlib import ExitStack
 
 import pytest
 from redis import Redis
 
-from eventlog import BackendFull
+from eventlog import BackendFull, Event
 from eventlog.log import EventLog
 from tests.faults.opening import open_log
 from tests.faults.test_chaos import STYLES, hold_to_what_was_acknowledged
@@ -64,11 +65,12 @@ def test_a_redis_without_memory_refuses_whole_appends_and_goes_on_when_it_has_so
         fill_the_memory(log, redis, 1_000_000)
         last = log.info().last_offset
         assert last % 7 == 1, "batches are appended as a whole"
-        for attempt in (
+        attempts: list[Callable[[], Event]] = [
             lambda: log.append("plain"),
             lambda: log.append("keyed", idempotency_key="k", run_id="new"),
             lambda: log.append("conditional", expected_offset=last),
-        ):
+        ]
+        for attempt in attempts:
             with pytest.raises(BackendFull) as caught:
                 attempt()
             assert not caught.value.outcome_unknown
@@ -106,7 +108,7 @@ def test_a_log_that_filled_the_memory_can_be_cleared(binary: Binary) -> None:
 def test_a_read_only_replica_refuses_appends_clearly_and_serves_reads(binary: Binary) -> None:
     with (
         RedisProcess("--repl-diskless-sync-delay", "0", binary=binary, tcp=True) as primary,
-        RedisProcess(binary=binary, tcp=True) as replica,
+        RedisProcess(binary=binary, tcp=True, appendonly=False) as replica,
     ):
         with open_log(primary.url) as log:
             log.append("a")
