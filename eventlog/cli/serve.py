@@ -34,9 +34,7 @@ def serve(
     def tell(address: Address) -> None:
         note(f"eventlog serves on {address.url} (its API: {address.url}/docs); Ctrl-C ends it")
 
-    settings = ServerSettings.load(
-        log=_config(redis_url, data_dir), host=host, port=port, access_log=access_log
-    )
+    settings = ServerSettings.load(log=_config(redis_url, data_dir), host=host, port=port, access_log=access_log)
     # The server itself warns where others than this machine can reach it.
     run(settings, on_ready=None if quiet else tell)
 

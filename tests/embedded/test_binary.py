@@ -23,9 +23,7 @@ def test_the_wheels_server_comes_first() -> None:
     assert found.version >= (8, 0, 0)
 
 
-def test_an_old_redis_is_passed_over_with_a_message(
-    program: Program, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_old_redis_is_passed_over_with_a_message(program: Program, caplog: pytest.LogCaptureFixture) -> None:
     old = program("redis-server", "echo 'Redis server v=6.0.16 sha=00000000:0 malloc=jemalloc-5.2.1 bits=64'")
     valkey = program("valkey-server", "echo 'Valkey server v=8.0.1 sha=00000000:0 malloc=jemalloc bits=64'")
     with caplog.at_level(logging.WARNING, "eventlog.embedded"):

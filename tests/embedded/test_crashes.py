@@ -82,9 +82,7 @@ def test_a_server_without_a_supervisor_is_shut_down_before_a_start(data_dir: Pat
     EmbeddedRedis.start(data_dir).close()
     with FileLock(data_dir / "server.lock") as lock:
         assert lock.try_exclusive()
-        orphan = subprocess.Popen(
-            [find_redis_server().path, data_dir / "redis.conf"], pass_fds=[lock.fileno()]
-        )
+        orphan = subprocess.Popen([find_redis_server().path, data_dir / "redis.conf"], pass_fds=[lock.fileno()])
     url = f"unix://{data_dir}/redis.sock"
     eventually(lambda: pongs(url), "the orphan answers")
     put(url, "k", "v")
@@ -118,9 +116,7 @@ def test_a_frozen_server_is_killed_in_the_end(data_dir: Path, monkeypatch: pytes
     assert "did not stop" in (data_dir / "redis.log").read_text()
 
 
-def test_a_server_that_fails_again_and_again_is_reported_with_its_words(
-    program: Program, data_dir: Path
-) -> None:
+def test_a_server_that_fails_again_and_again_is_reported_with_its_words(program: Program, data_dir: Path) -> None:
     program("redis-server", f"{VERSION}\necho 'Fatal: the dog ate it' >&2; exit 7")
     for _ in range(2):
         with pytest.raises(EmbeddedRedisError, match="could not be started") as raised:

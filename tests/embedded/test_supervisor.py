@@ -10,9 +10,7 @@ from tests.embedded.processes import supervisor_pid
 
 def test_it_needs_the_standard_library_alone() -> None:
     script = f"import runpy, sys; runpy.run_path({supervisor.__file__!r}); print(*sys.modules)"
-    ended = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", script], capture_output=True, text=True, check=True
-    )
+    ended = subprocess.run([sys.executable, "-I", "-S", "-c", script], capture_output=True, text=True, check=True)
     loaded = {name.partition(".")[0] for name in ended.stdout.split()}
     assert loaded <= sys.stdlib_module_names | {"__main__"}
 
