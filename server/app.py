@@ -13,7 +13,7 @@ from eventlog import __version__
 from eventlog.errors import EventLogError, InvalidInput
 
 from . import schemas
-from .hot import HotPath
+from .hot import App
 from .logs import Logs
 from .problems import MEDIA_TYPE, problem_of
 from .routes import activity, events, health, log, stream, workspaces
@@ -38,10 +38,9 @@ def create_app(settings: ServerSettings | None = None) -> FastAPI:
         finally:
             await logs.close()
 
-    app = FastAPI(title="eventlog", version=__version__, description=_DESCRIPTION, lifespan=lifespan, redoc_url=None)
+    app = App(title="eventlog", version=__version__, description=_DESCRIPTION, lifespan=lifespan, redoc_url=None)
     app.state.logs = logs
     app.state.streams = Streams(settings.streams_max)
-    app.add_middleware(HotPath, logs=lambda: logs)
     for kind in (EventLogError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, _answer_problem)
     for router in _ROUTERS:

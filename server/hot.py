@@ -1,10 +1,10 @@
-"""The way of an append past the framework: a thin ASGI layer that takes `POST …/events` itself.
+"""The way of an append past the framework: an app that takes `POST …/events` itself.
 
 The framework costs more than the append. What a request means is decided in `ingest.py` and `ndjson.py`, for this
 way and the framework's alike.
 """
 
-from collections.abc import Awaitable, Callable
+from fastapi import FastAPI
 
 from .answers import send_problem, send_whole
 from .ingest import NDJSON, ingest, read_head
@@ -13,28 +13,23 @@ from .ndjson import ingest_lines
 from .parsing import Disconnected, Receive, Scope, Send
 from .problems import problem_of
 
-ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
-
 PREFIX = "/v1/workspaces/"
 SUFFIX = "/events"
 
 
-class HotPath:
-    """ASGI middleware: appends go straight to `handle_append`, all else to `app`."""
-
-    def __init__(self, app: ASGIApp, logs: Callable[[], Logs]) -> None:
-        self._app = app
-        self._logs = logs
+class App(FastAPI):
+    """Appends go straight to `handle_append`, all else through the framework. `state.logs` are its logs."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
         if scope["type"] == "http" and scope["method"] == "POST":
             path: str = scope["path"]
             if path.startswith(PREFIX) and path.endswith(SUFFIX):
                 workspace = path[len(PREFIX) : -len(SUFFIX)]
                 if "/" not in workspace:
-                    await handle_append(self._logs(), workspace, scope, receive, send)
+                    await handle_append(self.state.logs, workspace, scope, receive, send)
                     return
-        await self._app(scope, receive, send)
+        await super().__call__(scope, receive, send)
 
 
 async def handle_append(logs: Logs, workspace: str, scope: Scope, receive: Receive, send: Send) -> None:

@@ -3,7 +3,6 @@
 NDJSON, which is streamed in and out, is in `ndjson.py`; `hot.py` brings requests here past the framework.
 """
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 from urllib.parse import unquote
@@ -16,7 +15,7 @@ from eventlog.strictjson import strict_loads
 
 from .logs import Logs
 from .parsing import Query, Receive, Scope, header, read_body
-from .problems import UnsupportedMediaType
+from .problems import SlowRequest, UnsupportedMediaType
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
@@ -115,7 +114,11 @@ async def ingest(logs: Logs, workspace: str, scope: Scope, receive: Receive, ask
     """Append what the request brings. Raises the library's errors and those of `parsing.py`."""
     log = logs.of(workspace)
     settings = logs.settings
-    raw = await read_body(scope, receive, settings.body_max_bytes, settings.receive_timeout_s)
+    try:
+        with logs.deadlines.within(settings.receive_timeout_s):
+            raw = await read_body(scope, receive, settings.body_max_bytes)
+    except TimeoutError:
+        raise SlowRequest(f"The body did not arrive within {settings.receive_timeout_s:g} s.") from None
     if asked.attributes is not None:
         return await _append_cloudevent(logs, log, _binary(asked.attributes, raw), asked)
     data = strict_loads(raw)
@@ -174,7 +177,7 @@ async def append(
 ) -> list[Event]:
     """Append, bounded in time: who has to wait for the call before its own does not wait for both deadlines."""
     try:
-        async with asyncio.timeout(logs.answer_s):
+        with logs.deadlines.within(logs.answer_s):
             return await log.append_many(bodies, idempotency_key=key, expected_offset=expected_offset)
     except TimeoutError:
         raise BackendUnavailable(f"no answer within {logs.answer_s:g} s", outcome_unknown=True) from None

@@ -22,12 +22,13 @@ from eventlog.store.server_info import RedisInfo, inspect_redis
 from eventlog.store.workspaces import list_workspaces
 from eventlog.tail.hub import Hub
 
+from .deadlines import Deadlines
 from .settings import ServerSettings
 
 T = TypeVar("T")
 CONNECTIONS = 8
 # A call's deadline, and a little for what surrounds it. An append may have to wait for the call before its own.
-_MARGIN_S = 0.3
+_MARGIN_S = 0.2
 _LISTED_WORKSPACES = 1000
 
 
@@ -44,6 +45,7 @@ class Logs:
             batch_max_bytes=max(settings.body_max_bytes, self.config.payload_max_bytes),
             deadline_s=settings.deadline_s,
         )
+        self.deadlines = Deadlines()
         self._known: OrderedDict[str, AsyncEventLog] = OrderedDict()
         self._link: AsyncLink | None = None
         self._embedded: EmbeddedRedis | None = None

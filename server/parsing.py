@@ -1,6 +1,5 @@
 """Reading what clients send: query parameters and bodies. Strict, bounded, and naming what is wrong."""
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, NamedTuple
@@ -10,8 +9,6 @@ from eventlog.errors import InvalidInput, PayloadTooLarge
 from eventlog.filters import EventFilter
 from eventlog.ids import MAX_COUNTER, Cursor, parse_cursor
 from eventlog.reading import PageRequest
-
-from .problems import SlowRequest
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -180,22 +177,11 @@ def _pairs(raw: bytes) -> list[tuple[str, str]]:
         raise InvalidInput("query", f"has more than {_MOST_PARAMETERS} parameters") from None
 
 
-async def read_body(scope: Scope, receive: Receive, most_bytes: int, timeout_s: float) -> bytes:
-    """The whole body, of which never more than `most_bytes` are held.
-
-    Raises `PayloadTooLarge`, `SlowRequest`, `Disconnected`.
-    """
+async def read_body(scope: Scope, receive: Receive, most_bytes: int) -> bytes:
+    """The whole body, of which never more than `most_bytes` are held. Raises `PayloadTooLarge`, `Disconnected`."""
     declared = _declared_length(scope["headers"])
     if declared is not None and declared > most_bytes:
         raise too_large(most_bytes)
-    try:
-        async with asyncio.timeout(timeout_s):
-            return await _read(receive, most_bytes)
-    except TimeoutError:
-        raise SlowRequest(f"The body did not arrive within {timeout_s:g} s.") from None
-
-
-async def _read(receive: Receive, most_bytes: int) -> bytes:
     parts: list[bytes] = []
     size = 0
     while True:

@@ -164,6 +164,7 @@ def _config(settings: ServerSettings, app: FastAPI) -> uvicorn.Config:
         log_level="info" if settings.access_log else "warning",
         access_log=settings.access_log,
         server_header=False,
+        proxy_headers=False,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=max(1, round(settings.grace_s)),
     )
