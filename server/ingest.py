@@ -43,6 +43,7 @@ class Answer(NamedTuple):
 
 
 _PLAIN = Asked()
+_SPECIAL = frozenset({b"idempotency-key", b"content-encoding", b"origin"})
 
 
 def read_head(scope: Scope) -> Asked:
@@ -53,7 +54,7 @@ def read_head(scope: Scope) -> Asked:
         if name == b"content-type":
             special = special or content_type is not None
             content_type = value
-        elif name == b"idempotency-key" or name == b"content-encoding" or name.startswith(b"ce-"):
+        elif name in _SPECIAL or name.startswith(b"ce-"):
             special = True
     if not special and (content_type == b"application/json" or content_type is None):
         return _PLAIN
@@ -67,6 +68,9 @@ def _read_head(scope: Scope) -> Asked:
         raise UnsupportedMediaType(f"A body with content-encoding {encoding[:40]!r} is not taken; send it as it is.")
     key = header(scope, b"idempotency-key")
     content_type = header(scope, b"content-type")
+    if content_type is None and header(scope, b"origin") is not None:
+        # Without a type a browser sends it from any site's page unasked; with one it asks first, and is refused.
+        raise UnsupportedMediaType("A request from a web page must say its content type.")
     attributes = _attributes(scope)
     media_type = _media_type(content_type)
     if attributes is not None:

@@ -37,13 +37,13 @@ class Logs:
 
     def __init__(self, settings: ServerSettings) -> None:
         self.settings = settings
-        self.answer_s = settings.deadline_s + _MARGIN_S
-        self.config = settings.log.model_copy(update={"deadline_seconds": settings.deadline_s})
+        self.answer_s = settings.request_deadline_s + _MARGIN_S
+        self.config = settings.log.model_copy(update={"deadline_seconds": settings.request_deadline_s})
         self.limits = LogLimits(
             payload_max_bytes=self.config.payload_max_bytes,
             batch_max_events=settings.batch_max_events,
             batch_max_bytes=max(settings.body_max_bytes, self.config.payload_max_bytes),
-            deadline_s=settings.deadline_s,
+            deadline_s=settings.request_deadline_s,
         )
         self.deadlines = Deadlines()
         self._known: OrderedDict[str, AsyncEventLog] = OrderedDict()
@@ -118,7 +118,9 @@ class Logs:
         return sorted((one for one in found if one["last_offset"]), key=lambda one: -one["last_activity"])
 
     def _listed(self) -> Plan[list[str]]:
-        return list_workspaces(self.config.key_prefix, most=_LISTED_WORKSPACES, deadline_s=self.settings.deadline_s)
+        return list_workspaces(
+            self.config.key_prefix, most=_LISTED_WORKSPACES, deadline_s=self.settings.request_deadline_s
+        )
 
     async def _described(self, workspace: str) -> dict[str, Any]:
         # Not through `of`: looking at many must not push out those in use.
@@ -138,7 +140,7 @@ class Logs:
         """What Redis says of itself; None where the backend is another."""
         if self._link is None:
             return None
-        return await self.drive(inspect_redis(deadline_s=self.settings.deadline_s))
+        return await self.drive(inspect_redis(deadline_s=self.settings.request_deadline_s))
 
     async def tell_closing(self) -> None:
         """Have every stream end at once with its `closing` event. Idempotent."""

@@ -13,7 +13,7 @@ from eventlog.errors import InvalidInput
 class ServerSettings(BaseModel):
     """Bounds and times of one server. Times are seconds, sizes bytes.
 
-    `deadline_s` bounds Redis within one request: the answer, a 503 if need be, comes a little later at the latest.
+    `request_deadline_s` bounds Redis within one request: the answer, a 503 if need be, comes a little later at the latest.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -28,7 +28,7 @@ class ServerSettings(BaseModel):
     follower_buffer: int = Field(default=1000, ge=1, le=1_000_000)
     streams_max: int = Field(default=10_000, ge=1, le=1_000_000)
     workspaces_max: int = Field(default=1000, ge=1, le=1_000_000)
-    deadline_s: float = Field(default=1.5, ge=0.1, le=60)
+    request_deadline_s: float = Field(default=1.5, ge=0.1, le=60)
     grace_s: float = Field(default=5.0, ge=0.1, le=600)
     access_log: bool = False
     log: EventLogConfig = Field(default_factory=EventLogConfig)

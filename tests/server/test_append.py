@@ -119,3 +119,10 @@ def test_the_framework_and_the_fast_path_answer_alike(api: Api) -> None:
     answer = api.client.post(f"/v1/workspaces/%77{api.workspace[1:]}/events", json={"kind": "a"})
     assert answer.status_code == 201
     assert api.last_offset() == 1
+
+
+def test_a_web_page_of_another_site_cannot_append_unasked(api: Api) -> None:
+    """A browser sends a body without a type from anywhere; one with our type it asks about first."""
+    assert_problem(api.post(b'{"kind":"a"}', None, Origin="https://elsewhere.example"), 415, "UNSUPPORTED_MEDIA_TYPE")
+    assert api.last_offset() == 0
+    assert api.post(b'{"kind":"a"}', "application/json", Origin="http://127.0.0.1:8707").status_code == 201

@@ -25,7 +25,7 @@ def test_the_environment_is_read_and_what_is_given_wins() -> None:
         ("EVENTLOG_PORT", "65536"),
         ("EVENTLOG_BODY_MAX_BYTES", "1MB"),
         ("EVENTLOG_HEARTBEAT_S", "0"),
-        ("EVENTLOG_DEADLINE_S", "nan"),
+        ("EVENTLOG_REQUEST_DEADLINE_S", "nan"),
         ("EVENTLOG_KEY_PREFIX", "a b"),
     ],
 )
