@@ -13,7 +13,8 @@ from eventlog.errors import InvalidInput
 class ServerSettings(BaseModel):
     """Bounds and times of one server. Times are seconds, sizes bytes.
 
-    `request_deadline_s` bounds Redis within one request: the answer, a 503 if need be, comes a little later at the latest.
+    `request_deadline_s` bounds Redis within one request: the answer, a 503 if need be, comes a little later at
+    the latest.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -9,7 +9,7 @@ from server import ServerSettings
 def test_the_defaults_are_loopback_and_bounded() -> None:
     settings = ServerSettings.load(environ={})
     assert (settings.host, settings.port, settings.body_max_bytes) == ("127.0.0.1", 8707, 1024 * 1024)
-    assert settings.deadline_s < 2
+    assert settings.request_deadline_s < 2
 
 
 def test_the_environment_is_read_and_what_is_given_wins() -> None:
