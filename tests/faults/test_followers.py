@@ -66,6 +66,7 @@ def test_followers_of_a_log_wiped_under_load_are_told_and_see_each_new_log_from_
         Worker(style="tasks", url=own_server.url, name="b", count=10**6) as many,
         own_server.client() as redis,
     ):
+        reader.until("got")
         for _ in range(10):
             for _ in range(150):
                 one.until("acked")
