@@ -78,16 +78,18 @@ else
     return tonumber(last_offset) <= math.max(offset - max, cleared) or tonumber(last_ms) <= now - ttl
   end
 
-  local function run_of(run_id)
+  local function run_of(run_id, lane)
     local run = touched[run_id]
     if run and not is_gone(run.last) then return run end
     local key = run_prefix .. run_id
-    local h = run and {false, run.last} or redis.call('HMGET', key, 'first', 'last', 'count')
+    local h = run and {false, run.last}
+      or redis.call('HMGET', key, 'first', 'last', 'count', 'upkeep', 'lane:' .. lane)
     if h[2] and is_gone(h[2]) then
       redis.call('UNLINK', key, index_prefix .. run_id)   -- all its events are gone: the run begins anew
       h = {}
     end
-    run = {key = key, first = h[1], last = h[2], count = tonumber(h[3] or '0'), lanes = {}}
+    run = {key = key, first = h[1], last = h[2], count = tonumber(h[3] or '0'), upkeep = tonumber(h[4] or '0'),
+           lanes = {[lane] = tonumber(h[5] or '0')}}
     touched[run_id] = run
     return run
   end
@@ -111,7 +113,7 @@ else
       if name == 'run_id' then run_id = value elseif name == 'lane_id' then lane = value end
       args[2 * j + 2], args[2 * j + 3] = name, value
     end
-    local run = run_id and run_of(run_id)
+    local run = run_id and run_of(run_id, lane)
     local seq = run and next_seq(run, lane) or ''
     offset = offset + 1
     local id = id_prefix .. int(offset)
@@ -207,7 +209,7 @@ if offset > before then
     local interval = math.min(math.floor(ttl / 16) + 1, 60000)
     if not m[1] then
       local born = string.match(redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1][1], '^%d+')
-      redis.call('HSET', meta, 'born', born, 'epoch', string.match(ARGV[4], '%S+$') .. '-' .. ms_text)
+      redis.call('HSET', meta, 'born', born, 'epoch', string.match(ARGV[4], '%S+$') .. '-' .. ms_text .. '-' .. ARGV[1])
     end
     if due then
       redis.call('HSET', meta, 'retention', retention, 'upkeep', int(now + interval))
@@ -217,28 +219,34 @@ if offset > before then
     end
     if full then redis.call('XTRIM', log, 'MAXLEN', '~', max) end
 
-    local oldest = touched and redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1][1]
+    local oldest = touched and (due or full) and redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1][1]
+    local new_runs = 0
     for run_id, run in pairs(touched or {}) do
       local fields = {'first', run.first, 'last', run.last, 'count', int(run.count)}
       for lane, seq in pairs(run.lanes) do
         fields[#fields + 1], fields[#fields + 2] = 'lane:' .. lane, int(seq)
       end
       if run.ended then fields[#fields + 1], fields[#fields + 2] = 'ended', run.ended end
+      local run_due = now >= run.upkeep
+      if run_due then fields[#fields + 1], fields[#fields + 2] = 'upkeep', int(now + interval) end
       for j = 1, #fields, 1000 do
         redis.call('HSET', run.key, unpack(fields, j, math.min(j + 999, #fields)))
       end
-      redis.call('XTRIM', index_prefix .. run_id, 'MINID', '~', oldest)
-      redis.call('PEXPIREAT', run.key, int(ms + ttl))
-      redis.call('PEXPIREAT', index_prefix .. run_id, int(ms + ttl))
-      redis.call('ZADD', runs, string.match(run.last, '%d+$'), run_id)
-      redis.call('PEXPIREAT', runs, int(ms + ttl + interval))
+      if run_due then
+        redis.call('PEXPIREAT', run.key, int(ms + ttl + interval))
+        redis.call('PEXPIREAT', index_prefix .. run_id, int(ms + ttl + interval))
+      end
+      if oldest then redis.call('XTRIM', index_prefix .. run_id, 'MINID', '~', oldest) end
+      new_runs = new_runs + redis.call('ZADD', runs, string.match(run.last, '%d+$'), run_id)
     end
-    -- Each event adds at most one run, so removing a few more than were added keeps up with any load.
-    local floor = int(math.max(offset - max, cleared))
-    local gone = redis.call('ZRANGEBYSCORE', runs, '-inf', floor, 'LIMIT', 0, 32 + 2 * (offset - before))
-    for _, run_id in ipairs(gone) do
-      redis.call('UNLINK', run_prefix .. run_id, index_prefix .. run_id)
-      redis.call('ZREM', runs, run_id)
+    if new_runs > 0 then redis.call('PEXPIREAT', runs, int(ms + ttl + interval)) end
+    if new_runs > 0 or due or full then
+      -- Removing a few more runs than were added keeps up with any load.
+      local floor = int(math.max(offset - max, cleared))
+      for _, run_id in ipairs(redis.call('ZRANGEBYSCORE', runs, '-inf', floor, 'LIMIT', 0, 32 + 2 * new_runs)) do
+        redis.call('UNLINK', run_prefix .. run_id, index_prefix .. run_id)
+        redis.call('ZREM', runs, run_id)
+      end
     end
   end
 end
