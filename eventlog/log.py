@@ -1,9 +1,7 @@
 """The log for blocking callers, and what both colours of it share. `aio.py` has the asyncio twin."""
 
 import logging
-import os
 import threading
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -161,8 +159,9 @@ class Transport(Protocol):
 class EventLog:
     """A workspace's event log. Safe under threads and across `fork`. Close it, or use it as a context manager.
 
-    Every call is bounded by `limits.deadline_s` seconds and raises an `EventLogError`: `InvalidInput` for what the
-    caller gave (nothing was appended), `BackendUnavailable` where Redis does not answer.
+    Every call is bounded by `limits.deadline_s` seconds, an append that has to wait for the call before its own by a
+    second deadline. They raise an `EventLogError`: `InvalidInput` for what the caller gave (nothing was appended),
+    `BackendUnavailable` where Redis does not answer.
     """
 
     def __init__(
@@ -185,7 +184,6 @@ class EventLog:
         self._number = 0
         if connect is not None:
             self._committer = ThreadCommitter(self._send, limits.commit, limits.deadline_s)
-            _renew_after_fork(self)
 
     def _send(self, appends: Any, call_number: int) -> list[Outcome]:
         return run(self._core.backend.append(appends, call_number), self._execute)
@@ -347,14 +345,6 @@ class EventLog:
     ) -> None:
         self.close()
 
-    def _became_child(self) -> None:
-        """The parent's calls and connections are the parent's; this process appends as a writer of its own."""
-        renew = getattr(self._core.backend, "become_new_writer", None)
-        if renew is not None:
-            renew()
-        if self._committer is not None:
-            self._committer.reset()
-
 
 class Follower:
     """Iterates over a log's events as they come. `cursor` is where to resume: behind the last event handed out."""
@@ -456,19 +446,3 @@ def _checked_key(key: str | None) -> str | None:
 
 def _no_transport(command: Command) -> Any:
     raise AssertionError(f"this backend sends no commands, yet it asked for {command.args[0]!r}")
-
-
-_renewable: "weakref.WeakSet[EventLog]" = weakref.WeakSet()
-
-
-def _renew_after_fork(log: EventLog) -> None:
-    _renewable.add(log)
-
-
-def _renew_all() -> None:
-    for log in list(_renewable):
-        log._became_child()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_all)

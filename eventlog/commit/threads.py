@@ -1,8 +1,10 @@
 """Group commit among threads. The thread that finds no call in flight leads: it sends what has gathered, with its own
 append first, then hands the lead to a waiting thread. There is no thread of ours, and a lone caller pays one lock."""
 
+import os
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -49,6 +51,7 @@ class ThreadCommitter:
         self._deadline_s = deadline_s
         self._stats = CommitStats()
         self.reset()
+        _committers.add(self)
 
     def reset(self) -> None:
         """Forget what is in flight, as a forked child must: it belongs to the parent."""
@@ -254,3 +257,15 @@ class ThreadCommitter:
         """Counters of this committer."""
         self._stats.pending_events = self._pending_events
         return self._stats
+
+
+_committers: "weakref.WeakSet[ThreadCommitter]" = weakref.WeakSet()
+
+
+def _reset_all() -> None:
+    for committer in list(_committers):
+        committer.reset()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reset_all)
