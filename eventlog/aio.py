@@ -95,6 +95,10 @@ class AsyncEventLog:
     ) -> Event:
         """See `EventLog.append`."""
         body = Body.of(kind, payload, payload_max_bytes=self._core.limits.payload_max_bytes, **parts)
+        return await self.append_body(body, expected_offset=expected_offset)
+
+    async def append_body(self, body: Body, *, expected_offset: int | None = None) -> Event:
+        """Append one event whose parts, size included, were checked already."""
         return (await self._submit(self._core.one(body, expected_offset)))[0]
 
     async def append_many(

@@ -3,8 +3,8 @@
 NDJSON, which is streamed in and out, is in `ndjson.py`; `hot.py` brings requests here past the framework.
 """
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Sequence
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote
 
 from eventlog.aio import AsyncEventLog
@@ -16,6 +16,8 @@ from eventlog.strictjson import strict_loads
 from .logs import Logs
 from .parsing import Query, Receive, Scope, header, read_body
 from .problems import SlowRequest, UnsupportedMediaType
+
+T = TypeVar("T")
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
@@ -143,7 +145,7 @@ async def _append_one(logs: Logs, log: AsyncEventLog, data: dict[str, Any], aske
             raise InvalidInput("idempotency_key", "give it in the event or in the header Idempotency-Key, not in both")
         data["idempotency_key"] = asked.key
     body = Body.from_mapping(data, payload_max_bytes=logs.limits.payload_max_bytes)
-    return one_answer((await append(logs, log, (body,), asked.expected_offset))[0])
+    return one_answer(await _bounded(logs, log.append_body(body, expected_offset=asked.expected_offset)))
 
 
 async def _append_batch(logs: Logs, log: AsyncEventLog, data: list[Any], asked: Asked) -> Answer:
@@ -155,7 +157,7 @@ async def _append_batch(logs: Logs, log: AsyncEventLog, data: list[Any], asked: 
 async def _append_cloudevent(logs: Logs, log: AsyncEventLog, data: object, asked: Asked) -> Answer:
     _refuse_key(asked)
     body = _cloudevent_body(logs, data)
-    return one_answer((await append(logs, log, (body,), asked.expected_offset))[0])
+    return one_answer(await _bounded(logs, log.append_body(body, expected_offset=asked.expected_offset)))
 
 
 async def _append_cloudevents(logs: Logs, log: AsyncEventLog, data: object, asked: Asked) -> Answer:
@@ -179,10 +181,15 @@ async def append(
     expected_offset: int | None = None,
     key: str | None = None,
 ) -> list[Event]:
+    """Append several; see `_bounded`."""
+    return await _bounded(logs, log.append_many(bodies, idempotency_key=key, expected_offset=expected_offset))
+
+
+async def _bounded(logs: Logs, appending: Awaitable[T]) -> T:
     """Append, bounded in time: who has to wait for the call before its own does not wait for both deadlines."""
     try:
         with logs.deadlines.within(logs.answer_s):
-            return await log.append_many(bodies, idempotency_key=key, expected_offset=expected_offset)
+            return await appending
     except TimeoutError:
         raise BackendUnavailable(f"no answer within {logs.answer_s:g} s", outcome_unknown=True) from None
 
