@@ -3,6 +3,7 @@
 from .aio import AsyncEventLog
 from .backends.base import Audit, Gap, LogState
 from .config import EventLogConfig, ObservabilityConfig
+from .core import LogInfo
 from .embedded import EmbeddedRedis, EmbeddedRedisError
 from .errors import (
     BackendFull,
@@ -19,7 +20,7 @@ from .events import Body, Event
 from .factory import create_async_event_log, create_event_log
 from .filters import EventFilter
 from .ids import Cursor, EventId
-from .log import EventLog, Follower, LogInfo
+from .log import EventLog, Follower
 from .reading import Page
 
 __version__ = "0.1.0"

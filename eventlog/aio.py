@@ -7,12 +7,12 @@ from typing import Any, Protocol, Self, TypeVar, Unpack
 from .backends.base import Append, Audit, Backend, Gap, Outcome
 from .commit.batch import CommitStats
 from .commit.tasks import TaskCommitter
+from .core import EventInput, LogCore, LogInfo, LogLimits, query_request, warn_of_gap
 from .drive import arun
 from .errors import EventLogError, LogClosed
 from .events import Body, Event, EventParts
 from .filters import EventFilter, Filters
 from .ids import parse_cursor
-from .log import EventInput, LogCore, LogInfo, LogLimits, query_request, warn_of_gap
 from .plan import Command, Plan
 from .reading import Page, PageRequest, Tail, read_page
 

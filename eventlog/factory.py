@@ -12,8 +12,9 @@ from .backends.disabled import DisabledBackend
 from .backends.memory import MemoryBackend
 from .backends.redis import RedisBackend
 from .config import EventLogConfig
+from .core import LogLimits
 from .embedded import EmbeddedRedis
-from .log import EventLog, LogLimits
+from .log import EventLog
 from .store.keys import WorkspaceKeys
 from .store.links import AsyncLink, SyncLink
 

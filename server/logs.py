@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 from eventlog.aio import AsyncEventLog
 from eventlog.backends.base import ReadRequest
 from eventlog.config import checked_workspace
+from eventlog.core import LogLimits
 from eventlog.drive import arun
 from eventlog.embedded import EmbeddedRedis
 from eventlog.errors import BackendUnavailable, Overloaded
 from eventlog.factory import create_async_event_log, redis_backend
-from eventlog.log import LogLimits
 from eventlog.plan import Plan
 from eventlog.store.links import AsyncLink
 from eventlog.store.server_info import RedisInfo, inspect_redis

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple, Protocol, Unpack
 
 from ..backends.base import Gap
 from ..config import EventLogConfig
+from ..core import EventInput, LogInfo
 from ..errors import InvalidInput
 from ..events import Event, EventParts
 from ..filters import Filters
-from ..log import EventInput, EventLog, LogInfo
+from ..log import EventLog
 from ..reading import Page
 
 SERVER_SCHEMES = ("http://", "https://")

@@ -10,10 +10,10 @@ from typing import Self
 import httpx
 
 from ..backends.base import Gap
+from ..core import warn_of_gap
 from ..errors import BackendUnavailable, EventLogError
 from ..events import Event
 from ..filters import EventFilter
-from ..log import warn_of_gap
 from . import wire
 
 # The server sends a heartbeat every 15 s; two that stay away mean that the connection is dead.

@@ -11,11 +11,11 @@ import orjson
 
 from ..backends.base import Gap
 from ..config import checked_workspace
+from ..core import EventInput, LogInfo, checked_bodies, checked_offset, query_request
 from ..errors import BackendUnavailable, EventLogError, InvalidInput, LogClosed
 from ..events import Body, Event, EventParts, checked_key
 from ..filters import EventFilter, Filters
 from ..ids import MAX_COUNTER, EventId, parse_cursor
-from ..log import EventInput, LogInfo, checked_offset, query_request
 from ..reading import MAX_PAGE, Page, PageRequest
 from . import wire
 from .follower import RemoteFollower
@@ -76,7 +76,7 @@ class RemoteLog:
         expected_offset: int | None = None,
     ) -> list[Event]:
         """Append all events, contiguous, or none; see `EventLog.append_many`."""
-        bodies = list(_checked(events, idempotency_key))
+        bodies = checked_bodies(events, idempotency_key, MAX_COUNTER, MAX_COUNTER)
         if not bodies:
             return []
         request = wire.append_request(bodies, checked_offset(expected_offset), idempotency_key, single=False)
@@ -246,14 +246,3 @@ def unreachable(origin: str, error: httpx.TransportError, *, wrote: bool) -> Bac
     reason = str(error) or type(error).__name__
     sent = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
     return BackendUnavailable(f"no answer from {origin}: {reason}", outcome_unknown=wrote and sent)
-
-
-def _checked(events: Iterable[EventInput], key: str | None) -> Iterable[Body]:
-    for index, event in enumerate(events):
-        try:
-            body = event if type(event) is Body else Body.from_mapping(event, payload_max_bytes=MAX_COUNTER)
-        except InvalidInput as error:
-            raise error.at(index) from None
-        if key is not None and body.idempotency_key is not None:
-            raise InvalidInput("idempotency_key", "give one for the batch or one an event", index=index)
-        yield body

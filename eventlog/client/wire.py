@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from ..backends.base import Gap
+from ..core import LogInfo
 from ..errors import (
     BackendUnavailable,
     Conflict,
@@ -19,7 +20,6 @@ from ..errors import (
 from ..events import Body, Event
 from ..filters import EventFilter
 from ..ids import Cursor
-from ..log import LogInfo
 from ..reading import Page, PageRequest
 
 JSON = "application/json"

@@ -1,0 +1,1 @@
+"""All that knows Redis: scripts, keys, arguments and replies, connections, deadlines and retries."""

@@ -8,8 +8,9 @@ from eventlog import BackendUnavailable, Overloaded
 from eventlog.aio import AsyncEventLog
 from eventlog.commit.batch import Bounds
 from eventlog.config import EventLogConfig
+from eventlog.core import LogLimits
 from eventlog.factory import redis_backend
-from eventlog.log import EventLog, LogLimits
+from eventlog.log import EventLog
 from eventlog.store.links import AsyncLink, SyncLink
 from tests.support.redis_process import RedisProcess
 
