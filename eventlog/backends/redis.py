@@ -147,7 +147,7 @@ class RedisBackend:
 
     def audit(self) -> Plan[Audit]:
         """See `store/audit.py`."""
-        return audit(self)
+        return audit(self, self.keys.run_index, self.deadline_s)
 
     def memory_bytes(self) -> Plan[int | None]:
         """What `MEMORY USAGE` says of the stream; 0 if it does not exist, None where the command does not exist."""

@@ -1,22 +1,18 @@
 """The log audits itself: offsets dense, times in order, counters and run index in agreement with the stream."""
 
 from collections import defaultdict
-from typing import TYPE_CHECKING
 
-from ..backends.base import Audit, ReadRequest
+from ..backends.base import Audit, Backend, ReadRequest
 from ..events import Event
 from ..ids import Cursor, EventId
 from ..plan import Plan
 from .calls import call_command
 
-if TYPE_CHECKING:
-    from ..backends.redis import RedisBackend
-
 _CHUNK = 500
 _MOST_PROBLEMS = 20
 
 
-def audit(backend: "RedisBackend") -> Plan[Audit]:
+def audit(backend: Backend, index_prefix: str, deadline_s: float) -> Plan[Audit]:
     """Walk the visible log up to where it ended at the start; appends may go on meanwhile.
 
     What is evicted while the walk is under way is not held against the log: the walk follows the lower end.
@@ -46,7 +42,7 @@ def audit(backend: "RedisBackend") -> Plan[Audit]:
         if event.position > beyond.state.last:
             walk.problem(f"{event.id} is beyond {beyond.state.last}, where the counters say the log ends")
     walk.reaches(state.last)
-    yield from _check_runs(backend, walk)
+    yield from _check_runs(backend, walk, index_prefix, deadline_s)
     return result
 
 
@@ -95,17 +91,17 @@ class _Walk:
             self.problem(f"the counters say the log ends at {last}, but the last event is {seen}")
 
 
-def _check_runs(backend: "RedisBackend", walk: _Walk) -> Plan[None]:
+def _check_runs(backend: Backend, walk: _Walk, index_prefix: str, deadline_s: float) -> Plan[None]:
     """Every resident event of a run is in that run's index with its lane and seq, and nothing else is."""
     walk.result.runs = len(walk.by_run)
     lacking: list[Event] = []
     for run_id, events in walk.by_run.items():
-        key = backend.keys.run_index + run_id
+        key = index_prefix + run_id
         indexed: dict[str, tuple[bytes, bytes]] = {}
         start = f"{events[0].position.ms}-{events[0].offset}"
         while True:
             entries = yield from call_command(
-                "XRANGE", key, start, str(walk.result.state.last), "COUNT", _CHUNK, deadline_s=backend.deadline_s
+                "XRANGE", key, start, str(walk.result.state.last), "COUNT", _CHUNK, deadline_s=deadline_s
             )
             indexed.update({raw.decode(): (fields[0], fields[1]) for raw, fields in entries})
             if len(entries) < _CHUNK:
