@@ -1,4 +1,4 @@
-# make demo     set up, then run the demo: server, page and a small fleet on the embedded Redis
+# make demo     set up, then run the demo: the server and a small fleet of processes on the embedded Redis
 # make test     set up, then the tests
 # make check    lint, formatting and types
 # make serve    the server        make bench    the benchmarks        make clean    remove what make made

@@ -11,8 +11,8 @@ from .errors import InvalidInput
 
 MAX_COUNTER = 2**53 - 1
 
-_ID = re.compile(r"(\d{1,16})-(\d{1,16})", re.ASCII)
-_OFFSET = re.compile(r"\d{1,16}", re.ASCII)
+_ID = re.compile(r"(\d{1,40})-(\d{1,40})", re.ASCII)
+_OFFSET = re.compile(r"\d{1,40}", re.ASCII)
 
 
 class EventId(NamedTuple):

@@ -53,6 +53,10 @@ def _count_strings(raw: bytes) -> int:
 def _complaint(raw: bytes, error: orjson.JSONDecodeError) -> str:
     if not raw.strip():
         return "is empty; a JSON document is expected"
+    try:
+        raw.decode()
+    except UnicodeDecodeError as bad:
+        return f"is not valid UTF-8 at byte {bad.start + 1}"
     return f"is not JSON: {error.msg} at line {error.lineno} column {error.colno}"
 
 
