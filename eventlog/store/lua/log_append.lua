@@ -83,13 +83,13 @@ else
     if run and not is_gone(run.last) then return run end
     local key = run_prefix .. run_id
     local h = run and {false, run.last}
-      or redis.call('HMGET', key, 'first', 'last', 'count', 'upkeep', 'lane:' .. lane)
+      or redis.call('HMGET', key, 'first', 'last', 'count', 'upkeep', 'lane:' .. lane, 'retention')
     if h[2] and is_gone(h[2]) then
       redis.call('UNLINK', key, index_prefix .. run_id)   -- all its events are gone: the run begins anew
       h = {}
     end
     run = {key = key, first = h[1], last = h[2], count = tonumber(h[3] or '0'), upkeep = tonumber(h[4] or '0'),
-           lanes = {[lane] = tonumber(h[5] or '0')}}
+           lanes = {[lane] = tonumber(h[5] or '0')}, retention = h[6]}
     touched[run_id] = run
     return run
   end
@@ -227,8 +227,12 @@ if offset > before then
         fields[#fields + 1], fields[#fields + 2] = 'lane:' .. lane, int(seq)
       end
       if run.ended then fields[#fields + 1], fields[#fields + 2] = 'ended', run.ended end
-      local run_due = now >= run.upkeep
-      if run_due then fields[#fields + 1], fields[#fields + 2] = 'upkeep', int(now + interval) end
+      -- Another retention moves the expiry at once: what was set under a shorter one would come too early.
+      local run_due = now >= run.upkeep or run.retention ~= retention
+      if run_due then
+        fields[#fields + 1], fields[#fields + 2] = 'upkeep', int(now + interval)
+        fields[#fields + 1], fields[#fields + 2] = 'retention', retention
+      end
       for j = 1, #fields, 1000 do
         redis.call('HSET', run.key, unpack(fields, j, math.min(j + 999, #fields)))
       end
