@@ -18,10 +18,7 @@
 -- What is rarely needed comes packed and is taken apart where it is: each argument, table and closure costs every call.
 
 local log, meta, writer = KEYS[1], KEYS[2], KEYS[3]
-local call, retention = tonumber(ARGV[1]), ARGV[3]
-
--- Lua writes 10^14 and above as 1e+14.
-local function int(n) return string.format('%.0f', n) end
+local call, retention, incarnation, run_keys = tonumber(ARGV[1]), ARGV[3], ARGV[4], KEYS[4]
 
 local recorded = redis.call('GET', writer)
 if recorded then
@@ -32,28 +29,7 @@ if recorded then
   end
 end
 
-local clock = redis.call('TIME')
-local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
-local m = redis.call('HMGET', meta, 'epoch', 'ms', 'offset', 'cleared', 'retention', 'upkeep')
-local ms, offset, cleared, upkeep, changed
-if m[1] then
-  ms, offset, cleared, upkeep = tonumber(m[2]), tonumber(m[3]), tonumber(m[4] or '0'), tonumber(m[6])
-  changed = m[5] ~= retention
-else
-  ms, offset, cleared, upkeep, changed = 0, 0, 0, 0, true
-  local last = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
-  if last then
-    -- Only the counters were lost: what is resident goes on.
-    local last_ms, last_offset = string.match(last[1], '^(%d+)-(%d+)$')
-    ms, offset = tonumber(last_ms), tonumber(last_offset)
-  else
-    -- A new log is born a millisecond ahead of the clock, so every id of an earlier incarnation is older.
-    ms = now + 1
-  end
-end
-if now > ms then ms = now end
-local before, ms_text, first_text = offset, int(ms), int(offset + 1)
-local id_prefix = ms_text .. '-'
+-- include log_begin
 local outcomes, seqs, touched = '', '', nil
 
 if ARGV[5] == 'kp' and #ARGV == 6 + 2 * tonumber(ARGV[6]) then
@@ -64,9 +40,9 @@ if ARGV[5] == 'kp' and #ARGV == 6 + 2 * tonumber(ARGV[6]) then
   for i = 9, #ARGV, 2 do redis.call('XADD', log, next_id, 'kind', ARGV[i], 'payload', ARGV[i + 1]) end
   offset = offset + tonumber(ARGV[6])
 else
-  local run_prefix, index_prefix, idem_prefix = string.match(KEYS[4], '^%S+ (%S+) (%S+) (%S+)$')
+  local run_prefix, index_prefix, idem_prefix = string.match(run_keys, '^%S+ (%S+) (%S+) (%S+)$')
   local ttl, max = string.match(retention, '^(%d+) (%d+)$')
-  local window = string.match(ARGV[4], '^%d+')
+  local window = string.match(incarnation, '^%d+')
   local NAMES = {k = 'kind', p = 'payload', r = 'run_id', l = 'lane_id', s = 'stage_name', g = 'group_id',
                  v = 'visibility', o = 'source', t = 'traceparent'}
   local TERMINAL = {['run.finished'] = true, ['run.failed'] = true, ['run.error'] = true, ['run.cancelled'] = true}
@@ -198,62 +174,7 @@ else
   outcomes, seqs = table.concat(verdicts, ','), table.concat(numbers, ',')
 end
 
-if offset > before then
-  redis.call('HSET', meta, 'ms', ms_text, 'offset', int(offset))
-  local due = changed or now >= upkeep
-  local full = changed or math.floor(offset / 64) ~= math.floor(before / 64)
-  if due or full or touched then
-    local ttl, max = string.match(retention, '^(%d+) (%d+)$')
-    local runs, run_prefix, index_prefix = string.match(KEYS[4], '^(%S+) (%S+) (%S+)')
-    -- Whole keys outlive the last event by one interval of upkeep, so that not every append has to move them.
-    local interval = math.min(math.floor(ttl / 16) + 1, 60000)
-    if not m[1] then
-      local born = string.match(redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1][1], '^%d+')
-      redis.call('HSET', meta, 'born', born, 'epoch', string.match(ARGV[4], '%S+$') .. '-' .. ms_text .. '-' .. ARGV[1])
-    end
-    if due then
-      redis.call('HSET', meta, 'retention', retention, 'upkeep', int(now + interval))
-      redis.call('XTRIM', log, 'MINID', '~', int(now - ttl + 1))
-      redis.call('PEXPIREAT', log, int(ms + ttl + interval))
-      redis.call('PEXPIREAT', runs, int(ms + ttl + interval))
-    end
-    if full then redis.call('XTRIM', log, 'MAXLEN', '~', max) end
-
-    local oldest = touched and (due or full) and redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1][1]
-    local new_runs = 0
-    for run_id, run in pairs(touched or {}) do
-      local fields = {'first', run.first, 'last', run.last, 'count', int(run.count)}
-      for lane, seq in pairs(run.lanes) do
-        fields[#fields + 1], fields[#fields + 2] = 'lane:' .. lane, int(seq)
-      end
-      if run.ended then fields[#fields + 1], fields[#fields + 2] = 'ended', run.ended end
-      -- Another retention moves the expiry at once: what was set under a shorter one would come too early.
-      local run_due = now >= run.upkeep or run.retention ~= retention
-      if run_due then
-        fields[#fields + 1], fields[#fields + 2] = 'upkeep', int(now + interval)
-        fields[#fields + 1], fields[#fields + 2] = 'retention', retention
-      end
-      for j = 1, #fields, 1000 do
-        redis.call('HSET', run.key, unpack(fields, j, math.min(j + 999, #fields)))
-      end
-      if run_due then
-        redis.call('PEXPIREAT', run.key, int(ms + ttl + interval))
-        redis.call('PEXPIREAT', index_prefix .. run_id, int(ms + ttl + interval))
-      end
-      if oldest then redis.call('XTRIM', index_prefix .. run_id, 'MINID', '~', oldest) end
-      new_runs = new_runs + redis.call('ZADD', runs, string.match(run.last, '%d+$'), run_id)
-    end
-    if new_runs > 0 then redis.call('PEXPIREAT', runs, int(ms + ttl + interval)) end
-    if new_runs > 0 or due or full then
-      -- Removing a few more runs than were added keeps up with any load.
-      local floor = int(math.max(offset - max, cleared))
-      for _, run_id in ipairs(redis.call('ZRANGEBYSCORE', runs, '-inf', floor, 'LIMIT', 0, 32 + 2 * new_runs)) do
-        redis.call('UNLINK', run_prefix .. run_id, index_prefix .. run_id)
-        redis.call('ZREM', runs, run_id)
-      end
-    end
-  end
-end
+-- include log_end
 
 redis.call('SET', writer, ARGV[1] .. '|' .. ms_text .. '|' .. first_text .. '|' .. outcomes .. '|' .. seqs,
   'PX', ARGV[2])
