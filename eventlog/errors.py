@@ -5,7 +5,16 @@ EventLogError
 │   └── PayloadTooLarge     a payload, an event or a batch is over its limit
 ├── NotFound                the event asked for is not (or no longer) in the log  (also a LookupError)
 ├── Conflict                `expected_offset` is not the log's last offset
-├── LogClosed               the log object was closed
+├── VersionConflict         a policy has not the version that was expected
+├── LogClosed               the log or slot object was closed
+├── SlotRefused             no slot, and no place in the line either
+│   ├── QueueFull           as many wait as may
+│   ├── QueueTimeout        it did not come to its turn in time
+│   ├── RateLimited         a rate limit stands in the way for longer than the execution may wait
+│   ├── QuotaExceeded       a quota does
+│   ├── AlreadyHeld         the execution has a slot, or a place, already
+│   └── SlotCancelled       its place was taken away: cancelled, or the queue was cleared
+├── LeaseLost               the slot is no longer held: its lease ended, or somebody else released it
 └── BackendUnavailable      Redis did not answer within the deadline; a write's outcome may be unknown
     ├── BackendFull         Redis refuses writes (out of memory, disk full, read-only replica)
     └── Overloaded          too many appends wait in this process already (back-pressure)
@@ -48,8 +57,84 @@ class Conflict(EventLogError):
         super().__init__(f"expected_offset is {expected_offset}, but the last offset is {last_offset}")
 
 
+class VersionConflict(EventLogError):
+    """A change that expected a policy at version `expected` (0: not set) found it at `version`."""
+
+    def __init__(self, expected: int, version: int) -> None:
+        self.expected = expected
+        self.version = version
+        super().__init__(f"expected version {expected}, but it is at version {version}")
+
+
 class LogClosed(EventLogError):
-    """The log object was closed; nothing was sent."""
+    """The log or slot object was closed; nothing was sent."""
+
+
+class SlotRefused(EventLogError):
+    """No slot was given. `queue` is the action, or `action/group`; `execution_id` is who asked."""
+
+    def __init__(self, queue: str, execution_id: str, problem: str) -> None:
+        self.queue = queue
+        self.execution_id = execution_id
+        super().__init__(f"{queue}: {problem}")
+
+
+class QueueFull(SlotRefused):
+    """`length` executions wait already, the limit is `limit`."""
+
+    def __init__(self, queue: str, execution_id: str, length: int, limit: int) -> None:
+        self.length = length
+        self.limit = limit
+        super().__init__(queue, execution_id, f"the queue is full: {length} wait, the limit is {limit}")
+
+
+class QueueTimeout(SlotRefused):
+    """The execution waited for `waited_s` seconds and was not granted a slot; it waits no longer."""
+
+    def __init__(self, queue: str, execution_id: str, waited_s: float) -> None:
+        self.waited_s = waited_s
+        super().__init__(queue, execution_id, f"no slot within {waited_s:.1f} s")
+
+
+class RateLimited(SlotRefused):
+    """A rate limit allows no grant for another `retry_after_s` seconds."""
+
+    def __init__(self, queue: str, execution_id: str, retry_after_s: float) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(queue, execution_id, f"the rate limit allows no grant for another {retry_after_s:.1f} s")
+
+
+class QuotaExceeded(SlotRefused):
+    """The quota is used up for another `retry_after_s` seconds."""
+
+    def __init__(self, queue: str, execution_id: str, retry_after_s: float) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(queue, execution_id, f"the quota is used up for another {retry_after_s:.1f} s")
+
+
+class AlreadyHeld(SlotRefused):
+    """The execution is in the queue already: it holds a slot with `fencing_token`, or waits, which then is None."""
+
+    def __init__(self, queue: str, execution_id: str, fencing_token: int | None) -> None:
+        self.fencing_token = fencing_token
+        told = "waits already" if fencing_token is None else f"holds a slot already (fencing token {fencing_token})"
+        super().__init__(queue, execution_id, f"execution {execution_id} {told}")
+
+
+class SlotCancelled(SlotRefused):
+    """The execution's place in the line was taken away: it was cancelled, or the queue was cleared."""
+
+    def __init__(self, queue: str, execution_id: str) -> None:
+        super().__init__(queue, execution_id, f"execution {execution_id} was cancelled while it waited")
+
+
+class LeaseLost(EventLogError):
+    """The execution does not hold the slot (any more); what its fencing token protects is refused from now on."""
+
+    def __init__(self, queue: str, execution_id: str) -> None:
+        self.queue = queue
+        self.execution_id = execution_id
+        super().__init__(f"{queue}: execution {execution_id} does not hold a slot (any more)")
 
 
 class BackendUnavailable(EventLogError):

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from . import append, demo, doctor, follow, query, serve, verify
+from .exec import SETTINGS, execute
 
 app = typer.Typer(
     name="eventlog",
@@ -18,6 +19,7 @@ app = typer.Typer(
 for module in (serve, demo, append, query, follow, verify, doctor):
     name = module.__name__.rpartition(".")[2]
     app.command(name)(getattr(module, name))
+app.command("exec", context_settings=SETTINGS)(execute)
 
 
 def _print_version(wanted: bool) -> None:

@@ -3,12 +3,13 @@
 from typing import Any
 
 from ..embedded import EmbeddedRedisError
-from ..errors import BackendUnavailable, EventLogError, InvalidInput
+from ..errors import BackendUnavailable, EventLogError, InvalidInput, SlotRefused
 from .escape import escaped
 
 REFUSED = 1
 BAD_INPUT = 2
 UNAVAILABLE = 3
+NO_SLOT = 75
 DEFECT = 70
 
 
@@ -21,6 +22,8 @@ def exit_code_of(error: BaseException) -> int:
             return BAD_INPUT
         case BackendUnavailable() | EmbeddedRedisError():
             return UNAVAILABLE
+        case SlotRefused():
+            return NO_SLOT
         case EventLogError() | OSError():
             return REFUSED
     return DEFECT

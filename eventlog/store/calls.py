@@ -5,7 +5,7 @@ reads by nature, appends by the number that their writer gives each call.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..errors import BackendFull, BackendUnavailable, EventLogError
@@ -27,10 +27,14 @@ def call_script(
     *,
     deadline_s: float,
     writes: bool = False,
+    on_repeat: Callable[[], None] | None = None,
 ) -> Plan[Any]:
-    """Run `script`, loading it where Redis does not have it (any more)."""
+    """Run `script`, loading it where Redis does not have it (any more).
+
+    `on_repeat` is told when a call is repeated that may have been carried out: a copy of it may still be under way.
+    """
     tail = (len(keys), *keys, *args)
-    return _call(("EVALSHA", script.sha, *tail), ("EVAL", script.source, *tail), deadline_s, writes)
+    return _call(("EVALSHA", script.sha, *tail), ("EVAL", script.source, *tail), deadline_s, writes, on_repeat)
 
 
 def call_command(*args: bytes | str | int, deadline_s: float) -> Plan[Any]:
@@ -43,6 +47,7 @@ def _call(
     loading: tuple[bytes | str | int, ...],
     deadline_s: float,
     writes: bool,
+    on_repeat: Callable[[], None] | None = None,
 ) -> Plan[Any]:
     deadline = time.monotonic() + deadline_s
     pause = _FIRST_PAUSE_S
@@ -64,6 +69,8 @@ def _call(
         except LinkLost as error:
             unknown = writes
             failure = error
+            if on_repeat is not None:
+                on_repeat()
         left = deadline - time.monotonic()
         if left <= pause:
             raise _given_up(failure, deadline_s, unknown) from failure

@@ -6,7 +6,7 @@ DEFAULT_PREFIX = "eventlog"
 
 
 class WorkspaceKeys(NamedTuple):
-    """The keys of one workspace; `run`, `run_index`, `idem` and `writer` are prefixes, to be followed by a name."""
+    """The keys of one workspace; those whose value ends in a colon are prefixes, to be followed by a name."""
 
     log: str
     meta: str
@@ -15,6 +15,11 @@ class WorkspaceKeys(NamedTuple):
     run_index: str
     idem: str
     writer: str
+    policies: str
+    queues: str
+    slots: str
+    bell: str
+    tomb: str
 
     @classmethod
     def of(cls, workspace: str, prefix: str = DEFAULT_PREFIX) -> "WorkspaceKeys":
@@ -28,7 +33,27 @@ class WorkspaceKeys(NamedTuple):
             run_index=base + "index:",
             idem=base + "idem:",
             writer=base + "writer:",
+            policies=base + "policies",
+            queues=base + "queues",
+            slots=base + "slots:",
+            bell=base + "bell:",
+            tomb=base + "tomb:",
         )
+
+    def queue(self, name: str) -> "QueueKeys":
+        """Spell the keys of the slot queue `name`, `action` or `action/group`."""
+        return QueueKeys(*(f"{self.slots}{name}:{part}" for part in QueueKeys._fields))
+
+
+class QueueKeys(NamedTuple):
+    """The keys of one slot queue, in the order in which the scripts take them."""
+
+    held: str
+    line: str
+    waits: str
+    book: str
+    state: str
+    rate: str
 
 
 def workspaces_pattern(prefix: str = DEFAULT_PREFIX) -> str:

@@ -1,7 +1,7 @@
 """The Lua scripts by name, with the SHA1 by which Redis knows them.
 
-What several scripts share is in `lua/parts/`. A line `-- include <part>` stands for that part's text, so that every script
-is whole when Redis sees it, and an act on the log is one step with what it tells of.
+What several scripts share is in `lua/parts/`. A line `-- include <part>` stands for that part's text: every script is
+whole when Redis sees it.
 """
 
 import re

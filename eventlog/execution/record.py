@@ -1,0 +1,248 @@
+"""The record of an execution: events in order, appended in batches by a thread of their own, bounded in memory.
+
+Nobody who adds to the record waits for Redis. Lines over the bound are left out and counted, in their place; what is
+told of the execution itself never is. An outage is waited out, for as long as the record is open.
+"""
+
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+from ..core import EventInput
+from ..errors import BackendUnavailable, EventLogError, InvalidInput
+from .lines import Line, LineSplitter
+
+MOST_LINES = 10_000
+MOST_BYTES = 8 * 1024 * 1024
+_BATCH_EVENTS = 200
+_BATCH_BYTES = 128 * 1024
+_BATCH_S = 0.2
+_RETRY_S = 0.25
+
+
+class Appender(Protocol):
+    """The part of a log that a record needs."""
+
+    def append_many(self, events: Iterable[EventInput], *, idempotency_key: str | None = None) -> object:
+        """Append all or none; repeated with the same key, once."""
+
+
+class RecordStats(NamedTuple):
+    """How much is recorded: lines of output, lines left out for want of room, events that could not be appended."""
+
+    lines: int
+    dropped: int
+    lost: int
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    kind: str
+    payload: Mapping[str, Any]
+    size: ClassVar = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Output:
+    stream: str
+    line: Line
+    kind: ClassVar = "exec.output"
+
+    @property
+    def size(self) -> int:
+        return len(self.line.raw)
+
+    @property
+    def payload(self) -> Mapping[str, Any]:
+        cut = {"truncated": True} if self.line.truncated else {}
+        return {"line": self.line.text, "stream": self.stream, **cut}
+
+
+class _Dropped:
+    kind = "exec.output_dropped"
+    size = 0
+
+    def __init__(self) -> None:
+        self.lines = 0
+
+    @property
+    def payload(self) -> Mapping[str, Any]:
+        return {"lines": self.lines}
+
+
+_Entry = _Told | _Output | _Dropped
+
+
+class Record:
+    """Takes what is to be recorded, without waiting, from any thread. `scope` is what all its events have in common.
+
+    Use `start` first, and at the end `close`; `on_end` is called once all is appended after that. `abandon` is for
+    those who no longer wait.
+    """
+
+    def __init__(
+        self,
+        log: Appender,
+        scope: Callable[[str], Mapping[str, str]],
+        *,
+        most_lines: int = MOST_LINES,
+        most_bytes: int = MOST_BYTES,
+        on_end: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._log = log
+        self._scope = scope
+        self._most_lines = most_lines
+        self._most_bytes = most_bytes
+        self._on_end = on_end
+        self._changed = threading.Condition()
+        self._waiting: deque[_Entry] = deque()
+        self._oldest_s = 0.0
+        # What is being sent is held in memory too.
+        self._held = self._held_bytes = 0
+        self._urgent = self._full = self._closing = self._abandoned = False
+        self._lines = self._dropped = self._lost = 0
+        self._problem = ""
+        self._thread = threading.Thread(target=self._run, name="eventlog-record", daemon=True)
+
+    def start(self) -> None:
+        """Begin to append."""
+        self._thread.start()
+
+    def tell(self, kind: str, payload: Mapping[str, Any]) -> None:
+        """Record an event of the execution itself: never left out, and sent without delay."""
+        with self._changed:
+            self._urgent = True
+            self._add(_Told(kind, payload))
+
+    def take(self, stream: str, splitter: LineSplitter, chunk: bytes) -> None:
+        """Record the lines of `stream` that `chunk` completes, as far as there is room."""
+        with self._changed:
+            lines, left_out = splitter.feed(chunk, self._room())
+            for line in lines:
+                self._add(_Output(stream, line))
+            self._lines += len(lines)
+            self._drop(left_out)
+
+    def finish(self, stream: str, splitter: LineSplitter) -> None:
+        """Record the line without an end, if there is one, of a stream that has ended."""
+        last = splitter.end()
+        if last is None:
+            return
+        with self._changed:
+            if self._room():
+                self._add(_Output(stream, last))
+                self._lines += 1
+            else:
+                self._drop(1)
+
+    def close(self) -> None:
+        """Nothing more will come; what is there is still appended. Does not wait."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+
+    def abandon(self) -> None:
+        """Give up what is not appended yet. Does not wait."""
+        with self._changed:
+            self._closing = self._abandoned = True
+            self._lost += self._held
+            self._waiting.clear()
+            self._held = 0
+            self._changed.notify()
+
+    @property
+    def ended(self) -> bool:
+        """True once it was closed and all was appended or given up."""
+        return not self._thread.is_alive()
+
+    def stats(self) -> RecordStats:
+        """The counts until now; `problem` is why events were lost."""
+        with self._changed:
+            return RecordStats(self._lines, self._dropped, self._lost, self._problem)
+
+    def _room(self) -> int:
+        """How many lines may be taken. Once full, none until half is gone, so that gaps are few and long."""
+        fullness = max(self._held / self._most_lines, self._held_bytes / self._most_bytes)
+        self._full = fullness >= (0.5 if self._full else 1)
+        return 0 if self._full else self._most_lines - self._held
+
+    def _add(self, entry: _Entry) -> None:
+        if not self._waiting:
+            self._oldest_s = time.monotonic()
+        self._waiting.append(entry)
+        self._held += 1
+        self._held_bytes += entry.size
+        if self._urgent or len(self._waiting) in (1, _BATCH_EVENTS):
+            self._changed.notify()
+
+    def _drop(self, lines: int) -> None:
+        if not lines:
+            return
+        self._full = True
+        self._dropped += lines
+        if not self._waiting or not isinstance(self._waiting[-1], _Dropped):
+            self._add(_Dropped())
+        last = self._waiting[-1]
+        assert isinstance(last, _Dropped)
+        last.lines += lines
+
+    def _run(self) -> None:
+        try:
+            while batch := self._next():
+                self._append(batch)
+                with self._changed:
+                    if not self._abandoned:
+                        self._held -= len(batch)
+                        self._held_bytes -= sum(entry.size for entry in batch)
+        finally:
+            self._on_end()
+
+    def _next(self) -> list[_Entry]:
+        """The next batch: many lines if they come fast, few after a moment; empty at the end."""
+        with self._changed:
+            while not self._waiting and not self._closing:
+                self._changed.wait()
+            until = self._oldest_s + _BATCH_S
+            while not (self._urgent or self._closing or len(self._waiting) >= _BATCH_EVENTS):
+                if not self._changed.wait(max(0.0, until - time.monotonic())) and time.monotonic() >= until:
+                    break
+            batch: list[_Entry] = []
+            size = 0
+            while self._waiting and len(batch) < _BATCH_EVENTS and size < _BATCH_BYTES:
+                batch.append(self._waiting.popleft())
+                size += batch[-1].size
+            self._urgent = self._urgent and bool(self._waiting)
+            self._oldest_s = time.monotonic()
+            return batch
+
+    def _append(self, batch: list[_Entry]) -> None:
+        """Append a batch, whatever it takes; an event that the log refuses costs only itself."""
+        events: list[EventInput] = [
+            {"kind": entry.kind, "payload": entry.payload, **self._scope(entry.kind)} for entry in batch
+        ]
+        key = uuid.uuid4().hex
+        while events and not self._abandoned:
+            try:
+                self._log.append_many(events, idempotency_key=key)
+                return
+            except BackendUnavailable as error:
+                self._problem = str(error)
+                with self._changed:
+                    self._changed.wait_for(lambda: self._abandoned, _RETRY_S)
+            except InvalidInput as error:
+                self._lose(1 if error.index is not None else len(events), error)
+                events = events[: error.index] + events[error.index + 1 :] if error.index is not None else []
+                key = uuid.uuid4().hex
+            except EventLogError as error:
+                self._lose(len(events), error)
+                return
+
+    def _lose(self, events: int, why: EventLogError) -> None:
+        with self._changed:
+            self._lost += events
+            self._problem = str(why)

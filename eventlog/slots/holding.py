@@ -1,0 +1,108 @@
+"""What a holder knows of its slot, whatever the colour. `queue.py` and `aio.py` add what takes a call."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import LeaseLost
+from .acts import Granted, Release, Renew
+from .terms import Acquisition, checked_lease, moment
+from .waiting import Grant
+
+
+class Holding:
+    """A slot in the hands of its holder: the token, and until when it is certain to be held.
+
+    `valid` is a promise on this side alone: False the moment the lease could have ended, even if nobody could be asked.
+    What the slot protects should all the same refuse a fencing token that is lower than one it has seen.
+    """
+
+    def __init__(self, acquisition: Acquisition, grant: Grant, on_lost: Callable[[Any], None] | None) -> None:
+        self.acquisition = acquisition
+        self.fencing_token = grant.fence
+        self.waited_s = grant.waited_s
+        self.lease_s = grant.lease_s
+        self.valid_until = grant.valid_until
+        self.released = False
+        self._on_lost = on_lost
+        self._lost = False
+        self._pid = os.getpid()
+        self.renew_next(moment())
+
+    @property
+    def action(self) -> str:
+        """The action whose slot it is."""
+        return self.acquisition.queue.partition("/")[0]
+
+    @property
+    def group_key(self) -> str | None:
+        """The group, if the slot is of one."""
+        return self.acquisition.queue.partition("/")[2] or None
+
+    @property
+    def execution_id(self) -> str:
+        """Who holds the slot."""
+        return self.acquisition.execution_id
+
+    @property
+    def expires_in_s(self) -> float:
+        """For how long the slot is certain to be held if nothing renews it; 0 if it is not."""
+        return 0.0 if self.released or self._lost else max(0.0, self.valid_until - moment())
+
+    @property
+    def valid(self) -> bool:
+        """True while the slot is certain to be held."""
+        return self.expires_in_s > 0
+
+    @property
+    def lost(self) -> bool:
+        """True once the lease has ended without a release of ours."""
+        return self._lost or (not self.released and moment() >= self.valid_until)
+
+    def raise_if_lost(self) -> None:
+        """Raise `LeaseLost` if the slot is no longer held."""
+        if self.lost:
+            raise LeaseLost(self.acquisition.queue, self.execution_id)
+
+    @property
+    def is_ours(self) -> bool:
+        """False in a forked child: the slot is its parent's."""
+        return self._pid == os.getpid()
+
+    def renewal(self, lease_s: float | None = None) -> Renew:
+        """The act that renews the lease; checks a new length."""
+        if lease_s is not None:
+            self.lease_s = checked_lease(lease_s)
+        acquisition = self.acquisition
+        return Renew(
+            acquisition.queue,
+            self.execution_id,
+            acquisition.nonce,
+            round(self.lease_s * 1000),
+            self.fencing_token,
+        )
+
+    def release_act(self) -> Release:
+        """The act that gives the slot back."""
+        acquisition = self.acquisition
+        return Release(acquisition.queue, self.execution_id, acquisition.nonce, acquisition.tomb_ms)
+
+    def renewed(self, answer: object, asked_at: float) -> bool:
+        """Take up the answer to a renewal; False, and the notice is given, if the slot is lost."""
+        if isinstance(answer, Granted):
+            self.valid_until = asked_at + answer.remaining_ms / 1000
+            self.renew_next(asked_at)
+            return True
+        self.lose()
+        return False
+
+    def renew_next(self, asked_at: float) -> None:
+        """Plan the next renewal, when a third of what is left has passed."""
+        self.renew_at = asked_at + (self.valid_until - asked_at) / 3
+
+    def lose(self) -> None:
+        """The slot is lost: give notice, once."""
+        if not self._lost and not self.released:
+            self._lost = True
+            if self._on_lost is not None:
+                self._on_lost(self)

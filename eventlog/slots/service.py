@@ -1,0 +1,186 @@
+"""What slot queues do besides waiting, whatever the colour: operations as plans. `queue.py` and `aio.py` drive them."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ..errors import InvalidInput, LeaseLost
+from ..plan import Plan
+from .acts import (
+    ANY,
+    Act,
+    Answer,
+    Cancel,
+    Cancelled,
+    Granted,
+    Performed,
+    Queued,
+    Release,
+    Released,
+    Renew,
+    Touch,
+    fence_key,
+)
+from .base import Cleared, QueueStats, SlotBackend
+from .policy import Policy, Scope, StoredPolicy, checked_count, checked_name, queue_name
+from .terms import Acquisition, checked_lease
+from .waiting import refusal
+
+LISTED = 100
+"""How many holders and waiters of a queue are listed."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlotState:
+    """Where an execution stands in a queue.
+
+    `granted`: it holds the slot with `fencing_token` until `lease_expires_at`. `queued`: at `position` 1 it is next;
+    `limited_by` (`busy`, `rate`, `quota`) is in the way, until `retry_at` if that is known. `none`: it is not here.
+    Times are seconds since the Unix epoch, by the Redis clock.
+    """
+
+    state: Literal["granted", "queued", "none"]
+    fencing_token: int | None = None
+    lease_expires_at: float | None = None
+    position: int | None = None
+    limited_by: str | None = None
+    retry_at: float | None = None
+    time: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The wire form: what is None is left out."""
+        named = {name: getattr(self, name) for name in self.__slots__}
+        return {name: value for name, value in named.items() if value is not None}
+
+
+def state_of(answer: Answer, now_ms: int) -> SlotState:
+    """What an answer says of an execution's standing."""
+    match answer:
+        case Granted():
+            expires_at = (now_ms + answer.remaining_ms) / 1000
+            return SlotState("granted", answer.fence, expires_at, time=now_ms / 1000)
+        case Queued():
+            retry_at = (now_ms + answer.limited_ms) / 1000 if answer.limited_ms else None
+            return SlotState(
+                "queued",
+                position=answer.position,
+                limited_by=answer.limited_by or None,
+                retry_at=retry_at,
+                time=now_ms / 1000,
+            )
+    return SlotState("none", time=now_ms / 1000)
+
+
+def checked_fence(value: object) -> int:
+    """A fencing token as it is; raises `InvalidInput`."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 1 << 53:
+        raise InvalidInput("fencing_token", f"{value!r} is not a fencing token")
+    return value
+
+
+def _key(fencing_token: int | None) -> str:
+    return ANY if fencing_token is None else fence_key(checked_fence(fencing_token))
+
+
+class SlotService:
+    """Operations on the queues of one workspace, as plans."""
+
+    def __init__(self, backend: SlotBackend) -> None:
+        self.backend = backend
+
+    def one(self, act: Act) -> Plan[tuple[Answer, int]]:
+        """One act's answer, and the time of it."""
+        performed: Performed = yield from self.backend.perform((act,))
+        return performed.answers[0], performed.now_ms
+
+    def enqueue(self, acquisition: Acquisition, bell: str = "-") -> Plan[SlotState]:
+        """Take a place, or a free slot, without waiting; where the execution is here already, say where it stands."""
+        answer, now_ms = yield from self.one(acquisition.ask("line", bell))
+        if isinstance(answer, Granted | Queued):
+            return state_of(answer, now_ms)
+        standing, now_ms = yield from self.one(Touch(acquisition.queue, acquisition.execution_id, ANY))
+        if isinstance(standing, Granted | Queued):
+            return state_of(standing, now_ms)
+        raise refusal(acquisition, answer)
+
+    def state(self, action: str, execution_id: str, group_key: str | None) -> Plan[SlotState]:
+        """Where an execution stands."""
+        touch = Touch(queue_name(action, group_key), checked_name("execution_id", execution_id), ANY)
+        return state_of(*(yield from self.one(touch)))
+
+    def renew(
+        self, action: str, execution_id: str, fencing_token: int | None, lease_s: float | None, group_key: str | None
+    ) -> Plan[SlotState]:
+        """Renew a lease; raises `LeaseLost`."""
+        queue = queue_name(action, group_key)
+        lease_ms = None if lease_s is None else round(checked_lease(lease_s) * 1000)
+        execution_id = checked_name("execution_id", execution_id)
+        answer, now_ms = yield from self.one(Renew(queue, execution_id, _key(fencing_token), lease_ms))
+        if not isinstance(answer, Granted):
+            raise LeaseLost(queue, execution_id)
+        return state_of(answer, now_ms)
+
+    def release(
+        self,
+        action: str,
+        execution_id: str,
+        fencing_token: int | None = None,
+        group_key: str | None = None,
+        not_after_s: float | None = None,
+    ) -> Plan[bool]:
+        """Give a slot back, or leave the line. True if it held a slot; nothing is done to a younger acquisition."""
+        not_after_ms = None if not_after_s is None else round(not_after_s * 1000)
+        queue = queue_name(action, group_key)
+        release = Release(
+            queue, checked_name("execution_id", execution_id), _key(fencing_token), not_after_ms=not_after_ms
+        )
+        answer, _ = yield from self.one(release)
+        return isinstance(answer, Released)
+
+    def cancel(self, action: str, execution_id: str, group_key: str | None) -> Plan[bool]:
+        """Leave the line. True if it waited; a slot is kept."""
+        cancel = Cancel(queue_name(action, group_key), checked_name("execution_id", execution_id), ANY)
+        answer, _ = yield from self.one(cancel)
+        return isinstance(answer, Cancelled)
+
+    def stats(self, action: str, group_key: str | None, listed: int = LISTED) -> Plan[QueueStats]:
+        """One queue; one that was never used is empty."""
+        found = yield from self.backend.stats([queue_name(action, group_key)], listed)
+        return found[0]
+
+    def queues(self, listed: int = LISTED) -> Plan[list[QueueStats]]:
+        """All queues that were used within the last week."""
+        return (yield from self.backend.stats((yield from self.backend.queues()), listed))
+
+    def queues_of(self, execution_id: str, action: str | None = None) -> Plan[list[str]]:
+        """The queues in which an execution has a place or a slot."""
+        names = yield from self.backend.queues()
+        if action is not None:
+            names = [name for name in names if name.partition("/")[0] == action]
+        return (yield from self.backend.find(checked_name("execution_id", execution_id), names))
+
+    def set_limit(self, action: str, max_concurrent: int | None, group_key: str | None) -> Plan[int]:
+        """The queue's own limit, above all policies; None removes it."""
+        scope = Scope("queue", queue_name(action, group_key))
+        policy = None if max_concurrent is None else Policy(checked_count("max_concurrent", max_concurrent))
+        return (yield from self.backend.put_policy(scope, policy, None))
+
+    def clear(self, action: str, group_key: str | None) -> Plan[Cleared]:
+        """Take everybody out of one queue."""
+        return (yield from self.backend.clear([queue_name(action, group_key)]))
+
+    def clear_all(self) -> Plan[Cleared]:
+        """Take everybody out of every queue."""
+        return (yield from self.backend.clear((yield from self.backend.queues())))
+
+    def policies(self) -> Plan[dict[Scope, StoredPolicy]]:
+        """All policies that are set."""
+        return (yield from self.backend.policies())
+
+    def get_policy(self, scope: str) -> Plan[StoredPolicy | None]:
+        """One policy, None if it is not set."""
+        wanted = Scope.parse(scope)
+        return (yield from self.backend.policies()).get(wanted)
+
+    def put_policy(self, scope: str, policy: Policy | None, expected_version: int | None) -> Plan[int]:
+        """Set a policy, or remove it."""
+        return (yield from self.backend.put_policy(Scope.parse(scope), policy, expected_version))

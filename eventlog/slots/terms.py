@@ -1,0 +1,138 @@
+"""What a caller asks for, checked: names, lease, patience. Also the clock that leases are measured by on this side."""
+
+import os
+import re
+import socket
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Self, TypedDict
+
+from .acts import Acquire, Mode
+from .policy import LONGEST_WAIT_S, checked_count, checked_name, checked_seconds, queue_name
+
+DEFAULT_LEASE_S = 30.0
+SHORTEST_LEASE_S = 0.2
+LONGEST_LEASE_S = 86_400.0
+DEFAULT_QUEUE_TIMEOUT_S = 3600.0
+DEFAULT_QUEUE_LENGTH = 10_000
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9_.:@-]", re.ASCII)
+
+
+def _moment() -> Callable[[], float]:
+    # A lease runs on while the machine sleeps, and so does this clock, where there is one.
+    boot = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic if boot is None else lambda: time.clock_gettime(boot)
+
+
+moment = _moment()
+"""Seconds on a clock that only goes forward, also while the machine is suspended."""
+
+
+class SlotOptions(TypedDict, total=False):
+    """Options that every way of asking for a slot has in common.
+
+    `max_concurrent`: how many may hold a slot of the action at once, unless a policy says it (None: any number).
+    `lease_s` (0.2 to 86,400; default 30): how long a slot stays held without being renewed. `group_key`: an independent
+    queue of the action. `pack`: whose policies bear on the action. `max_queue_length`: default 10,000.
+    `owner`: what operators see; default `host:pid`.
+    """
+
+    max_concurrent: int | None
+    lease_s: float
+    group_key: str | None
+    pack: str | None
+    max_queue_length: int | None
+    owner: str | None
+
+
+@cache
+def _owner_of(pid: int) -> str:
+    return _UNSAFE.sub("_", f"{socket.gethostname()}:{pid}")[:128]
+
+
+@dataclass(slots=True)
+class Acquisition:
+    """One execution's way through one queue. `nonce` names it; `doubtful`: a copy of a call may still be under way."""
+
+    queue: str
+    execution_id: str
+    nonce: str
+    lease_s: float
+    queue_timeout_s: float
+    max_concurrent: int | None
+    max_length: int
+    pack: str
+    owner: str
+    doubtful: bool = False
+    ticket: int | None = None
+
+    @classmethod
+    def of(
+        cls,
+        action: str,
+        execution_id: str | None,
+        queue_timeout_s: float | None,
+        *,
+        max_concurrent: int | None = None,
+        lease_s: float = DEFAULT_LEASE_S,
+        group_key: str | None = None,
+        pack: str | None = None,
+        max_queue_length: int | None = None,
+        owner: str | None = None,
+    ) -> Self:
+        """Check what a caller asks for; raises `InvalidInput`. Without an `execution_id` it gets one of its own."""
+        nonce = "n" + uuid.uuid4().hex
+        return cls(
+            queue=queue_name(action, group_key),
+            execution_id=nonce if execution_id is None else checked_name("execution_id", execution_id),
+            nonce=nonce,
+            lease_s=checked_lease(lease_s),
+            queue_timeout_s=checked_timeout(queue_timeout_s),
+            max_concurrent=None if max_concurrent is None else checked_count("max_concurrent", max_concurrent),
+            max_length=(
+                DEFAULT_QUEUE_LENGTH
+                if max_queue_length is None
+                else checked_count("max_queue_length", max_queue_length)
+            ),
+            pack="-" if pack is None else checked_name("pack", pack),
+            owner=_owner_of(os.getpid()) if owner is None else (_UNSAFE.sub("_", str(owner))[:128] or "-"),
+        )
+
+    def ask(self, mode: Mode, bell: str = "-", attended: bool = False, left_s: float | None = None) -> Acquire:
+        """The act that asks for the slot, or for the old place in the line again."""
+        return Acquire(
+            self.queue,
+            self.execution_id,
+            self.nonce,
+            round(self.lease_s * 1000),
+            round((self.queue_timeout_s if left_s is None else left_s) * 1000),
+            self.max_concurrent,
+            self.max_length,
+            self.pack,
+            mode,
+            bell,
+            attended,
+            self.owner,
+            self.ticket,
+        )
+
+    @property
+    def tomb_ms(self) -> int:
+        """How long a copy of an earlier call has to find that the acquisition is over."""
+        return 600_000 if self.doubtful else 0
+
+
+def checked_lease(lease_s: object) -> float:
+    """A lease in seconds as a float; raises `InvalidInput`."""
+    return checked_seconds("lease_s", lease_s, SHORTEST_LEASE_S, LONGEST_LEASE_S)
+
+
+def checked_timeout(timeout_s: object) -> float:
+    """A patience in seconds, None for the default; raises `InvalidInput`."""
+    if timeout_s is None:
+        return DEFAULT_QUEUE_TIMEOUT_S
+    return checked_seconds("timeout_s", timeout_s, 0, LONGEST_WAIT_S)
