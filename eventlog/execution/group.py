@@ -48,8 +48,9 @@ class Pipes(NamedTuple):
 class CommandGroup:
     """A process group, led by a guardian from the start, and at most one command in it. Close it.
 
-    If our process dies, or is frozen past the time given to `allow`, the guardian ends the group: SIGTERM, and
-    after `grace_s` SIGKILL. As long as the guardian is not reaped, the id of the group cannot become another's.
+    If our process dies, or is frozen past the time given to `allow`, the guardian ends the group: SIGTERM, and after
+    `grace_s` SIGKILL; if we died, no later than at the end of that time. As long as the guardian is not reaped, the id
+    of the group cannot become another's.
     """
 
     def __init__(self, grace_s: float) -> None:

@@ -3,9 +3,12 @@
     guardian.py GRACE_SECONDS
 
 Standard input is the tether: a pipe whose other end the starter holds, and the kernel closes however the starter dies.
-On it come lines: `until T`, up to when the group may run without hearing more (by `moment`, which all processes share); and `done`, with which the guardian leaves and the group is on its own. It writes `ready` once it
-leads, and `ending` before it ends the group. It imports small modules only, so as to start in a few milliseconds.
+On it come lines: `until T`, up to when the group may run without hearing more (by `moment`, which all processes
+share); and `done`, with which the guardian leaves and the group is on its own. It writes `ready` once it leads, and
+`ending` before it ends the group. It imports small modules only, so as to start in a few milliseconds.
 """
+
+# ruff: noqa: SIM105  (contextlib would take longer to import than all else)
 
 import os
 import select
@@ -33,36 +36,40 @@ def main() -> None:
     # Signals to the group are for the command. Only SIGKILL ends the guardian, and then all of the group is gone.
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}:
         signal.signal(number, signal.SIG_IGN)
-    grace_s = float(sys.argv[1])
     os.write(1, b"ready\n")
-    if _guard():
+    left_s = _guard(float(sys.argv[1]))
+    if left_s is None:
         return
-    os.write(1, b"ending\n")
+    try:
+        os.write(1, b"ending\n")
+    except BrokenPipeError:
+        pass  # nobody is left to read it
     os.killpg(0, signal.SIGTERM)
     # What is stopped does not hear SIGTERM otherwise.
     os.killpg(0, signal.SIGCONT)
-    time.sleep(grace_s)
+    time.sleep(left_s)
     os.killpg(0, signal.SIGKILL)
 
 
-def _guard() -> bool:
-    """Returns whether the group was done; False if the starter is gone, or did not say in time that it may go on."""
+def _guard(grace_s: float) -> float | None:
+    """Wait until the group is done (None) or is to be ended; then in how many seconds, at the latest."""
     until: float | None = None
-    said = b""
+    rest = b""
     while True:
         # Never long at once: time spent asleep does not count in a wait.
         left_s = _LONGEST_WAIT_S if until is None else min(until + _SLACK_S - moment(), _LONGEST_WAIT_S)
         if not select.select([0], [], [], max(0.0, left_s))[0]:
             if until is not None and moment() >= until + _SLACK_S:
-                return False
+                return grace_s
             continue
         news = os.read(0, 4096)
         if not news:
-            return False
-        *lines, said = (said + news).split(b"\n")
+            # A starter that is gone renews nothing: what is left of the lease is all there is.
+            return grace_s if until is None else min(grace_s, max(0.0, until - moment()))
+        *lines, rest = (rest + news).split(b"\n")
         for line in lines:
             if line == b"done":
-                return True
+                return None
             until = float(line.removeprefix(b"until "))
 
 
