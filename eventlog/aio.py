@@ -15,6 +15,8 @@ from .filters import EventFilter, Filters
 from .ids import parse_cursor
 from .plan import Command, Plan
 from .reading import Page, PageRequest, Tail, read_page
+from .slots.aio import AsyncSlotQueue
+from .slots.opening import slots_beside
 
 T = TypeVar("T")
 
@@ -48,6 +50,7 @@ class AsyncEventLog:
         self._on_close = on_close
         self._closed = False
         self._committer = None if self._link is None else TaskCommitter(self._send, limits.commit, limits.deadline_s)
+        self._slots: AsyncSlotQueue | None = None
 
     async def _send(self, appends: Any, call_number: int) -> list[Outcome]:
         return await arun(self._core.backend.append(appends, call_number), self._execute)
@@ -177,6 +180,16 @@ class AsyncEventLog:
             if link is not None:
                 await link.close()
 
+    def slots(self) -> AsyncSlotQueue:
+        """See `EventLog.slots`."""
+        if self._closed:
+            raise LogClosed("the log was closed")
+        if self._slots is None:
+            self._slots = AsyncSlotQueue(
+                slots_beside(self._core.backend), workspace=self.workspace, link=self._link, connect=self._connect
+            )
+        return self._slots
+
     async def clear(self) -> int:
         """See `EventLog.clear`."""
         return await self._run(self._core.backend.clear())
@@ -198,6 +211,8 @@ class AsyncEventLog:
         if self._closed:
             return
         self._closed = True
+        if self._slots is not None:
+            await self._slots.close()
         if self._committer is not None:
             await self._committer.close()
         if self._link is not None and self._owns_link:

@@ -1,4 +1,4 @@
-"""Making a log from a name of a backend and a few settings."""
+"""Making a log, or slot queues, from a name of a backend and a few settings."""
 
 import logging
 import time
@@ -15,6 +15,9 @@ from .config import EventLogConfig
 from .core import LogLimits
 from .embedded import EmbeddedRedis
 from .log import EventLog
+from .slots.aio import AsyncSlotQueue
+from .slots.opening import slots_beside
+from .slots.queue import SlotQueue
 from .store.keys import WorkspaceKeys
 from .store.links import AsyncLink, SyncLink
 
@@ -42,6 +45,45 @@ class LogOptions(TypedDict, total=False):
     data_dir: Path
 
 
+def create_slot_queue(
+    backend: str = "memory",
+    *,
+    url: str | None = None,
+    config: EventLogConfig | None = None,
+    clock: Callable[[], float] = time.time,
+    **options: Unpack[LogOptions],
+) -> SlotQueue:
+    """Open a workspace's slot queues, as `create_event_log` opens its log: the same settings, the same Redis.
+
+    Beside a log that is open already, `log.slots()` shares its connections.
+    """
+    parts = _parts(backend, url, config, clock, options)
+    return SlotQueue(
+        slots_beside(parts.backend),
+        workspace=parts.config.workspace,
+        connect=_sync_links(parts.url),
+        on_close=parts.on_close,
+    )
+
+
+def create_async_slot_queue(
+    backend: str = "memory",
+    *,
+    url: str | None = None,
+    config: EventLogConfig | None = None,
+    clock: Callable[[], float] = time.time,
+    **options: Unpack[LogOptions],
+) -> AsyncSlotQueue:
+    """The asyncio twin of `create_slot_queue`."""
+    parts = _parts(backend, url, config, clock, options)
+    return AsyncSlotQueue(
+        slots_beside(parts.backend),
+        workspace=parts.config.workspace,
+        connect=_async_links(parts.url),
+        on_close=parts.on_close,
+    )
+
+
 class _Parts(NamedTuple):
     backend: Backend
     limits: LogLimits
@@ -65,15 +107,11 @@ def create_event_log(
     `config`, that alone counts.
     """
     parts = _parts(backend, url, config, clock, options)
-    connect = None
-    if parts.url is not None:
-        address = parts.url
-        connect = lambda size: SyncLink(address, size)  # noqa: E731
     return EventLog(
         parts.backend,
         workspace=parts.config.workspace,
         limits=parts.limits,
-        connect=connect,
+        connect=_sync_links(parts.url),
         on_close=parts.on_close,
     )
 
@@ -88,17 +126,21 @@ def create_async_event_log(
 ) -> AsyncEventLog:
     """The asyncio twin of `create_event_log`. Starting the embedded Redis blocks for a moment; a `url` never does."""
     parts = _parts(backend, url, config, clock, options)
-    connect = None
-    if parts.url is not None:
-        address = parts.url
-        connect = lambda size: AsyncLink(address, size)  # noqa: E731
     return AsyncEventLog(
         parts.backend,
         workspace=parts.config.workspace,
         limits=parts.limits,
-        connect=connect,
+        connect=_async_links(parts.url),
         on_close=parts.on_close,
     )
+
+
+def _sync_links(url: str | None) -> Callable[[int], SyncLink] | None:
+    return None if url is None else lambda size: SyncLink(url, size)
+
+
+def _async_links(url: str | None) -> Callable[[int], AsyncLink] | None:
+    return None if url is None else lambda size: AsyncLink(url, size)
 
 
 def _parts(

@@ -16,6 +16,8 @@ from .filters import EventFilter, Filters
 from .ids import parse_cursor
 from .plan import Command, Plan
 from .reading import Page, PageRequest, Tail, read_page
+from .slots.opening import slots_beside
+from .slots.queue import SlotQueue
 
 T = TypeVar("T")
 
@@ -53,7 +55,7 @@ class EventLog:
         self._closed = False
         self._payload_max_bytes = limits.payload_max_bytes
         self._committer: ThreadCommitter | None = None
-        self._number = 0
+        self._slots: SlotQueue | None = None
         if connect is not None:
             self._committer = ThreadCommitter(self._send, limits.commit, limits.deadline_s)
 
@@ -181,6 +183,16 @@ class EventLog:
         self._run(tail.resolve())
         return Follower(tail, None if self._connect is None else self._connect(1), on_gap)
 
+    def slots(self) -> SlotQueue:
+        """The slot queues of this log's workspace, over its connections. Closed with the log."""
+        if self._closed:
+            raise LogClosed("the log was closed")
+        if self._slots is None:
+            self._slots = SlotQueue(
+                slots_beside(self._core.backend), workspace=self.workspace, link=self._link, connect=self._connect
+            )
+        return self._slots
+
     def clear(self) -> int:
         """Remove all events and keep the counters; returns how many were removed."""
         return self._run(self._core.backend.clear())
@@ -202,6 +214,8 @@ class EventLog:
         if self._closed:
             return
         self._closed = True
+        if self._slots is not None:
+            self._slots.close()
         if self._committer is not None:
             self._committer.close()
         if self._link is not None:

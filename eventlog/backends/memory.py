@@ -36,7 +36,7 @@ class MemoryBackend:
 
     def __init__(self, retention: Retention, clock: Callable[[], float] = time.time) -> None:
         self.retention = retention
-        self._clock = clock
+        self.clock = clock
         self._lock = threading.Lock()
         self._wakers: set[Callable[[], None]] = set()
         self.forget_everything()
@@ -246,7 +246,7 @@ class MemoryBackend:
         del events[:gone]
 
     def _now(self) -> int:
-        return int(self._clock() * 1000)
+        return int(self.clock() * 1000)
 
 
 def _handed_out(events: list[Event]) -> list[Event]:

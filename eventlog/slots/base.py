@@ -102,8 +102,7 @@ class SlotBackend(Protocol):
     """Guarantees every backend gives. All methods are plans (see `plan.py`).
 
     Never more holders than the limit. A slot goes to who has waited longest of those that live, in the very act that
-    frees it. No fence is given twice in a queue, and each is greater than those before. Each transition is in the workspace's
-    log.
+    frees it. No fence is given twice in a queue, and each is greater than those before. Each transition is in the log.
     """
 
     name: str
@@ -133,4 +132,4 @@ class SlotBackend(Protocol):
         """All policies that are set, the queues' own limits among them."""
 
     def put_policy(self, scope: Scope, policy: Policy | None, expected_version: int | None) -> Plan[int]:
-        """Set or (None) remove a policy; returns its version. Raises `VersionConflict` if it has not the expected one."""
+        """Set or (None) remove a policy; returns its version. Raises `VersionConflict` if it has another."""

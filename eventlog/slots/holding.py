@@ -88,13 +88,12 @@ class Holding:
         return Release(acquisition.queue, self.execution_id, acquisition.nonce, acquisition.tomb_ms)
 
     def renewed(self, answer: object, asked_at: float) -> bool:
-        """Take up the answer to a renewal; False, and the notice is given, if the slot is lost."""
-        if isinstance(answer, Granted):
-            self.valid_until = asked_at + answer.remaining_ms / 1000
-            self.renew_next(asked_at)
-            return True
-        self.lose()
-        return False
+        """Take up the answer to a renewal; False if the slot is lost."""
+        if not isinstance(answer, Granted):
+            return False
+        self.valid_until = asked_at + answer.remaining_ms / 1000
+        self.renew_next(asked_at)
+        return True
 
     def renew_next(self, asked_at: float) -> None:
         """Plan the next renewal, when a third of what is left has passed."""

@@ -1,25 +1,19 @@
-"""Keeps the slots of a process alive: one thread renews every lease, and gives back what could not be given back.
+"""Keeps the slots of blocking callers: one thread renews every lease, and gives back what could not be given back.
 
-It starts with the first slot and is woken only where something falls due earlier than it would look anyway.
+It starts with the first slot, and is woken only where something falls due earlier than it would look anyway.
 """
 
-import logging
 import threading
 from collections.abc import Callable, Sequence
 
 from ..errors import EventLogError
 from .acts import Act, Answer, Release
 from .holding import Holding
+from .roster import Roster, tell_lost
 from .terms import moment
-
-_log = logging.getLogger("eventlog")
 
 Perform = Callable[[Sequence[Act], float], list[Answer]]
 """Carry out acts within so many seconds."""
-
-_RETRY_S = 0.2
-_LONGEST_CALL_S = 2.0
-_DEBT_S = 60.0
 
 
 class Keeper:
@@ -32,29 +26,28 @@ class Keeper:
     def reset(self) -> None:
         """Forget everything, as a forked child must: the slots are its parent's."""
         self._changed = threading.Condition()
-        self._holdings: set[Holding] = set()
-        self._debts: dict[Release, float] = {}
+        self._roster = Roster()
         self._thread: threading.Thread | None = None
         self._looks_at = 0.0
 
     def keep(self, holding: Holding) -> None:
         """Renew this slot from now on."""
         with self._changed:
-            self._holdings.add(holding)
-            self._due(holding.renew_at)
+            self._roster.keep(holding)
+            self._look_at(holding.renew_at)
 
     def drop(self, holding: Holding) -> None:
         """Renew this slot no longer."""
         with self._changed:
-            self._holdings.discard(holding)
+            self._roster.drop(holding)
 
     def owe(self, release: Release) -> None:
         """Give a slot back, or leave a line, as soon as Redis can be reached; for a minute at most."""
         with self._changed:
-            self._debts[release] = moment() + _DEBT_S
-            self._due(moment())
+            self._roster.owe(release)
+            self._look_at(moment())
 
-    def _due(self, at: float) -> None:
+    def _look_at(self, at: float) -> None:
         if self._thread is None:
             self._looks_at = at
             self._thread = threading.Thread(target=self._run, name="eventlog-slots", daemon=True)
@@ -68,54 +61,26 @@ class Keeper:
             with self._changed:
                 while (left_s := self._looks_at - moment()) > 0:
                     self._changed.wait(left_s)
-                if not self._holdings and not self._debts:
+                if self._roster.is_empty:
                     self._thread = None
                     return
-                now = moment()
-                due = [holding for holding in self._holdings if holding.renew_at <= now]
-                debts = [release for release, until in self._debts.items() if until > now]
-                self._debts = {release: self._debts[release] for release in debts}
-            try:
-                self._look(due, debts)
-            except Exception:
-                # What is kept must stay kept, whatever a caller's notice did.
-                _log.exception("keeping slots failed; it goes on")
+                acts, within_s = self._roster.due()
+            lost = self._carry_out(acts, within_s) if acts else []
+            tell_lost(lost)
             with self._changed:
-                ats = [holding.renew_at for holding in self._holdings] + [now + _RETRY_S for _ in self._debts]
-                self._looks_at = min(ats, default=now + _DEBT_S)
+                self._looks_at = self._roster.next_at()
 
-    def _look(self, due: list[Holding], debts: list[Release]) -> None:
-        if not due and not debts:
-            return
-        asked_at = moment()
-        ends = min((holding.valid_until for holding in due), default=asked_at + _LONGEST_CALL_S)
-        acts: list[Act] = [*(holding.renewal() for holding in due), *debts]
+    def _carry_out(self, acts: list[Act], within_s: float) -> list[Holding]:
         try:
-            answers = self._perform(acts, min(max(ends - asked_at, 0.05), _LONGEST_CALL_S))
+            answers = self._perform(acts, within_s)
         except EventLogError as error:
-            _log.warning("slots cannot be renewed right now: %s", error)
-            self._put_off(due)
-            return
-        for holding, answer in zip(due, answers, strict=False):
-            if not holding.renewed(answer, asked_at):
-                self.drop(holding)
+            with self._changed:
+                return self._roster.failed(error)
         with self._changed:
-            for release in debts:
-                self._debts.pop(release, None)
-
-    def _put_off(self, due: list[Holding]) -> None:
-        for holding in due:
-            if moment() >= holding.valid_until:
-                self.drop(holding)
-                holding.lose()
-            else:
-                holding.renew_at = min(moment() + _RETRY_S, holding.valid_until)
+            return self._roster.answered(acts, answers)
 
     def close(self) -> None:
         """Keep nothing any more. Idempotent."""
         with self._changed:
-            self._holdings.clear()
-            self._debts.clear()
-            if self._thread is not None:
-                self._looks_at = 0.0
-                self._changed.notify_all()
+            self._roster.clear()
+            self._look_at(0.0)

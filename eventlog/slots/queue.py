@@ -2,6 +2,7 @@
 
 import logging
 import os
+import uuid
 import weakref
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -10,17 +11,18 @@ from typing import Any, Protocol, Self, TypeVar, Unpack
 from ..drive import run
 from ..errors import BackendUnavailable, EventLogError, LeaseLost, LogClosed
 from ..plan import Command, Plan
-from .acts import Act, Answer, Busy, Granted, Mode, Released, Ring
+from .acts import Act, Answer, Busy, Granted, Mode, Queued, Released, Ring
 from .base import Cleared, QueueStats, SlotBackend
 from .holding import Holding
 from .keeper import Keeper
 from .policy import Policy, Scope, StoredPolicy
-from .service import LISTED, SlotService, SlotState
+from .service import LISTED, SlotService, SlotState, state_of
 from .terms import Acquisition, SlotOptions, moment
 from .waiting import HEARTBEAT_S, Ask, Grant, Listen, Steps, acquire, refusal
 
 T = TypeVar("T")
 _log = logging.getLogger("eventlog")
+_WORKING_AT_ONCE = 8
 _WAITING_AT_ONCE = 512
 _ABANDON_S = 1.0
 
@@ -50,7 +52,9 @@ class Slot(Holding):
         asked_at = moment()
         answer = self._queue.perform((self.renewal(lease_s),))[0]
         if not self.renewed(answer, asked_at):
-            self.raise_if_lost()
+            self._queue.keeper.drop(self)
+            self.lose()
+            raise LeaseLost(self.acquisition.queue, self.execution_id)
 
     def release(self) -> bool:
         """Give the slot back. False if it was not held any more; idempotent.
@@ -109,6 +113,8 @@ class SlotQueue:
         self.backend = backend.name
         self._service = SlotService(backend)
         self._slots = backend
+        self._own_link = connect(_WORKING_AT_ONCE) if link is None and connect is not None else None
+        link = link or self._own_link
         self._execute = _no_transport if link is None else link.execute
         # Who waits has a connection of its own: none is taken from those who work.
         self._bells = None if connect is None else connect(_WAITING_AT_ONCE)
@@ -246,12 +252,13 @@ class SlotQueue:
     def state(self, action: str, execution_id: str, *, group_key: str | None = None, wait_s: float = 0.0) -> SlotState:
         """Where an execution stands; while it is queued, wait at most `wait_s` for that to change."""
         until = moment() + wait_s
+        bell = "l" + uuid.uuid4().hex if wait_s > 0 else ""
         while True:
-            state = self._run(self._service.state(action, execution_id, group_key))
+            answer, now_ms = self._run(self._service.one(self._service.look(action, execution_id, group_key, bell)))
             left_s = until - moment()
-            if state.state != "queued" or left_s <= 0:
-                return state
-            run(self._slots.listen(f"look-{os.getpid()}", min(left_s, HEARTBEAT_S)), self._hear)
+            if not isinstance(answer, Queued) or left_s <= 0:
+                return state_of(answer, now_ms)
+            run(self._slots.listen(bell, min(left_s, HEARTBEAT_S)), self._hear)
 
     def renew(
         self,
@@ -266,13 +273,21 @@ class SlotQueue:
         return self._run(self._service.renew(action, execution_id, fencing_token, lease_s, group_key))
 
     def release(
-        self, action: str, execution_id: str, *, fencing_token: int | None = None, group_key: str | None = None
+        self,
+        action: str,
+        execution_id: str,
+        *,
+        fencing_token: int | None = None,
+        group_key: str | None = None,
+        not_after_s: float | None = None,
     ) -> bool:
         """Give an execution's slot back, or take it out of the line. True if it held a slot.
 
-        With a `fencing_token` only the slot that was granted with it is given back.
+        With a `fencing_token` only the slot that was granted with it is given back; with `not_after_s` (seconds since
+        the Unix epoch) only one that was granted, or a place that was taken, by then.
         """
-        return self._run(self._service.release(action, execution_id, fencing_token, group_key))
+        release = self._service.release_act(action, execution_id, fencing_token, group_key, not_after_s)
+        return isinstance(self.perform((release,))[0], Released)
 
     def cancel(self, action: str, execution_id: str, *, group_key: str | None = None) -> bool:
         """Take an execution out of the line. True if it waited; if it holds a slot it keeps it."""
@@ -285,6 +300,10 @@ class SlotQueue:
     def queues(self, *, listed: int = LISTED) -> list[QueueStats]:
         """All queues that were used within the last week, by name."""
         return self._run(self._service.queues(listed))
+
+    def queues_of(self, execution_id: str, *, action: str | None = None) -> list[str]:
+        """The queues (of an action) in which an execution has a place or a slot, by name."""
+        return self._run(self._service.queues_of(execution_id, action))
 
     def set_limit(self, action: str, max_concurrent: int | None, *, group_key: str | None = None) -> int:
         """Set (None: remove) the queue's own limit, which goes before all policies and callers; returns its version.
@@ -327,8 +346,9 @@ class SlotQueue:
             return
         self._closed = True
         self.keeper.close()
-        if self._bells is not None:
-            self._bells.close()
+        for link in (self._bells, self._own_link):
+            if link is not None:
+                link.close()
         if self._on_close is not None:
             self._on_close()
 

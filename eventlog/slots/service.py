@@ -15,7 +15,6 @@ from .acts import (
     Performed,
     Queued,
     Release,
-    Released,
     Renew,
     Touch,
     fence_key,
@@ -92,20 +91,24 @@ class SlotService:
         performed: Performed = yield from self.backend.perform((act,))
         return performed.answers[0], performed.now_ms
 
-    def enqueue(self, acquisition: Acquisition, bell: str = "-") -> Plan[SlotState]:
+    def enqueue(self, acquisition: Acquisition) -> Plan[SlotState]:
         """Take a place, or a free slot, without waiting; where the execution is here already, say where it stands."""
-        answer, now_ms = yield from self.one(acquisition.ask("line", bell))
+        answer, now_ms = yield from self.one(acquisition.ask("line"))
         if isinstance(answer, Granted | Queued):
             return state_of(answer, now_ms)
+        return (yield from self.standing(acquisition, answer))
+
+    def standing(self, acquisition: Acquisition, answer: Answer) -> Plan[SlotState]:
+        """Where an execution stands that was given no place; raises what `answer` says if it has none."""
         standing, now_ms = yield from self.one(Touch(acquisition.queue, acquisition.execution_id, ANY))
         if isinstance(standing, Granted | Queued):
             return state_of(standing, now_ms)
         raise refusal(acquisition, answer)
 
-    def state(self, action: str, execution_id: str, group_key: str | None) -> Plan[SlotState]:
-        """Where an execution stands."""
-        touch = Touch(queue_name(action, group_key), checked_name("execution_id", execution_id), ANY)
-        return state_of(*(yield from self.one(touch)))
+    def look(self, action: str, execution_id: str, group_key: str | None, bell: str = "") -> Touch:
+        """The act that asks where an execution stands; a grant is told at `bell` from then on, if nobody attends."""
+        queue = queue_name(action, group_key)
+        return Touch(queue, checked_name("execution_id", execution_id), ANY, bell or None)
 
     def renew(
         self, action: str, execution_id: str, fencing_token: int | None, lease_s: float | None, group_key: str | None
@@ -119,22 +122,19 @@ class SlotService:
             raise LeaseLost(queue, execution_id)
         return state_of(answer, now_ms)
 
-    def release(
+    def release_act(
         self,
         action: str,
         execution_id: str,
         fencing_token: int | None = None,
         group_key: str | None = None,
         not_after_s: float | None = None,
-    ) -> Plan[bool]:
-        """Give a slot back, or leave the line. True if it held a slot; nothing is done to a younger acquisition."""
+    ) -> Release:
+        """The act that gives a slot back, or leaves the line; nothing is done to a younger acquisition."""
         not_after_ms = None if not_after_s is None else round(not_after_s * 1000)
         queue = queue_name(action, group_key)
-        release = Release(
-            queue, checked_name("execution_id", execution_id), _key(fencing_token), not_after_ms=not_after_ms
-        )
-        answer, _ = yield from self.one(release)
-        return isinstance(answer, Released)
+        execution_id = checked_name("execution_id", execution_id)
+        return Release(queue, execution_id, _key(fencing_token), not_after_ms=not_after_ms)
 
     def cancel(self, action: str, execution_id: str, group_key: str | None) -> Plan[bool]:
         """Leave the line. True if it waited; a slot is kept."""

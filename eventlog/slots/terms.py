@@ -56,7 +56,10 @@ def _owner_of(pid: int) -> str:
 
 @dataclass(slots=True)
 class Acquisition:
-    """One execution's way through one queue. `nonce` names it; `doubtful`: a copy of a call may still be under way."""
+    """One execution's way through one queue. `nonce` names it; `doubtful`: a copy of a call may still be under way.
+
+    `heard_at`: when it was last known to be waiting, by `moment`.
+    """
 
     queue: str
     execution_id: str
@@ -69,6 +72,7 @@ class Acquisition:
     owner: str
     doubtful: bool = False
     ticket: int | None = None
+    heard_at: float = 0.0
 
     @classmethod
     def of(

@@ -75,7 +75,7 @@ _Look = Generator[Ask | Listen, Any, tuple[float, Answer | None]]
 
 def acquire(acquisition: Acquisition, mode: Mode, bell: str) -> Steps:
     """Wait for a slot. Raises a `SlotRefused`, or `BackendUnavailable` where Redis stays away."""
-    began = asked_at = heard_at = moment()
+    began = asked_at = acquisition.heard_at = moment()
     deadline = began + acquisition.queue_timeout_s
     look_in_s: float | None = None
     answer: Answer | None = yield Ask(acquisition.ask(mode, bell, attended=True))
@@ -84,7 +84,7 @@ def acquire(acquisition: Acquisition, mode: Mode, bell: str) -> Steps:
             acquisition.nonce = answer.nonce
             return Grant(answer.fence, asked_at + answer.remaining_ms / 1000, answer.lease_ms / 1000, moment() - began)
         if isinstance(answer, Queued):
-            heard_at = asked_at
+            acquisition.heard_at = asked_at
             # An execution that was in the line before goes on with that acquisition.
             acquisition.nonce, acquisition.ticket = answer.nonce, answer.ticket
             deadline = min(deadline, asked_at + answer.remaining_ms / 1000)
@@ -97,13 +97,13 @@ def acquire(acquisition: Acquisition, mode: Mode, bell: str) -> Steps:
         ring: Ring | None = yield Listen(acquisition, deadline, look_in_s)
         if ring is not None and ring.fence:
             # It cannot be older than the last answer, which said that there was none.
-            valid_until = heard_at + ring.valid_ms / 1000
+            valid_until = acquisition.heard_at + ring.valid_ms / 1000
             if moment() < valid_until - _MARGIN_S:
                 return Grant(ring.fence, valid_until, acquisition.lease_s, moment() - began)
         try:
             asked_at, answer = yield from _look(acquisition, bell, deadline)
         except BackendUnavailable:
-            if moment() - heard_at > PATIENCE_S:
+            if moment() - acquisition.heard_at > PATIENCE_S:
                 raise
             answer = None
 

@@ -1,0 +1,270 @@
+"""One desk for all tasks of an event loop: what they ask within a tick goes to Redis as one call, and all that is rung
+for them comes through one inbox. It beats for those who wait, and renews for those who hold.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..drive import arun
+from ..errors import BackendUnavailable, EventLogError, LogClosed
+from ..plan import Command
+from .acts import Act, Answer, Beat, Beaten, Performed, Poke, Release, Ring
+from .base import SlotBackend
+from .holding import Holding
+from .roster import Roster, tell_lost
+from .terms import Acquisition, moment
+from .waiting import HEARTBEAT_S, PATIENCE_S
+
+_ACTS_A_CALL = 256
+_RINGS_A_READ = 256
+_READ_S = 5.0
+_LAST_WORDS_S = 1.0
+
+Execute = Callable[[Command], Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The answer to an act, the Redis time of it, and whether a copy of the call may still be under way."""
+
+    answer: Answer
+    now_ms: int
+    repeated: bool
+
+
+_Asked = tuple[Act, "asyncio.Future[Told] | None"]
+
+
+class _Listener:
+    """Who waits at the inbox. `news` is done when there is something to look at: a ring, or None for look yourself."""
+
+    __slots__ = ("acquisition", "attended", "news")
+
+    def __init__(self, acquisition: Acquisition, attended: bool) -> None:
+        self.acquisition = acquisition
+        self.attended = attended
+        self.news: asyncio.Future[Ring | None] = asyncio.get_running_loop().create_future()
+
+    def tell(self, ring: Ring | None) -> None:
+        if not self.news.done():
+            self.news.set_result(ring)
+
+
+class Desk:
+    """For the tasks of one event loop. `hear` carries out the blocking reads of the inbox, on a connection of its own.
+
+    Whoever is cancelled leaves its act to be carried out. Its own tasks run only while there is something to do.
+    """
+
+    def __init__(self, backend: SlotBackend, inbox: str, execute: Execute, hear: Execute | None) -> None:
+        self.inbox = inbox
+        self._backend = backend
+        self._execute = execute
+        self._hear = hear
+        self._asked: deque[_Asked] = deque()
+        self._listeners: dict[str, _Listener] = {}
+        self._early: dict[str, Ring] = {}
+        self._roster = Roster()
+        self._looks_at = 0.0
+        self._look = asyncio.Event()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._closed = False
+
+    def _run(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        if name not in self._tasks and not self._closed:
+            self._tasks[name] = asyncio.create_task(work(), name=f"eventlog-slots-{name}")
+
+    # What is asked
+
+    async def ask(self, act: Act) -> Told:
+        """Have an act carried out, together with what others ask."""
+        if self._closed:
+            raise LogClosed("the slot queue was closed")
+        answer: asyncio.Future[Told] = asyncio.get_running_loop().create_future()
+        self._asked.append((act, answer))
+        self._run("send", self._send_all)
+        return await answer
+
+    def tell(self, release: Release) -> None:
+        """Have a release carried out, now or when Redis is back, and do not wait for it."""
+        self._asked.append((release, None))
+        self._run("send", self._send_all)
+
+    async def _send_all(self) -> None:
+        try:
+            while self._asked:
+                await self._send([self._asked.popleft() for _ in range(min(len(self._asked), _ACTS_A_CALL))])
+        finally:
+            del self._tasks["send"]
+
+    async def _send(self, some: Sequence[_Asked]) -> None:
+        try:
+            performed = await self._perform([act for act, _ in some])
+        except BaseException as error:
+            interrupted = BackendUnavailable("the task that sends was cancelled", outcome_unknown=True)
+            failure = error if isinstance(error, Exception) else interrupted
+            for act, answer in some:
+                if answer is None:
+                    assert isinstance(act, Release)
+                    self.owe(act)
+                elif not answer.done():
+                    answer.set_exception(failure)
+            if not isinstance(error, EventLogError):
+                raise
+        else:
+            for (_, answer), said in zip(some, performed.answers, strict=True):
+                if answer is not None and not answer.done():
+                    answer.set_result(Told(said, performed.now_ms, performed.repeated))
+
+    async def _perform(self, acts: Sequence[Act], deadline_s: float | None = None) -> Performed:
+        return await arun(self._backend.perform(acts, self.inbox, deadline_s), self._execute)
+
+    # What is rung
+
+    async def listen(self, acquisition: Acquisition, until: float, attended: bool) -> Ring | None:
+        """Wait for a ring until `until`; None if there is none, or if it is time to look."""
+        if self._hear is None:
+            wait_s = max(0.001, min(HEARTBEAT_S, until - moment()))
+            rings = await arun(self._backend.listen(acquisition.nonce, wait_s), self._execute)
+            return next(iter(rings), None)
+        if early := self._early.pop(acquisition.nonce, None):
+            return early
+        listener = self._listeners[acquisition.nonce] = _Listener(acquisition, attended)
+        self._run("read", self._read_all)
+        self._run("beat", self._beat_all)
+        try:
+            async with asyncio.timeout(max(until - moment(), 0)):
+                return await listener.news
+        except TimeoutError:
+            return None
+        finally:
+            if self._listeners.get(acquisition.nonce) is listener:
+                del self._listeners[acquisition.nonce]
+
+    async def _read_all(self) -> None:
+        assert self._hear is not None
+        try:
+            while self._listeners:
+                for ring in await arun(self._backend.listen(self.inbox, _READ_S, _RINGS_A_READ), self._hear):
+                    self._hand_on(ring)
+        finally:
+            del self._tasks["read"]
+
+    def _hand_on(self, ring: Ring) -> None:
+        listener = self._listeners.get(ring.nonce)
+        if listener is not None:
+            listener.tell(ring)
+        else:
+            # Rung while its waiter was between two looks; the next look finds the grant all the same.
+            self._early[ring.nonce] = ring
+            while len(self._early) > _RINGS_A_READ:
+                del self._early[next(iter(self._early))]
+
+    async def _beat_all(self) -> None:
+        heard_at = moment()
+        look_in_s = HEARTBEAT_S
+        try:
+            while self._listeners:
+                await asyncio.sleep(look_in_s)
+                try:
+                    look_in_s = await self._beat()
+                    heard_at = moment()
+                except EventLogError:
+                    look_in_s = HEARTBEAT_S
+                    if moment() - heard_at > PATIENCE_S:
+                        for listener in list(self._listeners.values()):
+                            listener.tell(None)
+        finally:
+            del self._tasks["beat"]
+
+    async def _beat(self) -> float:
+        """Say that those who wait live, and have those look for themselves who do not wait any more."""
+        asked_at = moment()
+        lines: dict[str, list[_Listener]] = {}
+        for listener in self._listeners.values():
+            line = lines.setdefault(listener.acquisition.queue, [])
+            if listener.attended:
+                line.append(listener)
+        acts: list[Act] = [
+            Beat(queue, tuple(one.acquisition.execution_id for one in line)) if line else Poke(queue)
+            for queue, line in lines.items()
+        ]
+        look_in_s = HEARTBEAT_S
+        told = await asyncio.gather(*(self.ask(act) for act in acts))
+        for line, one in zip(lines.values(), told, strict=True):
+            if isinstance(one.answer, Beaten):
+                missing = set(one.answer.missing)
+                for index, listener in enumerate(line):
+                    if index in missing:
+                        listener.tell(None)
+                    else:
+                        listener.acquisition.heard_at = asked_at
+                if one.answer.look_in_ms:
+                    look_in_s = min(look_in_s, one.answer.look_in_ms / 1000)
+        return look_in_s
+
+    # What is held
+
+    def keep(self, holding: Holding) -> None:
+        """Renew this slot until it is dropped."""
+        self._roster.keep(holding)
+        self._look_at(holding.renew_at)
+
+    def drop(self, holding: Holding) -> None:
+        """Renew this slot no longer."""
+        self._roster.drop(holding)
+
+    def owe(self, release: Release) -> None:
+        """Give a slot back, or leave a line, as soon as Redis can be reached; for a minute at most."""
+        self._roster.owe(release)
+        self._look_at(moment())
+
+    def _look_at(self, at: float) -> None:
+        if "keep" not in self._tasks:
+            self._looks_at = at
+            self._run("keep", self._keep_all)
+        elif at < self._looks_at:
+            self._looks_at = at
+            self._look.set()
+
+    async def _keep_all(self) -> None:
+        try:
+            while True:
+                while (left_s := self._looks_at - moment()) > 0:
+                    self._look.clear()
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(left_s):
+                            await self._look.wait()
+                if self._roster.is_empty:
+                    return
+                acts, within_s = self._roster.due()
+                if acts:
+                    tell_lost(await self._carry_out(acts, within_s))
+                self._looks_at = self._roster.next_at()
+        finally:
+            del self._tasks["keep"]
+
+    async def _carry_out(self, acts: list[Act], within_s: float) -> list[Holding]:
+        try:
+            performed = await self._perform(acts, within_s)
+        except EventLogError as error:
+            return self._roster.failed(error)
+        return self._roster.answered(acts, performed.answers)
+
+    async def close(self) -> None:
+        """Send what was asked, bounded, and end. What is still held ends with its lease. Idempotent."""
+        self._closed = True
+        self._roster.clear()
+        sender = self._tasks.get("send")
+        if sender is not None:
+            await asyncio.wait([sender], timeout=_LAST_WORDS_S)
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for listener in list(self._listeners.values()):
+            listener.tell(None)
