@@ -19,6 +19,7 @@ PIP_INSTALL = $(BIN)/python -m pip install -qq --disable-pip-version-check -c co
 # They live in the environment and vanish with it. The demo needs no test tools, hence two of them.
 RUNTIME := $(VENV)/.installed-runtime
 DEV := $(VENV)/.installed-dev
+BENCH := $(VENV)/.installed-bench
 DECIDES := pyproject.toml constraints.txt
 
 .PHONY: help setup demo serve bench test check clean FORCE
@@ -39,7 +40,7 @@ demo: $(RUNTIME)
 serve: $(RUNTIME)
 	@$(RUN_UNTIL_INTERRUPTED) $(BIN)/eventlog serve $(ARGS)
 
-bench: $(RUNTIME)
+bench: $(RUNTIME) $(BENCH)
 	@$(RUN_UNTIL_INTERRUPTED) $(BIN)/python -m benchmarks $(ARGS)
 
 # `loadgroup` keeps tests that share a marked resource on one worker and spreads all others.
@@ -64,6 +65,11 @@ $(RUNTIME): $(DECIDES) $(BIN)/python
 	@echo "Installing eventlog into $(VENV) …"
 	@$(PIP_INSTALL) -e .
 	@touch $@
+
+# The benchmarks do without a rival that is not to be had, and say so.
+$(BENCH): $(RUNTIME)
+	@echo "Installing what the benchmarks compare with into $(VENV) …"
+	@if $(PIP_INSTALL) -e '.[bench]'; then touch $@; else echo "Not to be had: measuring without." >&2; fi
 
 # An environment knows its path by heart: one of ours that was copied or moved with its checkout would
 # run the old checkout's code, so it is built anew. One that somebody else made is used as it is.

@@ -1,4 +1,4 @@
-"""The command line: `python -m benchmarks [--quick] [--only NAME] [--rounds N] [--json PATH]`."""
+"""The command line: `python -m benchmarks [--quick] [--only PART|CONTEST] [--rounds N] [--json PATH]`."""
 
 import argparse
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     rounds = options.rounds or (_QUICK_ROUNDS if options.quick else _ROUNDS)
     scale = options.scale or (_QUICK_SCALE if options.quick else 1.0)
-    chosen = [contest for contest in CONTESTS if not options.only or contest.name in options.only]
+    chosen = [c for c in CONTESTS if not options.only or not {c.name, c.part}.isdisjoint(options.only)]
     console = Console()
     figures = []
     with open_arena(scale) as arena:
@@ -37,9 +37,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m benchmarks", description="Ours against the obvious, in one run.")
     parser.add_argument("--quick", action="store_true", help="fewer operations and rounds")
     parser.add_argument(
-        "--only", action="append", choices=[contest.name for contest in CONTESTS], help="may be repeated"
+        "--only",
+        action="append",
+        choices=[*dict.fromkeys(c.part for c in CONTESTS), *(c.name for c in CONTESTS)],
+        help="a part or a contest, may be repeated",
     )
-    parser.add_argument("--rounds", type=_positive_int, help=f"ours, theirs, so many times (default {_ROUNDS})")
+    parser.add_argument("--rounds", type=_positive_int, help=f"ours, theirs, so many times at most (default {_ROUNDS})")
     parser.add_argument("--scale", type=_positive, help="operations a lap, 1 is the full number")
     parser.add_argument("--json", type=Path, metavar="PATH", help="default: benchmarks/results/<date>.json")
     return parser

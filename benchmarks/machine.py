@@ -6,11 +6,23 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-_PACKAGES = ("eventlog", "redis", "hiredis", "orjson", "fastapi", "pydantic", "uvicorn", "uvloop", "httptools")
+_PACKAGES = (
+    "eventlog",
+    "redis",
+    "hiredis",
+    "orjson",
+    "fastapi",
+    "pydantic",
+    "uvicorn",
+    "uvloop",
+    "httptools",
+    "steindamm",
+    "python-redis-lock",
+)
 
 
 def describe(redis_version: str) -> dict[str, Any]:
-    """Processor, cores, load, and versions."""
+    """Processor, cores, load, and versions; null for a package that is not installed."""
     return {
         "cpu": _processor(),
         "cores": os.cpu_count(),

@@ -1,9 +1,11 @@
 """Helper processes of a contest: started with a pipe, bounded in their answers, ended with the contest."""
 
 import multiprocessing
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from typing import Any
 
 ANSWER_S = 30.0
@@ -13,18 +15,26 @@ _END_S = 15.0
 class Helper:
     """The parent's end of the pipe to one process."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, process: SpawnProcess) -> None:
         self._connection = connection
+        self._process = process
 
     def tell(self, message: Any) -> None:
         """Send anything that pickles."""
         self._connection.send(message)
 
-    def answer(self) -> Any:
+    def answer(self, within_s: float = ANSWER_S) -> Any:
         """What the process sent next; TimeoutError if there is nothing for long."""
-        if not self._connection.poll(ANSWER_S):
-            raise TimeoutError(f"a process of the benchmark did not answer within {ANSWER_S:g} s")
+        if not self._connection.poll(within_s):
+            raise TimeoutError(f"a process of the benchmark did not answer within {within_s:g} s")
         return self._connection.recv()
+
+    def kill(self) -> int:
+        """End it with SIGKILL, now; the monotonic nanosecond at which that was done."""
+        killed_ns = time.monotonic_ns()
+        self._process.kill()
+        self._process.join()
+        return killed_ns
 
 
 @contextmanager
@@ -39,7 +49,7 @@ def helper(target: Callable[..., None], *args: Any, say_goodbye: Callable[[], An
     process.start()
     theirs.close()
     try:
-        child = Helper(ours)
+        child = Helper(ours, process)
         child.answer()
         yield child
         if say_goodbye is not None:
