@@ -27,7 +27,7 @@ from ..slots.acts import (
     Waiting,
 )
 from ..slots.base import Holder, QueueStats, Waiter
-from ..slots.policy import Policy, Rate, StoredPolicy
+from ..slots.policy import Policy, Rate, StoredPolicy, whole_ms
 
 Arg = bytes | str | int
 
@@ -100,17 +100,13 @@ def encode_policy(policy: Policy) -> str:
     told = policy.log_transitions
     numbers = (
         policy.max_concurrent,
-        *((None, None) if rate is None else (rate.count, _ms(rate.seconds))),
-        *((None, None) if quota is None else (quota.count, _ms(quota.seconds))),
+        *((None, None) if rate is None else (rate.count, whole_ms(rate.seconds))),
+        *((None, None) if quota is None else (quota.count, whole_ms(quota.seconds))),
         policy.max_queue_length,
-        None if policy.queue_timeout_seconds is None else _ms(policy.queue_timeout_seconds),
+        None if policy.queue_timeout_seconds is None else whole_ms(policy.queue_timeout_seconds),
         None if told is None else int(told),
     )
     return " ".join("-" if number is None else str(number) for number in numbers)
-
-
-def _ms(seconds: float) -> int:
-    return max(1, round(seconds * 1000))
 
 
 def decode_policy(raw: bytes) -> StoredPolicy:

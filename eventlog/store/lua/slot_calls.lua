@@ -29,7 +29,11 @@ local retention, incarnation, inbox, number_of_queues = ARGV[1], ARGV[2], ARGV[3
 
 -- include log_begin
 if m[5] then retention, changed = m[5], false end   -- it is for those who append to decide
+local micros = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
 -- include slot_limits
+-- include slot_uncontended
+
+if not answers then
 -- include slot_queue
 
 local opened = {}
@@ -37,7 +41,7 @@ local opened = {}
 local function queue(number)
   if not opened[number] then
     local at = 8 + 6 * (number - 1)
-    opened[number] = open(ARGV[4 + number], {unpack(KEYS, at, at + 5)})
+    opened[number] = open(ARGV[4 + number], {unpack(KEYS, at, at + 5)}, number_of_queues == 1)
   end
   return opened[number]
 end
@@ -304,7 +308,8 @@ end
 -- How many arguments each act takes after its execution.
 local ACTS = {A = {acquire, 11}, T = {touch, 3}, N = {renew, 3}, R = {release, 3}, C = {cancel, 3}, B = {beat, 1}, P = {poke, 0}}
 
-local answers, i = {now}, 5 + number_of_queues
+answers = {now}
+local i = 5 + number_of_queues
 while i <= #ARGV do
   local act = ACTS[ARGV[i]]
   answers[#answers + 1] = act[1](queue(tonumber(ARGV[i + 1])), ARGV[i + 2], i + 3)
@@ -313,6 +318,8 @@ end
 for number = 1, number_of_queues do
   if opened[number] then close(opened[number]) end
 end
+end
+
 local touched   -- no event of ours belongs to a run
 -- include log_end
 return answers

@@ -1,6 +1,6 @@
 -- Queues of slots: opened, reaped, promoted, and each transition told in the log.
 --
--- Takes   what log_begin and slot_limits give; queues, bells, tombs (keys), inbox (of the caller, or "")
+-- Takes   what log_begin, slot_limits and slot_uncontended give; micros, queues, bells, tombs (keys), inbox (the caller's)
 -- Gives   open(name, keys), settle(q), close(q), and what acts need: parse, room, grant, confirm, enline, leave_line,
 --         leave_slot, tell, ring, unring, look_again
 --
@@ -22,8 +22,6 @@ local NEAR = 16
 local IDLE_MS, UPKEEP_MS, BELL_MS = 604800000, 3600000, 60000
 local NEVER = 9007199254740991
 
-local micros = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
-
 local function parse(record)
   return string.match(record, '^(%u) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) ?(%S*)$')
 end
@@ -35,24 +33,26 @@ local function tell(q, transition, execution, more)
     'payload', q.head .. execution .. '"' .. more .. '}', 'visibility', 'internal')
 end
 
-local function limit(q, pack, caller_limit)
+local function limit(q, pack, caller_limit, known)
   q.pack, q.caller_limit = pack, caller_limit
-  q.limits = limits_of(q.name, pack, caller_limit)
+  q.limits = known or limits_of(q.name, pack, caller_limit)
   q.settled = false
 end
 
-local function open(name, keys)
+local function open(name, keys, is_only_one)
   local q = {name = name, held = keys[1], line = keys[2], waits = keys[3], book = keys[4], state = keys[5],
              rate = keys[6], changes = {}, counts = {}}
   local action, group = string.match(name, '^([^/]+)/?(.*)$')
   q.head = '{"action":"' .. action .. (group ~= '' and '","group":"' .. group or '') .. '","execution_id":"'
-  local s = redis.call('HMGET', q.state, 'fence', 'ticket', 'next', 'limit', 'pack', 'born', 'hold', 'reset', 'upkeep')
+  local s = is_only_one and state_of_one
+    or redis.call('HMGET', q.state, 'fence', 'ticket', 'next', 'limit', 'pack', 'born', 'hold', 'reset', 'upkeep')
   q.fence, q.ticket = tonumber(s[1] or '0'), tonumber(s[2] or '0')
   q.next, q.hold = tonumber(s[3] or int(NEVER)), tonumber(s[7] or '0')
   q.born, q.reset, q.upkeep = tonumber(s[6] or int(now)), tonumber(s[8] or '0'), tonumber(s[9] or '0')
   q.known = s[6]
-  q.active, q.waiting = redis.call('ZCARD', q.held), redis.call('LLEN', q.line)
-  limit(q, s[5] or '-', tonumber(s[4]))
+  q.active = is_only_one and active_of_one or redis.call('ZCARD', q.held)
+  q.waiting = is_only_one and waiting_of_one or redis.call('LLEN', q.line)
+  limit(q, s[5] or '-', tonumber(s[4]), is_only_one and limits_of_one)
   return q
 end
 
