@@ -1,41 +1,97 @@
-"""Slots in this process' memory: the reference that Redis is held against."""
+"""No slots at all: everybody is granted one at once, and nothing is kept."""
 
+import threading
+import time
 from collections.abc import Sequence
 
-from ..plan import Plan
-from .acts import Act, Performed, Ring
+from ..plan import Pause, Plan, at_once
+from .acts import Acquire, Act, Answer, Beat, Beaten, Gone, Granted, Performed, Release, Released, Renew, Ring
 from .base import Cleared, QueueStats
 from .policy import Policy, Scope, StoredPolicy
+from .terms import DEFAULT_LEASE_S
 
 
 class DisabledSlots:
-    """See `SlotBackend` for what is guaranteed. (The author of the contract suite is writing this module.)"""
+    """Fencing tokens grow as in a real queue; who releases or renews is believed; every look finds nobody."""
 
     name = "disabled"
 
     def __init__(self) -> None:
-        pass
+        self._lock = threading.Lock()
+        self._fence = 0
 
-    def perform(self, acts: Sequence[Act], inbox: str = "", deadline_s: float | None = None) -> Plan[Performed]:
-        raise NotImplementedError
+    @at_once
+    def perform(self, acts: Sequence[Act], inbox: str = "", deadline_s: float | None = None) -> Performed:
+        """Every acquisition is granted, every release and renewal is right."""
+        now_us = time.time_ns() // 1000
+        return Performed(now_us // 1000, [self._answer(act, now_us) for act in acts])
+
+    def _answer(self, act: Act, now_us: int) -> Answer:
+        match act:
+            case Acquire():
+                with self._lock:
+                    self._fence = max(self._fence + 1, now_us)
+                    return Granted(self._fence, act.lease_ms, act.lease_ms, act.nonce, "new")
+            case Renew():
+                lease_ms = act.lease_ms or round(DEFAULT_LEASE_S * 1000)
+                return Granted(act.fence or self._fence, lease_ms, lease_ms, act.key, "same")
+            case Release():
+                return Released()
+            case Beat():
+                return Beaten(0, ())
+        return Gone()
 
     def listen(self, bell: str, timeout_s: float, most: int = 1) -> Plan[list[Ring]]:
-        raise NotImplementedError
+        """Nothing is ever rung."""
+        yield Pause(timeout_s)
+        return []
 
-    def stats(self, queues: Sequence[str], most: int) -> Plan[list[QueueStats]]:
-        raise NotImplementedError
+    @at_once
+    def stats(self, queues: Sequence[str], most: int) -> list[QueueStats]:
+        """Empty queues."""
+        return [_empty(queue) for queue in queues]
 
-    def queues(self) -> Plan[list[str]]:
-        raise NotImplementedError
+    @at_once
+    def queues(self) -> list[str]:
+        """There are none."""
+        return []
 
-    def find(self, execution: str, queues: Sequence[str]) -> Plan[list[str]]:
-        raise NotImplementedError
+    @at_once
+    def find(self, execution: str, queues: Sequence[str]) -> list[str]:
+        """Nobody is anywhere."""
+        return []
 
-    def clear(self, queues: Sequence[str]) -> Plan[Cleared]:
-        raise NotImplementedError
+    @at_once
+    def clear(self, queues: Sequence[str]) -> Cleared:
+        """There is nobody to take out."""
+        return Cleared(0, 0)
 
-    def policies(self) -> Plan[dict[Scope, StoredPolicy]]:
-        raise NotImplementedError
+    @at_once
+    def policies(self) -> dict[Scope, StoredPolicy]:
+        """None is kept."""
+        return {}
 
-    def put_policy(self, scope: Scope, policy: Policy | None, expected_version: int | None) -> Plan[int]:
-        raise NotImplementedError
+    @at_once
+    def put_policy(self, scope: Scope, policy: Policy | None, expected_version: int | None) -> int:
+        """Nothing is kept, so nothing has a version."""
+        return 0
+
+
+def _empty(queue: str) -> QueueStats:
+    action, _, group = queue.partition("/")
+    return QueueStats(
+        action=action,
+        group_key=group or None,
+        queue_length=0,
+        active_count=0,
+        policy=Policy(),
+        oldest_enqueued_at=None,
+        total_enqueued=0,
+        total_completed=0,
+        total_expired=0,
+        total_timed_out=0,
+        total_cancelled=0,
+        holders=(),
+        waiters=(),
+        time=time.time(),
+    )

@@ -5,7 +5,7 @@ Scopes, most specific first: a queue's own limit, the action, the pack that the 
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple, Self
 
 from ..errors import InvalidInput
@@ -147,6 +147,22 @@ class Policy:
     def to_dict(self) -> dict[str, Any]:
         """The wire form: every limit, None for those that are open."""
         return asdict(self)
+
+
+def merged(*policies: Policy) -> Policy:
+    """Each limit as the last of `policies` that says it has it: the most specific is given last."""
+    said: dict[str, Any] = {}
+    for policy in policies:
+        for field in fields(Policy):
+            value = getattr(policy, field.name)
+            if value is not None:
+                said[field.name] = value
+    return Policy(**said)
+
+
+def whole_ms(seconds: float) -> int:
+    """Seconds as limits are kept: in milliseconds, at least one."""
+    return max(1, round(seconds * 1000))
 
 
 class StoredPolicy(NamedTuple):

@@ -1,0 +1,283 @@
+"""Whatever is done to slot queues in whatever order, Redis and the memory backend give the same answers.
+
+Everything is done twice, at the same microsecond of a made-up clock: answers, events with their ids, statistics and
+what lies at the bells must be equal. Failures print the steps and a seed (`@reproduce_failure`).
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from eventlog.backends.base import ReadRequest
+from eventlog.backends.memory import MemoryBackend
+from eventlog.backends.redis import RedisBackend
+from eventlog.drive import run
+from eventlog.errors import VersionConflict
+from eventlog.events import Event
+from eventlog.ids import Cursor
+from eventlog.plan import Command, Plan
+from eventlog.retention import Retention
+from eventlog.slots.acts import (
+    ANY,
+    Acquire,
+    Act,
+    Answer,
+    Beat,
+    Cancel,
+    Granted,
+    Poke,
+    Queued,
+    Release,
+    Renew,
+    Ring,
+    Touch,
+    fence_key,
+)
+from eventlog.slots.base import SlotBackend
+from eventlog.slots.memory import MemorySlots
+from eventlog.slots.policy import Policy, Rate, Scope
+from eventlog.slots.redis import RedisSlots
+from eventlog.store.keys import WorkspaceKeys
+from tests.contract.slots.clocked import ClockedRedis
+from tests.support.redis_process import RedisProcess
+
+QUEUES = ("a", "a/g", "b")
+EXECUTIONS = tuple(f"e{n}" for n in range(6))
+INBOX = "inbox"
+START_US = 1_800_000_000_000_000
+RETENTION = Retention.of()
+
+queues = st.sampled_from(QUEUES)
+executions = st.sampled_from(EXECUTIONS)
+leases = st.sampled_from([200, 1000, 5000, 30_000])
+earlier = st.integers(-1, 3)  # which of the latest acquisitions of an execution; -1 is any of them
+tombs = st.sampled_from([0, 0, 600_000])
+
+ACQUIRE = st.fixed_dictionaries(
+    {
+        "queue": queues,
+        "execution": executions,
+        "lease_ms": leases,
+        "timeout_ms": st.sampled_from([0, 100, 2500, 10_000, 3_600_000]),
+        "max_concurrent": st.sampled_from([None, 1, 1, 2, 3]),
+        "max_length": st.sampled_from([1, 2, 10_000]),
+        "pack": st.sampled_from(["-", "-", "p"]),
+        "mode": st.sampled_from(["line", "line", "line", "try", "adopt"]),
+        "bell": st.sampled_from(["-", "own", INBOX]),
+        "attended": st.booleans(),
+        "owner": st.sampled_from(["-", "host:1"]),
+    }
+)
+ACTS = st.one_of(
+    st.tuples(st.just("acquire"), ACQUIRE),
+    st.tuples(st.just("acquire"), ACQUIRE),
+    st.tuples(st.just("acquire again"), ACQUIRE, earlier, st.booleans()),
+    st.tuples(st.just("touch"), queues, executions, earlier, st.sampled_from([None, "-", INBOX]), st.booleans()),
+    st.tuples(st.just("renew"), queues, executions, earlier, st.none() | leases, st.booleans()),
+    st.tuples(st.just("release"), queues, executions, earlier, tombs, st.sampled_from([None, None, 0, 5000])),
+    st.tuples(st.just("cancel"), queues, executions, earlier, tombs, st.sampled_from(["cancelled", "timed_out"])),
+    st.tuples(st.just("beat"), queues, st.lists(executions, min_size=1, max_size=6)),
+    st.tuples(st.just("poke"), queues),
+)
+SCOPES = st.sampled_from(["global", "pack/p", "action/a", "action/b", *(f"queue/{queue}" for queue in QUEUES)])
+RATES = st.none() | st.builds(Rate, st.integers(1, 3), st.sampled_from([0.5, 5.0, 60.0]))
+POLICIES = st.builds(
+    Policy,
+    max_concurrent=st.sampled_from([None, 1, 2, 4]),
+    rate_limit=RATES,
+    quota=RATES,
+    max_queue_length=st.sampled_from([None, None, 1, 3]),
+    queue_timeout_seconds=st.sampled_from([None, None, 1.5, 4.0]),
+    log_transitions=st.sampled_from([None, None, True, False]),
+)
+# Around every length of time that a queue knows.
+PAUSES_MS = [0, 1, 2, 99, 100, 200, 499, 500, 501, 1000, 1999, 2000, 2500, 2999, 3000, 5000, 30_000, 60_000, 600_000]
+
+
+@pytest.fixture(scope="module")
+def clocked() -> Iterator[ClockedRedis]:
+    """A server that the machine may flush."""
+    with RedisProcess(appendonly=False) as own:
+        clocked = ClockedRedis(own.url)
+        yield clocked
+        clocked.close()
+
+
+def no_transport(command: Command) -> Any:
+    raise AssertionError(command)
+
+
+class Twins(RuleBasedStateMachine):
+    """Two backends that are told the same."""
+
+    def __init__(self, clocked: ClockedRedis) -> None:
+        super().__init__()
+        self.redis = clocked
+        clocked.begin(START_US)
+        keys = WorkspaceKeys.of("w")
+        self.stored: SlotBackend = RedisSlots(keys, RETENTION, 5.0)
+        self.stored_log = RedisBackend(keys, RETENTION, 5.0)
+        clock = lambda: (self.redis.now_us + 0.5) / 1_000_000  # noqa: E731
+        self.log = MemoryBackend(RETENTION, clock)
+        self.model: SlotBackend = MemorySlots(self.log, clock)
+        self.nonces: dict[tuple[str, str], list[str]] = {}
+        self.tickets: dict[str, int] = {}
+        self.fences: dict[str, int] = {}
+        self.seen = 0
+        self.number = 0
+
+    def both(self, stored: Plan[Any], model: Plan[Any]) -> Any:
+        """Do it to both; the outcomes must be equal."""
+        done, wanted = _outcome(stored, self.redis.execute), _outcome(model, no_transport)
+        assert done == wanted, f"Redis: {done}\nmemory: {wanted}"
+        return done
+
+    def perform(self, acts: list[Act], inbox: str = "") -> list[Answer]:
+        performed = self.both(self.stored.perform(acts, inbox), self.model.perform(acts, inbox))
+        answers: list[Answer] = performed.answers
+        for act, answer in zip(acts, answers, strict=True):
+            if isinstance(act, Acquire) and isinstance(answer, Queued):
+                self.tickets[answer.nonce] = answer.ticket
+            if isinstance(answer, Granted):
+                self.fences[answer.nonce] = answer.fence
+        return answers
+
+    def nonce_of(self, queue: str, execution: str, which: int) -> str:
+        nonces = self.nonces.get((queue, execution), [])
+        return nonces[-1 - which] if which < len(nonces) else f"unknown-{which}"
+
+    def key(self, queue: str, execution: str, which: int) -> str:
+        """A key: "*", a nonce, or that acquisition's fence."""
+        if which < 0:
+            return ANY
+        nonce = self.nonce_of(queue, execution, which)
+        return fence_key(self.fences[nonce]) if which % 2 and nonce in self.fences else nonce
+
+    def new_nonce(self, queue: str, execution: str) -> str:
+        self.number += 1
+        nonce = f"n{self.number}"
+        self.nonces.setdefault((queue, execution), []).append(nonce)
+        return nonce
+
+    def act(self, word: str, *parts: Any) -> Act:
+        """The act that is meant, with keys and tickets of what went before."""
+        match word:
+            case "acquire":
+                asked = dict(parts[0])
+                return self.acquire(asked, self.new_nonce(asked["queue"], asked["execution"]), None)
+            case "acquire again":
+                asked, which, with_ticket = dict(parts[0]), parts[1], parts[2]
+                nonce = self.nonce_of(asked["queue"], asked["execution"], max(which, 0))
+                return self.acquire(asked, nonce, self.tickets.get(nonce) if with_ticket else None)
+        if word in ("beat", "poke"):
+            return Beat(parts[0], tuple(parts[1])) if word == "beat" else Poke(parts[0])
+        queue, execution, which, *rest = parts
+        key = self.key(queue, execution, which)
+        if word == "touch":
+            return Touch(queue, execution, key, *rest)
+        if word == "renew":
+            lease_ms, with_fence = rest
+            return Renew(queue, execution, key, lease_ms, self.fences.get(key) if with_fence else None)
+        if word == "release":
+            tomb_ms, not_after = rest
+            ms = None if not_after is None else self.redis.now_us // 1000 - not_after
+            return Release(queue, execution, key, tomb_ms, ms)
+        return Cancel(queue, execution, key, *rest)
+
+    def acquire(self, asked: dict[str, Any], nonce: str, ticket: int | None) -> Acquire:
+        if asked["bell"] == "own":
+            asked["bell"] = f"bell-{nonce}"
+        return Acquire(nonce=nonce, ticket=ticket, **asked)
+
+    @rule(acts=st.lists(ACTS, min_size=1, max_size=5), inbox=st.sampled_from(["", "", INBOX]))
+    def several_acts(self, acts: list[tuple[Any, ...]], inbox: str) -> None:
+        self.perform([self.act(*act) for act in acts], inbox)
+
+    @rule(queue=queues, attended=st.booleans(), timeout_ms=st.sampled_from([100, 3_600_000]), bell=st.booleans())
+    def a_crowd(self, queue: str, attended: bool, timeout_ms: int, bell: bool) -> None:
+        """So many that one call does not remove them all, and that those behind are not told when to look."""
+        crowd: list[Act] = []
+        for n in range(80):
+            nonce = self.new_nonce(queue, f"c{n}")
+            told = f"bell-{nonce}" if bell else "-"
+            crowd.append(Acquire(queue, f"c{n}", nonce, 1000, timeout_ms, 1, bell=told, attended=attended))
+        self.perform(crowd)
+
+    @rule(ms=st.sampled_from(PAUSES_MS), us=st.sampled_from([0, 1, 999]))
+    def time_passes(self, ms: int, us: int) -> None:
+        self.redis.set_clock(self.redis.now_us + ms * 1000 + us)
+
+    @rule(scope=SCOPES, policy=st.none() | POLICIES, expected=st.sampled_from([None, None, 0, 1, 2]))
+    def put_policy(self, scope: str, policy: Policy | None, expected: int | None) -> None:
+        if scope.startswith("queue/") and policy is not None:
+            policy = Policy(policy.max_concurrent)  # as `set_limit` has it
+        where = Scope.parse(scope)
+        self.both(
+            self.stored.put_policy(where, policy, expected),
+            self.model.put_policy(where, policy, expected),
+        )
+
+    @rule(names=st.lists(queues, min_size=1, max_size=3, unique=True))
+    def clear(self, names: list[str]) -> None:
+        self.both(self.stored.clear(names), self.model.clear(names))
+
+    @rule()
+    def everything_is_lost(self) -> None:
+        self.redis.wipe()
+        self.redis.set_clock(self.redis.now_us + 2000)  # no two logs begin within one millisecond
+        self.log.forget_everything()
+        self.model.forget_everything()  # type: ignore[attr-defined]
+        self.seen = 0
+
+    @rule(which=st.integers(0, 5), most=st.sampled_from([1, 3]))
+    def somebody_listens(self, which: int, most: int) -> None:
+        bell = INBOX if which == 0 else f"bell-n{max(self.number - which, 0)}"
+        rings: list[Ring] = self.both(self.stored.listen(bell, 0.001, most), self.model.listen(bell, 0.001, most))
+        assert len(rings) <= most
+
+    @rule(most=st.integers(1, 3))
+    def look_around(self, most: int) -> None:
+        names = self.both(self.stored.queues(), self.model.queues())
+        self.both(self.stored.stats(names, most), self.model.stats(names, most))
+        self.both(self.stored.policies(), self.model.policies())
+        for execution in EXECUTIONS:
+            self.both(self.stored.find(execution, names), self.model.find(execution, names))
+
+    @invariant()
+    def they_tell_the_same_story(self) -> None:
+        self.both(self.stored.stats(QUEUES, 100), self.model.stats(QUEUES, 100))
+        new = ReadRequest(since=Cursor(None, self.seen), count=1000)
+        stored = run(self.stored_log.read(new), self.redis.execute)
+        model = run(self.log.read(new), no_transport)
+        assert _told(stored.events) == _told(model.events)
+        assert stored.state.last == model.state.last
+        self.seen = model.state.last.offset
+
+
+def _told(events: list[Event]) -> list[Any]:
+    return [(event.id, event.kind, event.payload_json, event.visibility) for event in events]
+
+
+def _outcome(plan: Plan[Any], execute: Any) -> Any:
+    try:
+        return run(plan, execute)
+    except VersionConflict as conflict:
+        return str(conflict)
+
+
+@pytest.mark.timeout(600)  # it takes seconds; a failure takes minutes to be made small
+def test_any_history_gives_the_same_answers_in_memory_and_on_redis(clocked: ClockedRedis) -> None:
+    run_state_machine_as_test(
+        lambda: Twins(clocked),  # type: ignore[arg-type]  # any factory will do
+        settings=settings(
+            max_examples=80,
+            stateful_step_count=30,
+            deadline=None,
+            print_blob=True,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
