@@ -14,7 +14,7 @@ from .base import Cleared, QueueStats, SlotBackend
 from .desk import Desk
 from .holding import Holding
 from .policy import Policy, Scope, StoredPolicy
-from .service import LISTED, SlotService, SlotState, state_of
+from .service import LISTED, Left, SlotService, SlotState, left_of, state_of
 from .terms import Acquisition, SlotOptions, moment
 from .waiting import Ask, Grant, Listen, Steps, acquire, refusal
 
@@ -226,7 +226,7 @@ class AsyncSlotQueue:
     ) -> SlotState:
         """See `SlotQueue.enqueue`."""
         acquisition = Acquisition.of(action, execution_id, queue_timeout_s, **options)
-        told = await self._desk.ask(acquisition.ask("line"))
+        told = await self._desk.ask(self._service.place(acquisition))
         if isinstance(told.answer, Granted | Queued):
             return state_of(told.answer, told.now_ms)
         return await self._run(self._service.standing(acquisition, told.answer))
@@ -268,8 +268,23 @@ class AsyncSlotQueue:
         not_after_s: float | None = None,
     ) -> bool:
         """See `SlotQueue.release`."""
+        left = await self.leave(
+            action, execution_id, fencing_token=fencing_token, group_key=group_key, not_after_s=not_after_s
+        )
+        return left == "released"
+
+    async def leave(
+        self,
+        action: str,
+        execution_id: str,
+        *,
+        fencing_token: int | None = None,
+        group_key: str | None = None,
+        not_after_s: float | None = None,
+    ) -> Left:
+        """See `SlotQueue.leave`."""
         release = self._service.release_act(action, execution_id, fencing_token, group_key, not_after_s)
-        return isinstance((await self._desk.ask(release)).answer, Released)
+        return left_of((await self._desk.ask(release)).answer)
 
     async def cancel(self, action: str, execution_id: str, *, group_key: str | None = None) -> bool:
         """See `SlotQueue.cancel`."""

@@ -16,7 +16,7 @@ from .base import Cleared, QueueStats, SlotBackend
 from .holding import Holding
 from .keeper import Keeper
 from .policy import Policy, Scope, StoredPolicy
-from .service import LISTED, SlotService, SlotState, state_of
+from .service import LISTED, Left, SlotService, SlotState, left_of, state_of
 from .terms import Acquisition, SlotOptions, moment
 from .waiting import HEARTBEAT_S, Ask, Grant, Listen, Steps, acquire, refusal
 
@@ -35,6 +35,15 @@ class Transport(Protocol):
     def close(self) -> None: ...
 
 
+class Performer(Protocol):
+    """What a slot needs of the queue that it is from."""
+
+    @property
+    def keeper(self) -> Keeper: ...
+
+    def perform(self, acts: Sequence[Act], deadline_s: float | None = None) -> list[Answer]: ...
+
+
 class Slot(Holding):
     """A slot that is held. Its lease renews itself until `release`, or the end of the `with` block.
 
@@ -42,7 +51,7 @@ class Slot(Holding):
     """
 
     def __init__(
-        self, queue: "SlotQueue", acquisition: Acquisition, grant: Grant, on_lost: Callable[["Slot"], None] | None
+        self, queue: Performer, acquisition: Acquisition, grant: Grant, on_lost: Callable[["Slot"], None] | None
     ) -> None:
         super().__init__(acquisition, grant, on_lost)
         self._queue = queue
@@ -245,7 +254,8 @@ class SlotQueue:
         """Take a place in the line, or a free slot, and do not wait. Repeated, it says where the execution stands.
 
         Nobody has to attend to the place. When its turn comes the lease begins: `state` tells, `renew` and `release`
-        are the caller's. Raises `QueueFull`, `RateLimited`, `QuotaExceeded`.
+        are the caller's. With a `queue_timeout_s` of 0 it gets a free slot or none, and no place. Raises `QueueFull`,
+        `QueueTimeout`, `RateLimited`, `QuotaExceeded`.
         """
         return self._run(self._service.enqueue(Acquisition.of(action, execution_id, queue_timeout_s, **options)))
 
@@ -286,8 +296,23 @@ class SlotQueue:
         With a `fencing_token` only the slot that was granted with it is given back; with `not_after_s` (seconds since
         the Unix epoch) only one that was granted, or a place that was taken, by then.
         """
+        left = self.leave(
+            action, execution_id, fencing_token=fencing_token, group_key=group_key, not_after_s=not_after_s
+        )
+        return left == "released"
+
+    def leave(
+        self,
+        action: str,
+        execution_id: str,
+        *,
+        fencing_token: int | None = None,
+        group_key: str | None = None,
+        not_after_s: float | None = None,
+    ) -> Left:
+        """As `release`; says whether a slot was given back (`released`), a place (`cancelled`), or nothing (`none`)."""
         release = self._service.release_act(action, execution_id, fencing_token, group_key, not_after_s)
-        return isinstance(self.perform((release,))[0], Released)
+        return left_of(self.perform((release,))[0])
 
     def cancel(self, action: str, execution_id: str, *, group_key: str | None = None) -> bool:
         """Take an execution out of the line. True if it waited; if it holds a slot it keeps it."""

@@ -1,12 +1,13 @@
 """What slot queues do besides waiting, whatever the colour: operations as plans. `queue.py` and `aio.py` drive them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ..errors import InvalidInput, LeaseLost
 from ..plan import Plan
 from .acts import (
     ANY,
+    Acquire,
     Act,
     Answer,
     Cancel,
@@ -15,6 +16,7 @@ from .acts import (
     Performed,
     Queued,
     Release,
+    Released,
     Renew,
     Touch,
     fence_key,
@@ -27,13 +29,17 @@ from .waiting import refusal
 LISTED = 100
 """How many holders and waiters of a queue are listed."""
 
+Left = Literal["released", "cancelled", "none"]
+"""What became of who was to go: it gave a slot back, it left the line, or nothing of it was there."""
+
 
 @dataclass(frozen=True, slots=True)
 class SlotState:
     """Where an execution stands in a queue.
 
     `granted`: it holds the slot with `fencing_token` until `lease_expires_at`. `queued`: at `position` 1 it is next;
-    `limited_by` (`busy`, `rate`, `quota`) is in the way, until `retry_at` if that is known. `none`: it is not here.
+    `limited_by` (`busy`, `rate`, `quota`) is in the way, until `retry_at` if that is known; it waits until
+    `queue_expires_at`. `none`: it is not here. `already`: it was here before it was enqueued now.
     Times are seconds since the Unix epoch, by the Redis clock.
     """
 
@@ -44,11 +50,13 @@ class SlotState:
     limited_by: str | None = None
     retry_at: float | None = None
     time: float = 0.0
+    queue_expires_at: float | None = None
+    already: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """The wire form: what is None is left out."""
+        """The wire form: what is None or False is left out."""
         named = {name: getattr(self, name) for name in self.__slots__}
-        return {name: value for name, value in named.items() if value is not None}
+        return {name: value for name, value in named.items() if value is not None and value is not False}
 
 
 def state_of(answer: Answer, now_ms: int) -> SlotState:
@@ -65,8 +73,14 @@ def state_of(answer: Answer, now_ms: int) -> SlotState:
                 limited_by=answer.limited_by or None,
                 retry_at=retry_at,
                 time=now_ms / 1000,
+                queue_expires_at=(now_ms + answer.remaining_ms) / 1000,
             )
     return SlotState("none", time=now_ms / 1000)
+
+
+def left_of(answer: Answer) -> Left:
+    """What the answer to a release says."""
+    return "released" if isinstance(answer, Released) else "cancelled" if isinstance(answer, Cancelled) else "none"
 
 
 def checked_fence(value: object) -> int:
@@ -93,16 +107,20 @@ class SlotService:
 
     def enqueue(self, acquisition: Acquisition) -> Plan[SlotState]:
         """Take a place, or a free slot, without waiting; where the execution is here already, say where it stands."""
-        answer, now_ms = yield from self.one(acquisition.ask("line"))
+        answer, now_ms = yield from self.one(self.place(acquisition))
         if isinstance(answer, Granted | Queued):
             return state_of(answer, now_ms)
         return (yield from self.standing(acquisition, answer))
+
+    def place(self, acquisition: Acquisition) -> Acquire:
+        """The act that takes a place; who has no time to wait for its turn gets a free slot or none."""
+        return acquisition.ask("line" if acquisition.queue_timeout_s > 0 else "try")
 
     def standing(self, acquisition: Acquisition, answer: Answer) -> Plan[SlotState]:
         """Where an execution stands that was given no place; raises what `answer` says if it has none."""
         standing, now_ms = yield from self.one(Touch(acquisition.queue, acquisition.execution_id, ANY))
         if isinstance(standing, Granted | Queued):
-            return state_of(standing, now_ms)
+            return replace(state_of(standing, now_ms), already=True)
         raise refusal(acquisition, answer)
 
     def look(self, action: str, execution_id: str, group_key: str | None, bell: str = "") -> Touch:
