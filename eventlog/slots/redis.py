@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Sequence
+from functools import partial
 
 from ..errors import VersionConflict
 from ..plan import Command, Pause, Plan
@@ -26,6 +27,7 @@ from .policy import Policy, Scope, StoredPolicy
 _BLOCK_MARGIN_S = 2.0
 _CALL_MEMORY_MS = 600_000
 _QUEUES_A_CALL = 64
+_KNOWN_QUEUES = 1000
 
 
 class RedisSlots:
@@ -38,28 +40,43 @@ class RedisSlots:
         self._deadline_s = deadline_s
         self._log_keys = (keys.log, keys.meta, f"{keys.runs} {keys.run} {keys.run_index}")
         self._shared_keys = (*self._log_keys, keys.policies, keys.queues, keys.bell, keys.tomb)
+        self._known: dict[str, Sequence[str]] = {}
         self._new_log = (f"{retention.ttl_ms} {retention.max_entries}", uuid.uuid4().hex[:16])
 
     def perform(self, acts: Sequence[Act], inbox: str = "", deadline_s: float | None = None) -> Plan[Performed]:
         """One call of `slot_calls.lua`."""
-        numbers: dict[str, int] = {}
-        args: list[Arg] = []
-        for act in acts:
-            number = numbers.setdefault(act.queue, len(numbers) + 1)
-            args += encode_act(act, number)
-        keys = list(self._shared_keys)
-        for queue in numbers:
-            keys += self._keys.queue(queue)
+        if len(acts) == 1:
+            queue = acts[0].queue
+            keys: Sequence[str] = self._keys_of_one(queue)
+            args = (*self._new_log, inbox, 1, queue, *encode_act(acts[0], 1))
+        else:
+            keys, args = self._many(acts, inbox)
         repeats: list[None] = []
         now_ms, *answers = yield from call_script(
             script("slot_calls"),
             keys,
-            (*self._new_log, inbox, len(numbers), *numbers, *args),
+            args,
             deadline_s=self._deadline_s if deadline_s is None else deadline_s,
             writes=True,
-            on_repeat=lambda: repeats.append(None),
+            on_repeat=partial(repeats.append, None),
         )
         return Performed(now_ms, [decode_answer(answer) for answer in answers], bool(repeats))
+
+    def _keys_of_one(self, queue: str) -> Sequence[str]:
+        keys = self._known.get(queue)
+        if keys is None:
+            if len(self._known) >= _KNOWN_QUEUES:
+                self._known.clear()
+            keys = self._known[queue] = (*self._shared_keys, *self._keys.queue(queue))
+        return keys
+
+    def _many(self, acts: Sequence[Act], inbox: str) -> tuple[Sequence[str], tuple[Arg, ...]]:
+        numbers: dict[str, int] = {}
+        args: list[Arg] = []
+        for act in acts:
+            args += encode_act(act, numbers.setdefault(act.queue, len(numbers) + 1))
+        keys = [*self._shared_keys, *(key for queue in numbers for key in self._keys.queue(queue))]
+        return keys, (*self._new_log, inbox, len(numbers), *numbers, *args)
 
     def listen(self, bell: str, timeout_s: float, most: int = 1) -> Plan[list[Ring]]:
         """A blocking pop from the bell's list: a hint, as what it tells is state that another call finds too."""

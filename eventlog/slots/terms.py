@@ -4,7 +4,6 @@ import os
 import re
 import socket
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -89,7 +88,7 @@ class Acquisition:
         owner: str | None = None,
     ) -> Self:
         """Check what a caller asks for; raises `InvalidInput`. Without an `execution_id` it gets one of its own."""
-        nonce = "n" + uuid.uuid4().hex
+        nonce = "n" + os.urandom(16).hex()
         return cls(
             queue=queue_name(action, group_key),
             execution_id=nonce if execution_id is None else checked_name("execution_id", execution_id),
