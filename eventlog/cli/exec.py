@@ -1,4 +1,4 @@
-"""`eventlog exec`: a real command under a slot, with its output and its end in the log. Done in `eventlog/execution`."""
+"""`eventlog exec`: a real command under a slot, with its output and its end in the log. See `eventlog/execution`."""
 
 import math
 import os
@@ -11,6 +11,7 @@ import typer
 
 from ..errors import InvalidInput
 from ..events import Body
+from ..slots.policy import checked_name
 from .options import DataDir, Url, Workspace
 from .output import note
 from .target import find_target, open_direct
@@ -73,7 +74,7 @@ def execute(
         raise InvalidInput("command", "exec needs a system with process groups: Linux, macOS or another POSIX one")
     from ..execution.performance import Task, perform
 
-    name = uuid.uuid4().hex if execution_id is None else execution_id
+    name = uuid.uuid4().hex if execution_id is None else checked_name("execution_id", execution_id)
     task = Task(
         command=command,
         action=action,

@@ -92,7 +92,10 @@ class _Performance:
         self._ending = Ending(_LEFT_OPEN_S)
         self._began = time.monotonic()
         self._asked_by: int | None = None
-        self._stopped = self._lend_again = self._lost = self._released = False
+        # What the command may not have heard yet, as it was stopped at that moment.
+        self._unheard = self._asked_to_stop = False
+        self._stopped = self._lend_again = False
+        self._lost = self._released = False
         self._kill_at: float | None = None
 
     def run(self) -> int:
@@ -133,6 +136,8 @@ class _Performance:
         if killed:
             # Whatever is left of it has no slot either.
             self._group.signal(signal.SIGKILL)
+        # From here on no lease counts: the slot is given back.
+        self._group.close()
         self._ending.tell()
         return outcome_of(ended.exit_code, ended.signal, asked_by=self._asked_by, taken=killed), ended.usage, pumps
 
@@ -189,25 +194,35 @@ class _Performance:
             self._go_on()
         elif number in ENDING:
             self._asked_by = number
+            self._unheard = True
             self._group.signal(number)
             if self._stopped:
                 # Stopped, it would not hear of it.
                 self._group.signal(signal.SIGCONT)
         elif number != signal.SIGCHLD:
+            self._asked_to_stop = self._asked_to_stop or number == signal.SIGTSTP
             self._group.signal(number)
 
     def _has_stopped(self, number: int) -> None:
-        """The command was stopped. For Ctrl-Z we stop with it, for the sake of the shell that waits for us."""
+        """The command was stopped: by the terminal, which it wanted to have, by Ctrl-Z, or by anybody."""
         self._stopped = True
-        if number in (signal.SIGTTIN, signal.SIGTTOU) and self._terminal.lend(self._group.id):
+        wants_terminal = number in (signal.SIGTTIN, signal.SIGTTOU)
+        if wants_terminal and self._unheard:
+            self._unheard = False
+            self._group.signal(signal.SIGCONT)
+        elif wants_terminal and not self._asked_to_stop and self._terminal.lend(self._group.id):
             self._go_on()
         elif number != signal.SIGSTOP:
-            self._lend_again = self._terminal.take_back()
-            if self._lend_again:
-                # The terminal stopped the command alone, and the shell waits for all of our job.
-                os.killpg(os.getpgrp(), signal.SIGSTOP)
-            else:
-                os.kill(os.getpid(), signal.SIGSTOP)
+            self._stop_too()
+
+    def _stop_too(self) -> None:
+        """Stop, for the sake of the shell that waits for us; whoever lets us go on lets the command go on."""
+        self._lend_again = self._terminal.take_back()
+        if self._lend_again:
+            # The terminal stopped the command alone, and the shell waits for all of our job.
+            os.killpg(os.getpgrp(), signal.SIGSTOP)
+        else:
+            os.kill(os.getpid(), signal.SIGSTOP)
 
     def _go_on(self) -> None:
         """Let the command go on, unless its lease ran out while it was stopped."""
@@ -216,7 +231,7 @@ class _Performance:
             return
         if self._lend_again:
             self._terminal.lend(self._group.id)
-        self._stopped = self._lend_again = False
+        self._stopped = self._lend_again = self._asked_to_stop = False
         self._group.signal(signal.SIGCONT)
 
     # The lease
@@ -313,9 +328,9 @@ class _Performance:
             if ENDING.intersection(self._wakeups.wait(_LONGEST_PAUSE_S)):
                 return
         self._ending.close()
+        if any(pump.left_open for pump in pumps):
+            self._note("what the command left running keeps its output open; no more of it is passed through")
         for pump in pumps:
-            if pump.left_open:
-                self._note("what the command left running keeps its output open; no more of it is passed through")
             if pump.problem is not None and not isinstance(pump.problem, BrokenPipeError):
                 self._note(f"output could not be written: {pump.problem.strerror}")
 

@@ -2,8 +2,8 @@
 
     under_slot.py DIRECTORY OPTIONS_JSON COMMAND…
 
-In DIRECTORY the file `grant` gives the slot and `lost` takes it away; `queued` and `released` say what happened. The lease
-is of one second unless OPTIONS say otherwise, and is renewed all the time: frozen for longer, the process loses it.
+In DIRECTORY the file `grant` gives the slot and `lost` takes it away; `queued` and `released` say what happened. The
+lease is of one second unless OPTIONS say otherwise, and renewed all the time: frozen for longer, we lose it.
 """
 
 import json
