@@ -106,6 +106,8 @@ def main(given: dict[str, Any]) -> None:
 class Worker:
     """A client process, its lines as they come. Use it with `with`; it ends with the block, killed if need be."""
 
+    module = "tests.faults.workers"
+
     def __init__(self, **given: Any) -> None:
         self.given = given
         self.lines: list[list[Any]] = []
@@ -113,7 +115,7 @@ class Worker:
 
     def __enter__(self) -> Self:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.workers", json.dumps(self.given)],
+            [sys.executable, "-m", self.module, json.dumps(self.given)],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

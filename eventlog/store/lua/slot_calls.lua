@@ -171,6 +171,7 @@ local function acquire(q, execution, i)
   enline(q, execution, ticket)
   redis.call('ZADD', q.waits, int(until_wait), execution)
   redis.call('HSET', q.book, execution, record)
+  if q.waiting == 1 then give_expiry(q.line, q.waits, q.book) end
   due(q, until_wait)
   count(q, 'enqueued')
   if again then
@@ -227,6 +228,7 @@ local function renew(q, execution, i)
     redis.call('ZADD', q.held, int(now + tonumber(lease)), execution)
     redis.call('HSET', q.book, execution, table.concat(
       {'H', key, int(fence), int(now), lease, '-', '0', '-', int(fence)}, ' '))
+    if q.active == 1 then give_expiry(q.held, q.book) end
     due(q, now + tonumber(lease))
     tell(q, 'granted', execution, ',"fencing_token":' .. int(fence) .. ',"restored":true')
     return granted(q, execution, int(fence), tonumber(lease), lease, key, 'same')
@@ -278,16 +280,18 @@ end
 
 local function beat(q, first, i)
   local n, missing = tonumber(ARGV[i]), {}
-  local until_ms = int(now + SILENCE_MS)
   reap(q)
   for from = 0, n - 1, 500 do
     local executions, scores = {}, {}
-    for j = from, math.min(from + 499, n - 1) do
-      local execution = j == 0 and first or ARGV[i + j]
-      executions[#executions + 1] = execution
-      scores[#scores + 1], scores[#scores + 2] = until_ms, execution
+    for j = from, math.min(from + 499, n - 1) do executions[#executions + 1] = j == 0 and first or ARGV[i + j] end
+    for j, record in ipairs(redis.call('HMGET', q.book, unpack(executions))) do
+      -- Whom nobody has to attend to needs no beat, and no beat carries anybody beyond its queue time-out.
+      local deadline = record and string.match(record, '^W %S+ %S+ (%S+) %S+ %S+ 1 ')
+      if deadline then
+        scores[#scores + 1], scores[#scores + 2] = int(wait_until(tonumber(deadline), '1')), executions[j]
+      end
     end
-    redis.call('ZADD', q.waits, 'XX', unpack(scores))
+    if #scores > 0 then redis.call('ZADD', q.waits, unpack(scores)) end
   end
   settle(q)
   for from = 0, n - 1, 500 do

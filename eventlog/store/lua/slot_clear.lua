@@ -23,11 +23,15 @@ local BELL_MS = 60000
 local micros = int(tonumber(clock[1]) * 1000000 + tonumber(clock[2]))
 local all_holders, all_waiters = 0, 0
 
--- Whoever waits at a bell looks again, and finds that its place is gone.
+-- Whoever waits at a bell looks again, and finds that its place is gone; a grant that lies there unread is taken back.
 local function tell_waiters(book)
   for _, record in ipairs(redis.call('HVALS', book)) do
-    local nonce, bell = string.match(record, '^W (%S+) %S+ %S+ %S+ (%S+)')
-    if nonce and bell ~= '-' then
+    local state, nonce, granted, bell, claim_end, fence =
+      string.match(record, '^(%u) (%S+) %S+ (%S+) %S+ (%S+) (%S+) %S+ ?(%S*)$')
+    if state == 'C' and bell ~= '-' then
+      redis.call('LREM', bells .. bell, 0, nonce .. ' ' .. fence .. ' ' .. int(tonumber(claim_end) - tonumber(granted)))
+    end
+    if state ~= 'H' and bell ~= '-' then
       redis.call('RPUSH', bells .. bell, nonce .. ' 0 0')
       redis.call('PEXPIRE', bells .. bell, BELL_MS)
     end

@@ -2,7 +2,7 @@
 --
 -- Takes   what log_begin, slot_limits and slot_uncontended give; micros, queues, bells, tombs (keys), inbox (the caller's)
 -- Gives   open(name, keys), settle(q), close(q), and what acts need: parse, room, grant, confirm, enline, leave_line,
---         leave_slot, tell, ring, unring, look_again
+--         leave_slot, tell, ring, unring, look_again, give_expiry
 --
 -- An execution is in `book` exactly while it is in `line` and `waits`, or in `held`. Its record is, separated by blanks,
 --   "W" nonce ticket deadline lease bell attended owner            a waiter; deadline: when its queue time-out ends
@@ -66,6 +66,11 @@ local function due(q, at)
 end
 
 local function count(q, what) q.counts[what] = (q.counts[what] or 0) + 1 end
+
+-- What held nothing did not exist, and a key that comes into being has no expiry yet.
+local function give_expiry(...)
+  for _, key in ipairs({...}) do redis.call('PEXPIRE', key, IDLE_MS) end
+end
 
 local function ring(bell, element)
   redis.call('RPUSH', bells .. bell, element)
@@ -139,6 +144,7 @@ local function grant(q, execution, nonce, ticket, lease, bell, attended, owner, 
   redis.call('ZADD', q.held, int(until_ms), execution)
   redis.call('HSET', q.book, execution, table.concat(
     {state, nonce, ticket, int(now), lease, bell, claim_end, owner, fence}, ' '))
+  if q.active == 1 then give_expiry(q.held, q.book) end
   due(q, until_ms)
   consume(q)
   if promoted and bell ~= '-' then ring(bell, nonce .. ' ' .. fence .. ' ' .. int(valid)) end
@@ -301,7 +307,6 @@ local function close(q)
   if #fields > 0 then redis.call('HSET', q.state, unpack(fields)) end
   for what, n in pairs(q.counts) do redis.call('HINCRBY', q.state, what, n) end
   if q.changes.upkeep then
-    for _, key in ipairs({q.held, q.line, q.waits, q.book, q.state}) do redis.call('PEXPIRE', key, IDLE_MS) end
-    redis.call('PEXPIRE', queues, IDLE_MS)
+    give_expiry(q.held, q.line, q.waits, q.book, q.state, queues)
   end
 end

@@ -32,6 +32,11 @@ if number_of_queues == 1 then
       redis.call('ZADD', held, int(until_ms), execution)
       redis.call('HSET', book, execution, 'H ' .. nonce .. ' ' .. int(micros) .. ' ' .. int(now) .. ' ' .. lease .. ' '
         .. ARGV[16] .. ' 0 ' .. owner .. ' ' .. fence)
+      if active_of_one == 0 then
+        -- Both keys are new: a week, as of all that a queue has (IDLE_MS).
+        redis.call('PEXPIRE', held, 604800000)
+        redis.call('PEXPIRE', book, 604800000)
+      end
       redis.call('HSET', state, 'fence', fence, 'enqueued', int(tonumber(s[10] or '0') + 1),
         'next', until_ms < tonumber(s[3]) and int(until_ms) or s[3])
       if not limits.quiet then
