@@ -1,7 +1,20 @@
 """The contests, in the order in which they are reported. One kind of caller a module."""
 
 from ..contest import Contest
-from . import batches, follower, http, one_caller, tasks, threads
+from . import (
+    batches,
+    follower,
+    http,
+    one_caller,
+    slot_drain,
+    slot_handoff,
+    slot_killed,
+    slot_order,
+    slot_pairs,
+    slot_tasks,
+    tasks,
+    threads,
+)
 
 CONTESTS: tuple[Contest, ...] = (
     *one_caller.CONTESTS,
@@ -10,4 +23,10 @@ CONTESTS: tuple[Contest, ...] = (
     *batches.CONTESTS,
     *http.CONTESTS,
     *follower.CONTESTS,
+    *slot_pairs.CONTESTS,
+    *slot_tasks.CONTESTS,
+    *slot_handoff.CONTESTS,
+    *slot_order.CONTESTS,
+    *slot_killed.CONTESTS,
+    *slot_drain.CONTESTS,
 )
