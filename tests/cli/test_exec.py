@@ -243,7 +243,7 @@ def test_a_command_is_required(program: Program) -> None:
 
 def test_nothing_is_left_of_us_when_we_are_killed(program: Program) -> None:
     source = "import os, signal; print(os.getpgrp()); print(os.getpid()); signal.pause()"
-    with program.start(*_exec(), *python(source)) as running:
+    with program.start(*_exec(grace=0.2), *python(source)) as running:
         guardian, command = pids_said(running, 2)
         os.kill(running.process.pid, signal.SIGKILL)
         until_gone(guardian, command)
