@@ -1,5 +1,6 @@
 """What can be done on slot queues, and what may be answered: the acts and answers of `slot_calls.lua`. Pure values."""
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 ANY = "*"
@@ -171,17 +172,21 @@ class Beaten(NamedTuple):
 Answer = Granted | Queued | Held | Waiting | Busy | Limited | Full | Cancelled | Released | Gone | Beaten
 
 
-class Performed(NamedTuple):
-    """Answers in the order of the acts. `repeated`: a copy of the call may still be under way somewhere."""
-
-    now_ms: int
-    answers: list[Answer]
-    repeated: bool = False
-
-
 class Ring(NamedTuple):
     """What lies at a bell: a grant and for how long it stands, or, with fence 0, word to look again."""
 
     nonce: str
     fence: int
     valid_ms: int
+
+
+class Performed(NamedTuple):
+    """Answers in the order of the acts. `repeated`: a copy of the call may still be under way somewhere.
+
+    `rings` is what the call put into the caller's own inbox: it is not there, but here.
+    """
+
+    now_ms: int
+    answers: list[Answer]
+    repeated: bool = False
+    rings: Sequence[Ring] = ()

@@ -151,7 +151,7 @@ class AsyncSlotQueue:
                     acquisition.doubtful = acquisition.doubtful or told.repeated
                     reply = told.answer
                 elif isinstance(step, Listen):
-                    reply = await self._desk.listen(acquisition, step.until, attended=True)
+                    reply = await self._desk.listen(acquisition, step.bell, step.until, attended=True)
             except Exception as error:
                 acquisition.doubtful = acquisition.doubtful or isinstance(error, BackendUnavailable)
                 failure = error
@@ -236,7 +236,8 @@ class AsyncSlotQueue:
     ) -> SlotState:
         """See `SlotQueue.state`."""
         until = moment() + wait_s
-        touch = self._service.look(action, execution_id, group_key, self._inbox if wait_s > 0 else "")
+        bell = (self._inbox or "l" + uuid.uuid4().hex) if wait_s > 0 else ""
+        touch = self._service.look(action, execution_id, group_key, bell)
         while True:
             told = await self._desk.ask(touch)
             left_s = until - moment()
@@ -244,7 +245,7 @@ class AsyncSlotQueue:
                 return state_of(told.answer, told.now_ms)
             place = Acquisition.of(action, execution_id, None, group_key=group_key)
             place.nonce = told.answer.nonce
-            await self._desk.listen(place, min(until, moment() + _LOOK_S), attended=False)
+            await self._desk.listen(place, bell, min(until, moment() + _LOOK_S), attended=False)
 
     async def renew(
         self,

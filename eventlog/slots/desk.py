@@ -121,16 +121,22 @@ class Desk:
                     answer.set_result(Told(said, performed.now_ms, performed.repeated))
 
     async def _perform(self, acts: Sequence[Act], deadline_s: float | None = None) -> Performed:
-        return await arun(self._backend.perform(acts, self.inbox, deadline_s), self._execute)
+        performed = await arun(self._backend.perform(acts, self.inbox, deadline_s), self._execute)
+        for ring in performed.rings:
+            self._hand_on(ring)
+        return performed
 
     # What is rung
 
-    async def listen(self, acquisition: Acquisition, until: float, attended: bool) -> Ring | None:
-        """Wait for a ring until `until`; None if there is none, or if it is time to look."""
+    async def listen(self, acquisition: Acquisition, bell: str, until: float, attended: bool) -> Ring | None:
+        """Wait for a ring until `until`; None if there is none, or if it is time to look.
+
+        `bell` is the inbox, but where there is no reader of it: then a bell of the waiter's own.
+        """
         if self._hear is None:
             wait_s = max(0.001, min(HEARTBEAT_S, until - moment()))
-            rings = await arun(self._backend.listen(acquisition.nonce, wait_s), self._execute)
-            return next(iter(rings), None)
+            rings = await arun(self._backend.listen(bell, wait_s), self._execute)
+            return next((ring for ring in rings if ring.nonce == acquisition.nonce), None)
         if early := self._early.pop(acquisition.nonce, None):
             return early
         listener = self._listeners[acquisition.nonce] = _Listener(acquisition, attended)

@@ -58,7 +58,7 @@ class MemorySlots:
             if queue.known:
                 self._queues[name] = queue
         self._tell(call)
-        return Performed(call.now, answers)
+        return Performed(call.now, answers, rings=call.rung)
 
     def _call(self, inbox: str = "") -> Call:
         micros = int(self._clock() * 1_000_000)

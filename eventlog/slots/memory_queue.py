@@ -123,6 +123,14 @@ class Call:
     bells: Bells
     policies: Mapping[Scope, StoredPolicy]
     told: list[Body] = field(default_factory=list)
+    rung: list[Ring] = field(default_factory=list)
+
+    def ring(self, bell: str, ring: Ring) -> None:
+        """Leave a ring; who reads its own inbox is told at once."""
+        if bell == self.inbox:
+            self.rung.append(ring)
+        else:
+            self.bells.ring(bell, ring, self.now)
 
 
 class MemoryQueue:
@@ -199,7 +207,7 @@ class MemoryQueue:
     def look_again(self, bell: str, nonce: str) -> None:
         """Tell whoever waits at a bell that what it waits for is no longer in the line."""
         if bell != "-":
-            self.call.bells.ring(bell, Ring(nonce, 0, 0), self.call.now)
+            self.call.ring(bell, Ring(nonce, 0, 0))
 
     def limited(self) -> tuple[int | None, LimitedBy]:
         """When a rate or a quota next allows a grant, and which of them is in the way; None where neither is."""
@@ -251,11 +259,13 @@ class MemoryQueue:
         if promoted and place.attended:
             valid_ms = min(CLAIM_MS, place.lease_ms)
             place.unread, place.claim_end_ms, place.until_ms = True, now + valid_ms, now + min(UNREAD_MS, valid_ms)
+            if place.bell == self.call.inbox:
+                place.unread, place.until_ms = False, now + valid_ms
         self.held[place.execution] = place
         self.due(place.until_ms)
         self.consume()
         if promoted and place.bell != "-":
-            self.call.bells.ring(place.bell, Ring(place.nonce, place.fence, valid_ms), now)
+            self.call.ring(place.bell, Ring(place.nonce, place.fence, valid_ms))
         self.tell(
             "granted",
             place.execution,
@@ -393,13 +403,20 @@ class MemoryQueue:
         """Take everybody out, as `slot_clear.lua` does; returns how many held a slot and how many waited."""
         holders, waiters = len(self.held), len(self.waits)
         if holders + waiters:
-            for place in self.waits.values():
-                self.look_again(place.bell, place.nonce)
+            for place in (*self.held.values(), *self.waits.values()):
+                self._take_back(place)
             self.held, self.waits, self.line = {}, {}, []
             self.reset, self.hold = self.call.micros, 0
             payload = {**self.head(), "holders": holders, "waiters": waiters}
             self.call.told.append(Body.of("slot.cleared", payload, visibility="internal"))
         return holders, waiters
+
+    def _take_back(self, place: Place) -> None:
+        """Whoever waits at a bell looks again; a grant that lies there unread is taken back."""
+        if place.unread:
+            self.call.bells.unring(place.bell, place.told)
+        if place.unread or not place.holds:
+            self.look_again(place.bell, place.nonce)
 
 
 def limits_of(queue: MemoryQueue, policies: Mapping[Scope, StoredPolicy]) -> Policy:

@@ -152,7 +152,7 @@ class SlotQueue:
         if step.look_in_s is not None:
             wait_s = min(wait_s, step.look_in_s)
         nonce = step.acquisition.nonce
-        rings = run(self._slots.listen(nonce, max(wait_s, 0.001)), self._hear)
+        rings = run(self._slots.listen(step.bell, max(wait_s, 0.001)), self._hear)
         return next((ring for ring in rings if ring.nonce == nonce), None)
 
     def _drive(self, steps: Steps, acquisition: Acquisition) -> Grant:

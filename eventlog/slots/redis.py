@@ -52,7 +52,7 @@ class RedisSlots:
         else:
             keys, args = self._many(acts, inbox)
         repeats: list[None] = []
-        now_ms, *answers = yield from call_script(
+        now_ms, rings, *answers = yield from call_script(
             script("slot_calls"),
             keys,
             args,
@@ -60,7 +60,9 @@ class RedisSlots:
             writes=True,
             on_repeat=partial(repeats.append, None),
         )
-        return Performed(now_ms, [decode_answer(answer) for answer in answers], bool(repeats))
+        return Performed(
+            now_ms, [decode_answer(answer) for answer in answers], bool(repeats), [decode_ring(raw) for raw in rings]
+        )
 
     def _keys_of_one(self, queue: str) -> Sequence[str]:
         keys = self._known.get(queue)

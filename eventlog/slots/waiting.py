@@ -52,9 +52,10 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Wait for a ring until `until` (see `moment`); `look_in_s`: something may fall due then, None if unknown."""
+    """Wait at `bell` until `until` (see `moment`); `look_in_s`: something may fall due then, None if unknown."""
 
     acquisition: Acquisition
+    bell: str
     until: float
     look_in_s: float | None
 
@@ -94,7 +95,7 @@ def acquire(acquisition: Acquisition, mode: Mode, bell: str) -> Steps:
         if moment() >= deadline:
             asked_at, answer = yield from _give_up(acquisition, began)
             continue
-        ring: Ring | None = yield Listen(acquisition, deadline, look_in_s)
+        ring: Ring | None = yield Listen(acquisition, bell, deadline, look_in_s)
         if ring is not None and ring.fence:
             # It cannot be older than the last answer, which said that there was none.
             valid_until = acquisition.heard_at + ring.valid_ms / 1000

@@ -20,6 +20,7 @@ class WorkspaceKeys(NamedTuple):
     slots: str
     bell: str
     tomb: str
+    group: str
 
     @classmethod
     def of(cls, workspace: str, prefix: str = DEFAULT_PREFIX) -> "WorkspaceKeys":
@@ -38,6 +39,7 @@ class WorkspaceKeys(NamedTuple):
             slots=base + "slots:",
             bell=base + "bell:",
             tomb=base + "tomb:",
+            group=base + "group:",
         )
 
     def queue(self, name: str) -> "QueueKeys":

@@ -16,7 +16,7 @@
 --           "P" poke      nothing: what has expired goes, what is free is handed out (the execution is not looked at)
 --         a key is a nonce, "f" and a fence, or "*": an act on another acquisition does nothing. With tomb_ms a copy of an
 --         earlier call that is still under way somewhere finds that its acquisition is over.
--- Returns now_ms, then one answer an act, its first entry a word, the others numbers unless they are said to be words:
+-- Returns now_ms, what else was put into the caller's inbox (as it lies at a bell), then one answer an act, its first entry a word, the others numbers unless they are said to be words:
 --         {"granted", fence, remaining_ms, lease_ms, nonce (word), how (word: "new", "same", "taken")}
 --         {"queued", position, look_in_ms, remaining_ms, ticket, nonce (word), limited_for_ms, limited_by (word)}
 --         {"held", fence, remaining_ms} and {"waiting", position}: the execution is here already, by another acquisition
@@ -29,6 +29,7 @@ local retention, incarnation, inbox, number_of_queues = ARGV[1], ARGV[2], ARGV[3
 
 -- include log_begin
 if m[5] then retention, changed = m[5], false end   -- it is for those who append to decide
+local rung = {}
 local micros = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
 -- include slot_limits
 -- include slot_uncontended
@@ -312,7 +313,7 @@ end
 -- How many arguments each act takes after its execution.
 local ACTS = {A = {acquire, 11}, T = {touch, 3}, N = {renew, 3}, R = {release, 3}, C = {cancel, 3}, B = {beat, 1}, P = {poke, 0}}
 
-answers = {now}
+answers = {now, rung}
 local i = 5 + number_of_queues
 while i <= #ARGV do
   local act = ACTS[ARGV[i]]

@@ -3,7 +3,7 @@
 -- What the rest of the script does in general, done at once and without making its functions. Where anything is out of
 -- the ordinary nothing has been written yet, and `answers` is nil.
 --
--- Takes   what log_begin and slot_limits give; micros
+-- Takes   what log_begin and slot_limits give; micros, rung
 -- Gives   answers, or nil; state_of_one, active_of_one, waiting_of_one, limits_of_one: of the only queue, as they were read
 
 local answers, state_of_one, active_of_one, waiting_of_one, limits_of_one
@@ -44,7 +44,7 @@ if number_of_queues == 1 then
         redis.call('XADD', log, id_prefix .. first_text, 'kind', 'slot.granted', 'payload', who() .. fence .. ',"waited_ms":0'
           .. (owner ~= '-' and ',"owner":"' .. owner .. '"}' or '}'), 'visibility', 'internal')
       end
-      answers = {now, {'granted', tonumber(fence), tonumber(lease), tonumber(lease), nonce, 'new'}}
+      answers = {now, rung, {'granted', tonumber(fence), tonumber(lease), tonumber(lease), nonce, 'new'}}
     end
   elseif quiet_queue and ARGV[6] == 'R' and #ARGV == 11 and ARGV[10] == '0' and ARGV[11] == '' then
     local record = redis.call('HGET', book, execution)
@@ -59,7 +59,7 @@ if number_of_queues == 1 then
         redis.call('XADD', log, id_prefix .. first_text, 'kind', 'slot.released', 'payload', who() .. fence .. ',"held_ms":'
           .. int(now - tonumber(granted_at)) .. '}', 'visibility', 'internal')
       end
-      answers = {now, {'released'}}
+      answers = {now, rung, {'released'}}
     end
   end
 end
