@@ -142,9 +142,12 @@ class CommandGroup:
         return any(state & select.POLLIN for _, state in poll.poll(0))
 
     def close(self) -> None:
-        """The command has ended, or never began: let the guardian go. Idempotent."""
+        """Let the guardian go. A command that has not ended is killed, with all of its group. Idempotent."""
         if self._guardian.returncode is not None:
             return
+        if self._command is not None and self._command.returncode is None:
+            self.signal(signal.SIGKILL)
+            self._command.wait()
         self._tell("done")
         try:
             self._guardian.wait(_PATIENCE_S)

@@ -89,5 +89,8 @@ class Wakeups:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(self._fd_before)
-        os.close(self._read)
-        os.close(self._write)
+        read, write = self._read, self._write
+        # Whoever still has news finds no pipe, rather than another's.
+        self._read = self._write = -1
+        os.close(read)
+        os.close(write)
