@@ -1,7 +1,7 @@
 -- The end of every script that appends to a log: write the counters, and now and then trim and move expiries.
 --
--- Takes   what log_begin gives, and run_keys ("runs run: index:"), incarnation (its last word names a new log),
---         touched (the runs that got events by id, or nil)
+-- Takes   what log_begin takes and gives: log, meta, retention; and run_keys ("runs run: index:"), incarnation (its last
+--         word names a new log), touched (the runs that got events by id, or nil)
 
 if offset > before then
   redis.call('HSET', meta, 'ms', ms_text, 'offset', int(offset))

@@ -1,9 +1,10 @@
 -- Queues of slots: opened, reaped, promoted, and each transition told in the log.
 --
--- Takes   what log_begin, slot_limits and slot_uncontended give; micros, queues, bells, tombs (keys), inbox (the caller's), rung (what is
---         told it in the answer)
--- Gives   open(name, keys), settle(q), close(q), and what acts need: parse, room, grant, confirm, enline, leave_line,
---         leave_slot, tell, ring, unring, look_again, give_expiry
+-- Takes   what log_begin, slot_limits and slot_uncontended give; log, queues, bells (keys), micros, inbox (the
+--         caller's, or ""), rung (a list: what is rung for the caller itself is in its answer)
+-- Gives   open(name, keys, is_only_one), limit(q, pack, caller_limit), reap(q), settle(q), close(q), and what acts need:
+--         parse, room, grant, confirm, enline, leave_line, leave_slot, tell, ring, unring, look_again, set, due, count,
+--         look_in, give_expiry, SILENCE_MS
 --
 -- An execution is in `book` exactly while it is in `line` and `waits`, or in `held`. Its record is, separated by blanks,
 --   "W" nonce ticket deadline lease bell attended owner            a waiter; deadline: when its queue time-out ends

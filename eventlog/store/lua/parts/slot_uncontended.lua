@@ -3,7 +3,7 @@
 -- What the rest of the script does in general, done at once and without making its functions. Where anything is out of
 -- the ordinary nothing has been written yet, and `answers` is nil.
 --
--- Takes   what log_begin and slot_limits give; micros, rung
+-- Takes   what log_begin and slot_limits give; log, tombs (keys), number_of_queues, micros, rung
 -- Gives   answers, or nil; state_of_one, active_of_one, waiting_of_one, limits_of_one: of the only queue, as they were read
 
 local answers, state_of_one, active_of_one, waiting_of_one, limits_of_one
