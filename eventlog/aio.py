@@ -79,6 +79,11 @@ class AsyncEventLog:
         return self._core
 
     @property
+    def connect(self) -> Callable[[int], AsyncTransport] | None:
+        """Opens connections, at most so many at once, to be closed by who asks; None where no Redis is needed."""
+        return self._connect
+
+    @property
     def workspace(self) -> str:
         """The tenant this log belongs to."""
         return self._core.workspace

@@ -81,6 +81,16 @@ class EventLog:
         return run(plan, self._execute)
 
     @property
+    def core(self) -> LogCore:
+        """The checks and plans underneath, for services that drive them themselves."""
+        return self._core
+
+    @property
+    def connect(self) -> Callable[[int], Transport] | None:
+        """Opens connections, at most so many at once, to be closed by who asks; None where no Redis is needed."""
+        return self._connect
+
+    @property
     def workspace(self) -> str:
         """The tenant this log belongs to."""
         return self._core.workspace

@@ -131,6 +131,11 @@ class AsyncSlotQueue:
         self._on_close = on_close
         self._closed = False
 
+    @property
+    def service(self) -> SlotService:
+        """The plans underneath, for services that drive them themselves."""
+        return self._service
+
     async def _run(self, plan: Plan[T]) -> T:
         if self._closed:
             raise LogClosed("the slot queue was closed")
@@ -215,6 +220,19 @@ class AsyncSlotQueue:
         if isinstance(told.answer, Busy):
             return None
         raise refusal(acquisition, told.answer)
+
+    async def attach(
+        self,
+        action: str,
+        execution_id: str,
+        *,
+        group_key: str | None = None,
+        on_lost: Callable[[AsyncSlot], None] | None = None,
+    ) -> AsyncSlot | None:
+        """See `SlotQueue.attach`."""
+        acquisition = Acquisition.of(action, execution_id, 0, group_key=group_key)
+        grant = await self._run(self._service.grant_of(acquisition))
+        return None if grant is None else self._kept(acquisition, grant, on_lost)
 
     async def enqueue(
         self,

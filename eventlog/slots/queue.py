@@ -133,6 +133,11 @@ class SlotQueue:
         self.keeper = Keeper(self._keep)
         _queues.add(self)
 
+    @property
+    def service(self) -> SlotService:
+        """The plans underneath, for services that drive them themselves."""
+        return self._service
+
     def perform(self, acts: Sequence[Act], deadline_s: float | None = None) -> list[Answer]:
         """Carry out acts in one step."""
         if self._closed:
@@ -242,6 +247,22 @@ class SlotQueue:
         if isinstance(answer, Busy):
             return None
         raise refusal(acquisition, answer)
+
+    def attach(
+        self,
+        action: str,
+        execution_id: str,
+        *,
+        group_key: str | None = None,
+        on_lost: Callable[[Slot], None] | None = None,
+    ) -> Slot | None:
+        """Another handle on the slot that an execution holds already; None if it holds none.
+
+        Both renew the same lease, and the slot is given back by the first that releases it.
+        """
+        acquisition = Acquisition.of(action, execution_id, 0, group_key=group_key)
+        grant = self._run(self._service.grant_of(acquisition))
+        return None if grant is None else self._kept(acquisition, grant, on_lost)
 
     def enqueue(
         self,

@@ -23,8 +23,8 @@ from .acts import (
 )
 from .base import Cleared, QueueStats, SlotBackend
 from .policy import Policy, Scope, StoredPolicy, checked_count, checked_name, queue_name
-from .terms import Acquisition, checked_lease
-from .waiting import refusal
+from .terms import Acquisition, checked_lease, moment
+from .waiting import Grant, refusal
 
 LISTED = 100
 """How many holders and waiters of a queue are listed."""
@@ -122,6 +122,15 @@ class SlotService:
         if isinstance(standing, Granted | Queued):
             return replace(state_of(standing, now_ms), already=True)
         raise refusal(acquisition, answer)
+
+    def grant_of(self, acquisition: Acquisition) -> Plan[Grant | None]:
+        """The slot that the execution holds already, by whichever acquisition; this one takes up its name."""
+        asked_at = moment()
+        answer, _ = yield from self.one(Touch(acquisition.queue, acquisition.execution_id, ANY))
+        if not isinstance(answer, Granted):
+            return None
+        acquisition.nonce, lease_s = answer.nonce, answer.lease_ms / 1000
+        return Grant(answer.fence, asked_at + answer.remaining_ms / 1000, lease_s, 0.0)
 
     def look(self, action: str, execution_id: str, group_key: str | None, bell: str = "") -> Touch:
         """The act that asks where an execution stands; a grant is told at `bell` from then on, if nobody attends."""
