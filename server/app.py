@@ -15,14 +15,21 @@ from eventlog.errors import EventLogError, InvalidInput
 from . import schemas
 from .hot import App
 from .logs import Logs
+from .parsing import Disconnected
 from .problems import MEDIA_TYPE, problem_of
-from .routes import activity, events, health, log, stream, workspaces
+from .routes import actions, activity, events, health, log, policies, slots, stream, workspaces
 from .settings import ServerSettings
 from .streaming import Streams
 
 # The stream comes first: its path would else be an event's id.
-_ROUTERS = (stream.router, events.router, activity.router, log.router, workspaces.router, health.router)
-_DESCRIPTION = "A shared, bounded event log for the processes of a workspace. Every error is a problem (RFC 9457)."
+_ROUTERS = (
+    *(stream.router, events.router, activity.router, log.router),
+    *(slots.router, actions.router, policies.router, workspaces.router, health.router),
+)
+_DESCRIPTION = (
+    "A shared, bounded event log for the processes of a workspace, and slots that they queue for, first come, first "
+    "served. Every error is a problem (RFC 9457)."
+)
 
 
 def create_app(settings: ServerSettings | None = None) -> FastAPI:
@@ -43,6 +50,7 @@ def create_app(settings: ServerSettings | None = None) -> FastAPI:
     app.state.streams = Streams(settings.streams_max)
     for kind in (EventLogError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, _answer_problem)
+    app.add_exception_handler(Disconnected, _answer_nobody)
     for router in _ROUTERS:
         app.include_router(router)
     _document(app)
@@ -58,6 +66,11 @@ async def _answer_problem(request: Request, error: Exception) -> Response:
     answer = Response(problem.encode(), status_code=problem.status, media_type=MEDIA_TYPE)
     answer.raw_headers += problem.headers
     return answer
+
+
+async def _answer_nobody(request: Request, error: Exception) -> Response:
+    """The client is gone; what is answered goes nowhere."""
+    return Response(status_code=400)
 
 
 def _invalid(error: RequestValidationError) -> InvalidInput:

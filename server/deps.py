@@ -7,10 +7,12 @@ from fastapi import Path, Request, Response
 
 from .logs import Logs
 from .parsing import Receive, Scope, Send
-from .schemas import WORKSPACE
+from .schemas import NAME, WORKSPACE
 from .streaming import Streams
 
 Workspace = Annotated[str, Path(pattern=WORKSPACE, description="The tenant whose log it is.")]
+Action = Annotated[str, Path(pattern=NAME, description="What is competed for.")]
+Execution = Annotated[str, Path(pattern=NAME, description="Who competes.")]
 
 
 def logs_of(request: Request) -> Logs:

@@ -3,23 +3,21 @@
 NDJSON, which is streamed in and out, is in `ndjson.py`; `hot.py` brings requests here past the framework.
 """
 
-from collections.abc import Awaitable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from eventlog.aio import AsyncEventLog
 from eventlog.cloudevents import append_fields, attribute_of, is_json_type
-from eventlog.errors import BackendUnavailable, InvalidInput, PayloadTooLarge
+from eventlog.errors import InvalidInput, PayloadTooLarge
 from eventlog.events import Body, Event
 from eventlog.strictjson import strict_loads
 
+from .bodies import JSON, content_type, media_type, receive_body
 from .logs import Logs
-from .parsing import Query, Receive, Scope, header, read_body
-from .problems import SlowRequest, UnsupportedMediaType
+from .parsing import Query, Receive, Scope, header
+from .problems import UnsupportedMediaType
 
-T = TypeVar("T")
-
-JSON = "application/json"
 NDJSON = "application/x-ndjson"
 CLOUDEVENT = "application/cloudevents+json"
 CLOUDEVENTS = "application/cloudevents-batch+json"
@@ -50,48 +48,37 @@ _SPECIAL = frozenset({b"idempotency-key", b"content-encoding", b"origin"})
 
 def read_head(scope: Scope) -> Asked:
     """Read the query and the headers; raises `InvalidInput`, `UnsupportedMediaType`."""
-    content_type = None
+    kind = None
     special = bool(scope["query_string"])
     for name, value in scope["headers"]:
         if name == b"content-type":
-            special = special or content_type is not None
-            content_type = value
+            special = special or kind is not None
+            kind = value
         elif name in _SPECIAL or name.startswith(b"ce-"):
             special = True
-    if not special and (content_type == b"application/json" or content_type is None):
+    if not special and (kind == b"application/json" or kind is None):
         return _PLAIN
     return _read_head(scope)
 
 
 def _read_head(scope: Scope) -> Asked:
     expected_offset = Query(scope["query_string"], PARAMETERS).integer("expected_offset")
-    encoding = header(scope, b"content-encoding")
-    if encoding is not None and encoding.lower() != "identity":
-        raise UnsupportedMediaType(f"A body with content-encoding {encoding[:40]!r} is not taken; send it as it is.")
+    given = content_type(scope)
     key = header(scope, b"idempotency-key")
-    content_type = header(scope, b"content-type")
-    if content_type is None and header(scope, b"origin") is not None:
-        # Without a type a browser sends it from any site's page unasked; with one it asks first, and is refused.
-        raise UnsupportedMediaType("A request from a web page must say its content type.")
     attributes = _attributes(scope)
-    media_type = _media_type(content_type)
+    kind = _taken_as(given)
     if attributes is not None:
-        if media_type != JSON:
+        if kind != JSON:
             raise UnsupportedMediaType("The data of a binary CloudEvent must be application/json.")
-        if content_type is not None:
-            attributes["datacontenttype"] = content_type
-    return Asked(media_type, key, expected_offset, attributes)
+        if given is not None:
+            attributes["datacontenttype"] = given
+    return Asked(kind, key, expected_offset, attributes)
 
 
-def _media_type(content_type: str | None) -> str:
-    if content_type is None:
+def _taken_as(given: str | None) -> str:
+    if given is None:
         return JSON
-    essence, _, parameters = content_type.partition(";")
-    essence = essence.strip().lower()
-    for parameter in parameters.lower().split(";"):
-        name, _, value = parameter.strip().partition("=")
-        if name == "charset" and value.strip('"') not in ("utf-8", "utf8", "us-ascii"):
-            raise UnsupportedMediaType(f"The charset {value[:40]!r} is not taken; send UTF-8.")
+    essence = media_type(given)
     if essence in (NDJSON, CLOUDEVENT, CLOUDEVENTS):
         return essence
     if essence in ("application/ndjson", "application/jsonl"):
@@ -119,12 +106,7 @@ def _attributes(scope: Scope) -> dict[str, str] | None:
 async def ingest(logs: Logs, workspace: str, scope: Scope, receive: Receive, asked: Asked) -> Answer:
     """Append what the request brings. Raises the library's errors and those of `parsing.py`."""
     log = logs.of(workspace)
-    settings = logs.settings
-    try:
-        with logs.deadlines.within(settings.receive_timeout_s):
-            raw = await read_body(scope, receive, settings.body_max_bytes)
-    except TimeoutError:
-        raise SlowRequest(f"The body did not arrive within {settings.receive_timeout_s:g} s.") from None
+    raw = await receive_body(logs, scope, receive)
     if asked.attributes is not None:
         return await _append_cloudevent(logs, log, _binary(asked.attributes, raw), asked)
     data = strict_loads(raw)
@@ -145,7 +127,7 @@ async def _append_one(logs: Logs, log: AsyncEventLog, data: dict[str, Any], aske
             raise InvalidInput("idempotency_key", "give it in the event or in the header Idempotency-Key, not in both")
         data["idempotency_key"] = asked.key
     body = Body.from_mapping(data, payload_max_bytes=logs.limits.payload_max_bytes)
-    return one_answer(await _bounded(logs, log.append_body(body, expected_offset=asked.expected_offset)))
+    return one_answer(await logs.bounded(log.append_body(body, expected_offset=asked.expected_offset)))
 
 
 async def _append_batch(logs: Logs, log: AsyncEventLog, data: list[Any], asked: Asked) -> Answer:
@@ -157,7 +139,7 @@ async def _append_batch(logs: Logs, log: AsyncEventLog, data: list[Any], asked: 
 async def _append_cloudevent(logs: Logs, log: AsyncEventLog, data: object, asked: Asked) -> Answer:
     _refuse_key(asked)
     body = _cloudevent_body(logs, data)
-    return one_answer(await _bounded(logs, log.append_body(body, expected_offset=asked.expected_offset)))
+    return one_answer(await logs.bounded(log.append_body(body, expected_offset=asked.expected_offset)))
 
 
 async def _append_cloudevents(logs: Logs, log: AsyncEventLog, data: object, asked: Asked) -> Answer:
@@ -181,17 +163,8 @@ async def append(
     expected_offset: int | None = None,
     key: str | None = None,
 ) -> list[Event]:
-    """Append several; see `_bounded`."""
-    return await _bounded(logs, log.append_many(bodies, idempotency_key=key, expected_offset=expected_offset))
-
-
-async def _bounded(logs: Logs, appending: Awaitable[T]) -> T:
-    """Append, bounded in time: who has to wait for the call before its own does not wait for both deadlines."""
-    try:
-        with logs.deadlines.within(logs.answer_s):
-            return await appending
-    except TimeoutError:
-        raise BackendUnavailable(f"no answer within {logs.answer_s:g} s", outcome_unknown=True) from None
+    """Append several, bounded in time."""
+    return await logs.bounded(log.append_many(bodies, idempotency_key=key, expected_offset=expected_offset))
 
 
 def _body(logs: Logs, index: int, fields: object) -> Body:

@@ -5,7 +5,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from eventlog.aio import AsyncEventLog
@@ -16,7 +16,8 @@ from eventlog.drive import arun
 from eventlog.embedded import EmbeddedRedis
 from eventlog.errors import BackendUnavailable, Overloaded
 from eventlog.factory import create_async_event_log, redis_backend
-from eventlog.plan import Plan
+from eventlog.plan import Command, Plan
+from eventlog.slots.aio import AsyncSlotQueue
 from eventlog.store.links import AsyncLink
 from eventlog.store.server_info import RedisInfo, inspect_redis
 from eventlog.store.workspaces import list_workspaces
@@ -27,6 +28,9 @@ from .settings import ServerSettings
 
 T = TypeVar("T")
 CONNECTIONS = 8
+# Each workspace in which somebody waits for a slot reads its inbox on one of them. Where more do, they take turns, and
+# those who wait look for themselves every two seconds.
+INBOXES = 64
 # A call's deadline, and a little for what surrounds it. An append may have to wait for the call before its own.
 _MARGIN_S = 0.2
 _LISTED_WORKSPACES = 1000
@@ -48,6 +52,7 @@ class Logs:
         self.deadlines = Deadlines()
         self._known: OrderedDict[str, AsyncEventLog] = OrderedDict()
         self._link: AsyncLink | None = None
+        self._inboxes: _SharedLink | None = None
         self._embedded: EmbeddedRedis | None = None
         self.hub = Hub(None, None)
 
@@ -64,6 +69,7 @@ class Logs:
             url = self._embedded.url
         address = url
         self._link = AsyncLink(address, CONNECTIONS)
+        self._inboxes = _SharedLink(address, INBOXES)
         self.hub = Hub(self._link, lambda: AsyncLink(address, 1), buffer_events=self.settings.follower_buffer)
 
     @property
@@ -88,14 +94,17 @@ class Logs:
             if self._link is None:
                 # What only this process holds is not dropped for the sake of another.
                 raise Overloaded(f"{len(self._known)} workspaces are open already")
-            # It is only forgotten: appends under way end on the shared link.
+            # It is only forgotten: appends and waits under way end on the shared links.
             self._known.popitem(last=False)
-        if self._link is None:
+        inboxes = self._inboxes
+        if inboxes is None:
             config = self.config.model_copy(update={"workspace": workspace})
             log = create_async_event_log(config=config)
         else:
             backend = redis_backend(self.config, workspace)
-            log = AsyncEventLog(backend, workspace=workspace, limits=self.limits, link=self._link)
+            log = AsyncEventLog(
+                backend, workspace=workspace, limits=self.limits, link=self._link, connect=lambda _: inboxes
+            )
         self._known[workspace] = log
         return log
 
@@ -110,6 +119,22 @@ class Logs:
                 return await arun(plan, _no_link if self._link is None else self._link.execute)
         except TimeoutError:
             raise BackendUnavailable(f"no answer within {self.answer_s:g} s") from None
+
+    def slots(self, workspace: str) -> AsyncSlotQueue:
+        """The slot queues of a workspace; raises `InvalidInput` for a name that is none."""
+        return self.of(workspace).slots()
+
+    async def bounded(self, work: Awaitable[T], *, wait_s: float = 0.0, writes: bool = True) -> T:
+        """A call that has a deadline of its own, bounded all the same: it may have to wait for the one before it.
+
+        Raises `BackendUnavailable` when time, and `wait_s` on top of it, is up.
+        """
+        limit_s = self.answer_s + wait_s
+        try:
+            with self.deadlines.within(limit_s):
+                return await work
+        except TimeoutError:
+            raise BackendUnavailable(f"no answer within {limit_s:g} s", outcome_unknown=writes) from None
 
     async def workspaces(self) -> list[dict[str, Any]]:
         """Every workspace with a log: the one with the latest activity first."""
@@ -153,8 +178,26 @@ class Logs:
             await log.close()
         if self._link is not None:
             await self._link.close()
+        if self._inboxes is not None:
+            await self._inboxes.close_all()
         if self._embedded is not None:
             await asyncio.to_thread(self._embedded.close)
+
+
+class _SharedLink:
+    """Connections that many use and none of them closes."""
+
+    def __init__(self, address: str, size: int) -> None:
+        self._link = AsyncLink(address, size)
+
+    async def execute(self, command: Command) -> Any:
+        return await self._link.execute(command)
+
+    async def close(self) -> None:
+        """Of one user: there are others."""
+
+    async def close_all(self) -> None:
+        await self._link.close()
 
 
 async def _no_link(command: object) -> Any:

@@ -86,7 +86,7 @@ class Query:
         if text is None:
             return None
         if _SECONDS.fullmatch(text) is None:
-            raise InvalidInput(name, f"{text[:40]!r} is not a number of seconds since the Unix epoch")
+            raise InvalidInput(name, f"{text[:40]!r} is not a number of seconds")
         return float(text)
 
     def flag(self, name: str) -> bool:

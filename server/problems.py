@@ -12,15 +12,24 @@ import orjson
 from starlette.exceptions import HTTPException
 
 from eventlog.errors import (
+    AlreadyHeld,
     BackendFull,
     BackendUnavailable,
     Conflict,
     EventLogError,
     InvalidInput,
+    LeaseLost,
     LogClosed,
     NotFound,
     Overloaded,
     PayloadTooLarge,
+    QueueFull,
+    QueueTimeout,
+    QuotaExceeded,
+    RateLimited,
+    SlotCancelled,
+    SlotRefused,
+    VersionConflict,
 )
 
 _log = logging.getLogger("eventlog.server")
@@ -62,6 +71,12 @@ def problem_of(error: BaseException) -> Problem:
             return _problem(
                 409, "CONFLICT", str(error), expected_offset=error.expected_offset, last_offset=error.last_offset
             )
+        case VersionConflict():
+            return _problem(409, "CONFLICT", str(error), expected_version=error.expected, version=error.version)
+        case LeaseLost():
+            return _problem(409, "LEASE_LOST", str(error), queue=error.queue, execution_id=error.execution_id)
+        case SlotRefused():
+            return _refused(error)
         case UnsupportedMediaType():
             return _problem(415, "UNSUPPORTED_MEDIA_TYPE", str(error))
         case SlowRequest():
@@ -93,21 +108,47 @@ def _place(error: InvalidInput) -> dict[str, Any]:
     return {"field": field} if error.index is None else {"field": field, "index": error.index}
 
 
+def _refused(error: SlotRefused) -> Problem:
+    """No slot and no place: what is in the way, and as far as that is known for how long."""
+    who: dict[str, Any] = {"queue": error.queue, "execution_id": error.execution_id}
+    match error:
+        case QueueFull():
+            full = {**who, "length": error.length, "limit": error.limit}
+            return _problem(429, "QUEUE_FULL", str(error), headers=_retry_after(1.0), **full)
+        case QueueTimeout():
+            waited = {**who, "waited_seconds": error.waited_s}
+            return _problem(429, "QUEUE_TIMEOUT", str(error), headers=_retry_after(1.0), **waited)
+        case RateLimited():
+            limited = {**who, "retry_after_seconds": error.retry_after_s}
+            return _problem(429, "RATE_LIMITED", str(error), headers=_retry_after(error.retry_after_s), **limited)
+        case QuotaExceeded():
+            used_up = {**who, "retry_after_seconds": error.retry_after_s}
+            return _problem(429, "QUOTA_EXCEEDED", str(error), headers=_retry_after(error.retry_after_s), **used_up)
+        case AlreadyHeld():
+            return _problem(409, "CONFLICT", str(error), **who, state="held", fencing_token=error.fencing_token)
+        case SlotCancelled():
+            return _problem(409, "CONFLICT", str(error), **who, state="cancelled")
+    return _problem(409, "CONFLICT", str(error), **who)
+
+
+def _retry_after(seconds: float) -> Headers:
+    return [(b"retry-after", str(max(1, math.ceil(seconds))).encode())]
+
+
 def _unavailable(detail: str, retry_after_s: float, outcome_unknown: bool) -> Problem:
-    seconds = max(1, math.ceil(retry_after_s))
     more = {"outcome_unknown": True} if outcome_unknown else {}
-    return _problem(503, "BACKEND_UNAVAILABLE", detail, headers=[(b"retry-after", str(seconds).encode())], **more)
+    return _problem(503, "BACKEND_UNAVAILABLE", detail, headers=_retry_after(retry_after_s), **more)
 
 
 def _told(error: BackendUnavailable) -> str:
     """Sentences of our own: the error's words may hold what Redis or the connection said."""
     if isinstance(error, Overloaded):
-        return "More appends wait in the server than it may hold; try again in a moment."
+        return "More waits in the server than it may hold; try again in a moment."
     if isinstance(error, BackendFull):
         return "The log's Redis refuses writes (memory or disk full, or a replica); reading goes on."
     detail = "The log's Redis does not answer right now."
     if error.outcome_unknown:
-        detail += " Whether the append was carried out is unknown: repeat it with the same idempotency key."
+        detail += " Whether the request was carried out is unknown: repeat it, an append with the same idempotency key."
     return detail
 
 

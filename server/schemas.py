@@ -1,6 +1,6 @@
 """The shapes of requests and answers, for the documentation. Nothing is parsed or encoded with these models."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import models_json_schema
@@ -8,6 +8,10 @@ from pydantic.json_schema import models_json_schema
 from eventlog.config import WORKSPACE_PATTERN
 from eventlog.events import KEY_PATTERN, KIND_PATTERN, RUN_PATTERN
 from eventlog.ids import MAX_COUNTER
+from eventlog.slots.policy import LARGEST_COUNT, LONGEST_WAIT_S, LONGEST_WINDOW_S, NAME_PATTERN
+from eventlog.slots.terms import LONGEST_LEASE_S, SHORTEST_LEASE_S
+
+from .slot_requests import LONGEST_POLL_S, MOST_LISTED, OWNER_PATTERN
 
 REFERENCES = "#/components/schemas/{model}"
 ID = r"^\d{1,16}-\d{1,16}$"
@@ -214,6 +218,178 @@ class Problem(BaseModel):
     index: int = 0
 
 
+SlotName = Annotated[str, Field(pattern=f"^{NAME_PATTERN}$")]
+Count = Annotated[int, Field(ge=1, le=LARGEST_COUNT)]
+Lease = Annotated[float, Field(ge=SHORTEST_LEASE_S, le=LONGEST_LEASE_S)]
+
+
+class SlotIn(BaseModel):
+    """Who asks for a slot, and on what terms."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    execution_id: SlotName
+    max_concurrent: Count | None = Field(
+        default=None, description="How many may hold a slot of the action at once, unless a policy says it."
+    )
+    pack: SlotName | None = Field(default=None, description="Whose policy bears on the action.")
+    group_key: SlotName | None = Field(default=None, description="A queue of the action that is independent.")
+    lease_seconds: Lease | None = Field(default=30.0, description="How long the slot stays held without a renewal.")
+    wait_seconds: float | None = Field(
+        default=0.0, ge=0, le=LONGEST_POLL_S, description="How long the answer may wait for the slot."
+    )
+    queue_timeout_seconds: float | None = Field(
+        default=3600.0, ge=0, le=LONGEST_WAIT_S, description="How long the place stands; 0: a free slot or none."
+    )
+    max_queue_length: Count | None = Field(default=10_000, description="How many may wait, unless a policy says it.")
+    owner: str | None = Field(default=None, pattern=f"^{OWNER_PATTERN}$", description="What operators see.")
+
+
+class LeaseIn(BaseModel):
+    """A renewal. Without a length the lease keeps the one that it has."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    lease_seconds: Lease | None = None
+    fencing_token: int | None = Field(
+        default=None, ge=1, lt=1 << 53, description="Renew only the slot that was granted with it."
+    )
+
+
+class SlotOut(BaseModel):
+    """Where an execution stands. What does not apply is left out. Times are seconds since the Unix epoch."""
+
+    state: Literal["granted", "queued"]
+    fencing_token: int = Field(default=1, description="Of the grant; each is greater than those before.")
+    lease_expires_at: float = 0.0
+    position: int = Field(default=1, ge=1, description="1 is next.")
+    limited_by: Literal["busy", "rate", "quota"] = Field(default="busy", description="What is in the way.")
+    retry_at: float = Field(default=0.0, description="When a rate or a quota allows the next grant.")
+    queue_expires_at: float = Field(default=0.0, description="Until when the place stands.")
+    already: Literal[True] = Field(default=True, description="It was here before it asked.")
+    time: float = Field(description="When this was so, by the Redis clock.")
+
+
+class LeftOut(BaseModel):
+    """What became of who was to go: it gave a slot back, it left the line, or nothing was there to be done."""
+
+    result: Literal["released", "cancelled", "none"]
+
+
+class HolderOut(BaseModel):
+    """Who holds a slot."""
+
+    execution_id: str
+    fencing_token: int
+    granted_at: float
+    lease_expires_at: float
+    owner: str | None
+
+
+class WaiterOut(BaseModel):
+    """Who waits."""
+
+    execution_id: str
+    position: int
+    enqueued_at: float
+    owner: str | None
+
+
+class RateModel(BaseModel):
+    """At most `count` grants: as a rate limit in any stretch of `seconds`, as a quota in each window of that length."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    count: Count
+    seconds: float = Field(ge=0.001, le=LONGEST_WINDOW_S)
+
+
+class PolicyIn(BaseModel):
+    """Limits. What is not said is left to the next less specific scope, in the end to the caller or the default."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    max_concurrent: Count | None = None
+    rate_limit: RateModel | None = None
+    quota: RateModel | None = None
+    max_queue_length: Count | None = None
+    queue_timeout_seconds: float | None = Field(default=None, ge=0.001, le=LONGEST_WAIT_S)
+    log_transitions: bool | None = Field(
+        default=None, description="false keeps the queue's transitions out of the log."
+    )
+
+
+class PolicyOut(PolicyIn):
+    """A policy that is set. The ETag of the answer is its version."""
+
+    scope: str = Field(examples=["action/build"])
+    version: int
+
+
+class PoliciesOut(BaseModel):
+    """All policies that are set; the queues' own limits have scopes `queue/<action>` and `queue/<action>/<group>`."""
+
+    policies: list[PolicyOut]
+
+
+class PolicyDeleted(BaseModel):
+    """`deleted` is false where none was set."""
+
+    scope: str
+    deleted: bool
+    version: int
+
+
+class LimitIn(BaseModel):
+    """A queue's own limit."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    max_concurrent: Count
+
+
+class LimitOut(BaseModel):
+    """A queue's own limit as it is now; null: the policies and callers decide."""
+
+    action: str
+    group_key: str | None
+    max_concurrent: int | None
+    version: int
+
+
+class QueueStatsOut(BaseModel):
+    """One queue. The counts are exact; `holders` and `waiters` list at most `listed` each."""
+
+    action: str
+    group_key: str | None
+    queue_length: int
+    active_count: int
+    max_concurrent: int | None
+    limits: PolicyIn
+    oldest_enqueued_at: float | None
+    total_enqueued: int
+    total_completed: int
+    total_expired: int
+    total_timed_out: int
+    total_cancelled: int
+    holders: list[HolderOut]
+    waiters: list[WaiterOut]
+    time: float
+
+
+class ActionsOut(BaseModel):
+    """Every queue that was used within the last week, by name."""
+
+    actions: list[QueueStatsOut]
+
+
+class QueuesCleared(BaseModel):
+    """How many were taken out."""
+
+    holders: int
+    waiters: int
+
+
 _MODELS: tuple[type[BaseModel], ...] = (
     EventIn,
     EventOut,
@@ -226,6 +402,19 @@ _MODELS: tuple[type[BaseModel], ...] = (
     WorkspacesOut,
     Ready,
     Alive,
+    SlotIn,
+    LeaseIn,
+    SlotOut,
+    LeftOut,
+    PolicyIn,
+    PolicyOut,
+    PoliciesOut,
+    PolicyDeleted,
+    LimitIn,
+    LimitOut,
+    QueueStatsOut,
+    ActionsOut,
+    QueuesCleared,
     Problem,
 )
 
@@ -248,13 +437,14 @@ def content(model: type[BaseModel], media_type: str = "application/json") -> dic
 
 
 _PROBLEMS = {
-    400: "What was sent is wrong: `field` says where. Nothing was appended.",
+    400: "What was sent is wrong: `field` says where. Nothing was changed.",
     404: "It is not, or no longer, there.",
     405: "The path does not take this method.",
     408: "The body did not arrive in time.",
-    409: "The log does not end at `expected_offset`; `last_offset` says where it does.",
-    413: "A body, a batch or a payload is over its limit. Nothing was appended.",
+    409: "It is not as was expected (`CONFLICT`), or the slot is not held any more (`LEASE_LOST`).",
+    413: "A body, a batch or a payload is over its limit. Nothing was changed.",
     415: "The type of the body is not taken.",
+    429: "No slot, and no place: the line is full, its time-out ran out, or a rate or a quota stands in the way.",
     503: "Redis does not answer, or the server closes. Try again after `Retry-After` seconds.",
 }
 
@@ -270,6 +460,11 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def answer(description: str, model: type[BaseModel], **more: Any) -> dict[str, Any]:
     """The response that is `model`, for a route's documentation; `more` are further content types."""
     return {"description": description, "content": {**content(model), **more}}
+
+
+def body(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
+    """The body of a request that is `model`, for a route's documentation."""
+    return {"required": required, "content": content(model)}
 
 
 def _query(name: str, schema: dict[str, Any], description: str, place: str = "query") -> dict[str, Any]:
@@ -294,6 +489,12 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
     "epoch": {"type": "string", "pattern": "^[A-Za-z0-9_.-]{1,64}$"},
     "until_terminal": {"type": "boolean"},
     "expected_offset": {"type": "integer", "minimum": 0, "maximum": MAX_COUNTER},
+    "wait_seconds": {"type": "number", "minimum": 0, "maximum": LONGEST_POLL_S},
+    "group_key": {"type": "string", "pattern": f"^{NAME_PATTERN}$"},
+    "fencing_token": {"type": "integer", "minimum": 1, "maximum": (1 << 53) - 1},
+    "only_queued": {"type": "boolean"},
+    "listed": {"type": "integer", "minimum": 0, "maximum": MOST_LISTED},
+    "expected_version": {"type": "integer", "minimum": 0, "maximum": MAX_COUNTER},
 }
 _MEANINGS = {
     "since": "Only what comes after this event id, cursor or offset; 0 is nothing seen yet.",
@@ -309,6 +510,12 @@ _MEANINGS = {
     "epoch": "The `epoch` of the page that the cursor is from: a lost log is told for offsets too.",
     "until_terminal": "End after the terminal event of `run_id`.",
     "expected_offset": "Append only if the log ends at this offset.",
+    "wait_seconds": "How long the answer may wait for the state to change, while it is queued.",
+    "group_key": "The group whose queue it is; absent: the action's own.",
+    "fencing_token": "Release only the slot that was granted with it.",
+    "only_queued": "Leave the line, but keep a slot.",
+    "listed": "How many holders and waiters of a queue to list, at most; 100 unless given.",
+    "expected_version": "Only if the policy has this version; 0: if it is not set.",
 }
 
 
@@ -320,3 +527,4 @@ def parameters(*names: str, headers: dict[str, str] | None = None) -> list[dict[
 
 
 WORKSPACE = f"^{WORKSPACE_PATTERN}$"
+NAME = f"^{NAME_PATTERN}$"

@@ -16,14 +16,14 @@ Abort = Callable[[], None]
 
 
 class Streams:
-    """All open streams of a server, and the frames they share."""
+    """All open streams and long polls of a server, and the frames they share. `closing` is set when they are to end."""
 
     def __init__(self, most: int) -> None:
         self.cache = FrameCache()
         self._most = most
         self._open: dict[int, Abort] = {}
         self._numbers = 0
-        self._closing = False
+        self.closing = asyncio.Event()
 
     @property
     def count(self) -> int:
@@ -34,7 +34,7 @@ class Streams:
     def admit(self, scope: Scope) -> Iterator[None]:
         """Count a stream in while it lasts; raises `Overloaded` if there are too many."""
         if len(self._open) >= self._most:
-            raise Overloaded(f"{len(self._open)} streams are open already")
+            raise Overloaded(f"{len(self._open)} streams and long polls are open already")
         self._numbers += 1
         number = self._numbers
         self._open[number] = scope.get(ABORT) or _no_abort
@@ -42,12 +42,12 @@ class Streams:
             yield
         finally:
             # What a closing server has sent may still be on its way to a client that does not read.
-            if not self._closing:
+            if not self.closing.is_set():
                 del self._open[number]
 
     def begin_closing(self) -> None:
         """From now on streams that end are still known to `abort`."""
-        self._closing = True
+        self.closing.set()
 
     def abort(self) -> None:
         """Drop the connections of all streams at once."""

@@ -7,9 +7,10 @@ from fastapi import APIRouter, Request, Response
 from eventlog.reading import read_page
 
 from .. import schemas
+from ..bodies import JSON
 from ..deps import Handover, Json, Workspace, logs_of
 from ..hot import handle_append
-from ..ingest import CLOUDEVENT, CLOUDEVENTS, JSON, NDJSON
+from ..ingest import CLOUDEVENT, CLOUDEVENTS, NDJSON
 from ..pages import encode_cloudevents, encode_page, page_headers
 from ..parsing import PAGE_PARAMETERS, accepts, no_query, page_request
 
