@@ -106,7 +106,7 @@ def wait_for_any(groups: Sequence[LogGroup], timeout_s: float) -> Plan[list[LogG
     block_ms = max(1, round(timeout_s * 1000))
     logs = {group._log.encode(): group for group in groups}
     positions = (group._position for group in logs.values())
-    args = ("XREAD", "COUNT", 1, "BLOCK", block_ms, "STREAMS", *logs, *positions)
+    args: tuple[bytes | str | int, ...] = ("XREAD", "COUNT", 1, "BLOCK", block_ms, "STREAMS", *logs, *positions)
     try:
         reply = yield Command(args, timeout_s + _BLOCK_MARGIN_S)
     except (LinkLost, Refused):
