@@ -169,15 +169,14 @@ class MemorySlots:
             version = stored.version if stored else 0
             if expected_version is not None and expected_version != version:
                 raise VersionConflict(expected_version, version)
-            if policy is None and stored is None:
-                return version
-            self._version += 1
-            if policy is None:
-                del self._policies[scope]
+            if policy is not None or stored is not None:
+                version = self._version = self._version + 1
+            if policy is not None:
+                self._policies[scope] = StoredPolicy(version, quantised(policy))
             else:
-                self._policies[scope] = StoredPolicy(self._version, quantised(policy))
+                self._policies.pop(scope, None)
             self._perform([Poke(name) for name in self._names() if scope.covers(name)])
-            return self._version
+            return version
 
 
 def _live(places: Iterable[Place], call: Call) -> list[Place]:

@@ -273,8 +273,9 @@ def _nothing(queue: MemoryQueue, act: Release | Cancel, tombs: Tombs) -> Gone:
 def _beat(queue: MemoryQueue, act: Beat, tombs: Tombs) -> Beaten:
     queue.reap()
     for execution in act.executions:
-        if execution in queue.waits:
-            queue.waits[execution].until_ms = queue.call.now + SILENCE_MS
+        # Whom nobody has to attend to needs no beat, and no beat carries anybody beyond its queue time-out.
+        if (place := queue.waits.get(execution)) and place.attended:
+            place.until_ms = _wait_until(queue, place)
     queue.settle()
     missing = (at for at, execution in enumerate(act.executions) if execution not in queue.waits)
     return Beaten(queue.look_in_ms(1), tuple(missing))

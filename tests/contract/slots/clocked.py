@@ -11,8 +11,10 @@ from typing import Any
 import redis
 
 from eventlog.plan import Command
+from eventlog.slots.acts import Ring
 from eventlog.store.links import SyncLink
 from eventlog.store.scripts import script
+from eventlog.store.slot_encoding import decode_ring
 
 _PRELUDE = b"""
 local real = redis
@@ -80,6 +82,19 @@ class ClockedRedis:
         if name == "EVALSHA":
             return self._link.execute(Command((name, self._shas[str(sha)], *rest), command.timeout_s))
         return self._link.execute(command)
+
+    def bells(self) -> dict[str, list[Ring]]:
+        """What lies at each bell, in no order."""
+        keys = self._client.keys("*:bell:*")
+        return {
+            key.decode().rpartition(":bell:")[2]: sorted(map(decode_ring, self._client.lrange(key, 0, -1)))
+            for key in keys
+        }
+
+    def buried(self) -> set[str]:
+        """The acquisitions that are remembered to be over. A call of `clear` is remembered there too, by 32 digits."""
+        names = [key.decode().rpartition(":tomb:")[2] for key in self._client.keys("*:tomb:*")]
+        return {name for name in names if len(name) < 32}
 
     def wipe(self) -> None:
         """Lose all data, but not the time."""

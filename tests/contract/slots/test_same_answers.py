@@ -129,6 +129,7 @@ class Twins(RuleBasedStateMachine):
         self.fences: dict[str, int] = {}
         self.seen = 0
         self.number = 0
+        self.rung: list[str] = []
 
     def both(self, stored: Plan[Any], model: Plan[Any]) -> Any:
         """Do it to both; the outcomes must be equal."""
@@ -184,7 +185,7 @@ class Twins(RuleBasedStateMachine):
             return Renew(queue, execution, key, lease_ms, self.fences.get(key) if with_fence else None)
         if word == "release":
             tomb_ms, not_after = rest
-            ms = None if not_after is None else self.redis.now_us // 1000 - not_after
+            ms = None if not_after is None else self.now_ms - not_after
             return Release(queue, execution, key, tomb_ms, ms)
         return Cancel(queue, execution, key, *rest)
 
@@ -233,11 +234,37 @@ class Twins(RuleBasedStateMachine):
         self.model.forget_everything()  # type: ignore[attr-defined]
         self.seen = 0
 
-    @rule(which=st.integers(0, 5), most=st.sampled_from([1, 3]))
-    def somebody_listens(self, which: int, most: int) -> None:
-        bell = INBOX if which == 0 else f"bell-n{max(self.number - which, 0)}"
-        rings: list[Ring] = self.both(self.stored.listen(bell, 0.001, most), self.model.listen(bell, 0.001, most))
-        assert len(rings) <= most
+    @rule(queue=queues)
+    def waiters_come_back(self, queue: str) -> None:
+        """With the tickets that they had, whatever became of their places."""
+        known = [(execution, nonces[-1]) for (name, execution), nonces in self.nonces.items() if name == queue]
+        acts: list[Act] = [
+            Acquire(queue, execution, nonce, 5000, 10_000, bell=INBOX, attended=True, ticket=self.tickets[nonce])
+            for execution, nonce in known
+            if nonce in self.tickets
+        ]
+        self.perform(acts[:40])
+
+    @rule(queue=queues)
+    def holders_come_back(self, queue: str) -> None:
+        """With the fences that they had, whatever became of their slots."""
+        known = [(execution, nonces[-1]) for (name, execution), nonces in self.nonces.items() if name == queue]
+        acts: list[Act] = [
+            Renew(queue, execution, nonce, 5000, self.fences[nonce])
+            for execution, nonce in known
+            if nonce in self.fences
+        ]
+        self.perform(acts[:40])
+
+    @rule(data=st.data(), most=st.sampled_from([1, 100]))
+    def somebody_listens(self, data: st.DataObject, most: int) -> None:
+        """Where several acquisitions are told at once, their order is nobody's business."""
+        bell = data.draw(st.sampled_from([INBOX, "bell-n1", *self.rung]))
+        most = 1000 if bell == INBOX else most
+        self.both(
+            _sorted(self.stored.listen(bell, 0.001, most)),
+            _sorted(self.model.listen(bell, 0.001, most)),
+        )
 
     @rule(most=st.integers(1, 3))
     def look_around(self, most: int) -> None:
@@ -256,6 +283,35 @@ class Twins(RuleBasedStateMachine):
         assert _told(stored.events) == _told(model.events)
         assert stored.state.last == model.state.last
         self.seen = model.state.last.offset
+
+    @invariant()
+    def the_same_lies_at_the_bells(self) -> None:
+        stored = self.redis.bells()
+        model = {
+            bell: sorted(rings)
+            for bell, (until_ms, rings) in self.memory_bells.items()
+            if rings and until_ms > self.now_ms
+        }
+        assert stored == model
+        self.rung = sorted(stored)
+
+    @invariant()
+    def the_same_is_buried(self) -> None:
+        buried = self.redis.buried()
+        tombs = self.model._tombs._until  # type: ignore[attr-defined]
+        assert buried == {nonce for nonce, until_ms in tombs.items() if until_ms > self.now_ms}
+
+    @property
+    def now_ms(self) -> int:
+        return self.redis.now_us // 1000
+
+    @property
+    def memory_bells(self) -> Any:
+        return self.model._bells._rung  # type: ignore[attr-defined]
+
+
+def _sorted(listening: Plan[list[Ring]]) -> Plan[list[Ring]]:
+    return sorted((yield from listening))
 
 
 def _told(events: list[Event]) -> list[Any]:

@@ -1,0 +1,43 @@
+"""The contract of slots runs in memory and on every real Redis that is here, in both colours.
+
+Not on fakeredis: there, who blocks on a list is not served first come, first served.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.contract.colours import Colour
+from tests.contract.conftest import REAL
+from tests.contract.slots.queues import SLOT_COLOURS
+from tests.contract.worlds import COLOURS, MemoryWorld, RedisWorld, World
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests that ask for slots are repeated for each place and colour."""
+    if "place" in metafunc.fixturenames:
+        cases = [(name, colour) for name in ("memory", *REAL) for colour in COLOURS]
+        metafunc.parametrize("place", cases, indirect=True, ids=["-".join(case) for case in cases])
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest, servers: Callable[[str], str], key_prefix: str) -> Iterator[World]:
+    """Where the queues of this test live."""
+    name, colour = request.param
+    here: World
+    here = MemoryWorld(colour) if name == "memory" else RedisWorld(name, colour, servers(name), key_prefix)
+    yield here
+    here.close()
+
+
+@pytest.fixture
+def log(place: World) -> Colour:
+    """The log that the queues tell their story to."""
+    return place.open()
+
+
+@pytest.fixture
+def slots(place: World, log: Colour) -> Any:
+    """The slot queues of the workspace."""
+    return SLOT_COLOURS[place.colour](log)
