@@ -88,7 +88,7 @@ class Acquisition:
         owner: str | None = None,
     ) -> Self:
         """Check what a caller asks for; raises `InvalidInput`. Without an `execution_id` it gets one of its own."""
-        nonce = "n" + os.urandom(16).hex()
+        nonce = "n" + os.urandom(8).hex()
         return cls(
             queue=queue_name(action, group_key),
             execution_id=nonce if execution_id is None else checked_name("execution_id", execution_id),
