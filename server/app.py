@@ -13,6 +13,7 @@ from eventlog import __version__
 from eventlog.errors import EventLogError, InvalidInput
 
 from . import schemas
+from .completions import Completions
 from .hot import App
 from .logs import Logs
 from .parsing import Disconnected
@@ -36,17 +37,22 @@ def create_app(settings: ServerSettings | None = None) -> FastAPI:
     """The ASGI app; without `settings` they come from `EVENTLOG_*`. Its lifespan opens and closes what it needs."""
     settings = settings or ServerSettings.load()
     logs = Logs(settings)
+    completions = Completions(logs)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await logs.open()
+        if settings.completions:
+            completions.open()
         try:
             yield
         finally:
+            await completions.close()
             await logs.close()
 
     app = App(title="eventlog", version=__version__, description=_DESCRIPTION, lifespan=lifespan, redoc_url=None)
     app.state.logs = logs
+    app.state.completions = completions
     app.state.streams = Streams(settings.streams_max)
     for kind in (EventLogError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, _answer_problem)

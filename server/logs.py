@@ -54,6 +54,8 @@ class Logs:
         self._link: AsyncLink | None = None
         self._inboxes: _SharedLink | None = None
         self._embedded: EmbeddedRedis | None = None
+        self.connect: Callable[[int], AsyncLink] | None = None
+        self.on_slots: Callable[[AsyncEventLog], None] | None = None
         self.hub = Hub(None, None)
 
     async def open(self) -> None:
@@ -68,6 +70,7 @@ class Logs:
             self._embedded = await asyncio.to_thread(EmbeddedRedis.start, self.config.data_dir)
             url = self._embedded.url
         address = url
+        self.connect = lambda size: AsyncLink(address, size)
         self._link = AsyncLink(address, CONNECTIONS)
         self._inboxes = _SharedLink(address, INBOXES)
         self.hub = Hub(self._link, lambda: AsyncLink(address, 1), buffer_events=self.settings.follower_buffer)
@@ -122,7 +125,10 @@ class Logs:
 
     def slots(self, workspace: str) -> AsyncSlotQueue:
         """The slot queues of a workspace; raises `InvalidInput` for a name that is none."""
-        return self.of(workspace).slots()
+        log = self.of(workspace)
+        if self.on_slots is not None:
+            self.on_slots(log)
+        return log.slots()
 
     async def bounded(self, work: Awaitable[T], *, wait_s: float = 0.0, writes: bool = True) -> T:
         """A call that has a deadline of its own, bounded all the same: it may have to wait for the one before it.

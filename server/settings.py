@@ -32,6 +32,7 @@ class ServerSettings(BaseModel):
     request_deadline_s: float = Field(default=1.5, ge=0.1, le=60)
     grace_s: float = Field(default=5.0, ge=0.1, le=600)
     access_log: bool = False
+    completions: bool = True
     log: EventLogConfig = Field(default_factory=EventLogConfig)
 
     @classmethod

@@ -1,6 +1,6 @@
 """The one place that spells a Redis key. All keys of a workspace share the hash tag `{workspace}`."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 DEFAULT_PREFIX = "eventlog"
 
@@ -58,11 +58,11 @@ class QueueKeys(NamedTuple):
     rate: str
 
 
-def workspaces_pattern(prefix: str = DEFAULT_PREFIX) -> str:
-    """A `SCAN MATCH` pattern for the meta keys of all workspaces."""
-    return f"{prefix}:{{*}}:meta"
+def workspaces_pattern(prefix: str = DEFAULT_PREFIX, having: Literal["meta", "queues"] = "meta") -> str:
+    """A `SCAN MATCH` pattern for one key of all workspaces that have it."""
+    return f"{prefix}:{{*}}:{having}"
 
 
-def workspace_of(meta_key: str) -> str:
-    """The workspace that a meta key belongs to."""
-    return meta_key[meta_key.index("{") + 1 : meta_key.rindex("}")]
+def workspace_of(key: str) -> str:
+    """The workspace that a key belongs to."""
+    return key[key.index("{") + 1 : key.rindex("}")]

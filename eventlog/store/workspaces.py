@@ -1,4 +1,6 @@
-"""Which workspaces have a log in this Redis. A plan."""
+"""Which workspaces have a log, or slot queues, in this Redis. A plan."""
+
+from typing import Literal
 
 from ..config import checked_workspace
 from ..errors import InvalidInput
@@ -9,13 +11,18 @@ from .keys import workspace_of, workspaces_pattern
 _SCAN_COUNT = 1000
 
 
-def list_workspaces(prefix: str, *, most: int, deadline_s: float) -> Plan[list[str]]:
-    """Names in alphabetical order, at most `most` of them. Reads the key space in bounded steps."""
+def list_workspaces(
+    prefix: str, *, most: int, deadline_s: float, having: Literal["meta", "queues"] = "meta"
+) -> Plan[list[str]]:
+    """Names in alphabetical order, at most `most` of them: of those with a log (`meta`), or with slot `queues`.
+
+    Reads the key space in bounded steps.
+    """
     found: set[str] = set()
     cursor = b"0"
     while True:
         cursor, keys = yield from call_command(
-            "SCAN", cursor, "MATCH", workspaces_pattern(prefix), "COUNT", _SCAN_COUNT, deadline_s=deadline_s
+            "SCAN", cursor, "MATCH", workspaces_pattern(prefix, having), "COUNT", _SCAN_COUNT, deadline_s=deadline_s
         )
         found.update(name for key in keys if (name := _name(key)) is not None)
         if cursor == b"0" or len(found) >= most:
