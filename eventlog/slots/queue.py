@@ -74,13 +74,13 @@ class Slot(Holding):
         if self.released or not self.is_ours:
             return False
         lost, self.released = self.lost, True
-        self._queue.keeper.drop(self)
-        if lost:
-            return False
         try:
-            return isinstance(self._queue.perform((self.release_act(),))[0], Released)
-        except EventLogError:
+            self._queue.keeper.drop(self)
+            return not lost and isinstance(self._queue.perform((self.release_act(),))[0], Released)
+        except BaseException:
+            # Also where a signal cut it short: it will be given back, and not be renewed until then.
             self.acquisition.doubtful = True
+            self._queue.keeper.drop(self)
             self._queue.keeper.owe(self.release_act())
             raise
 
@@ -203,16 +203,21 @@ class SlotQueue:
         mode: Mode = "adopt" if adopt else "try" if acquisition.queue_timeout_s == 0 else "line"
         try:
             grant = self._drive(acquire(acquisition, mode, acquisition.nonce), acquisition)
+            return self._kept(acquisition, grant, on_lost)
         except BaseException as error:
             if not isinstance(error, EventLogError) or isinstance(error, BackendUnavailable):
                 self._abandon(acquisition)
             raise
-        return self._kept(acquisition, grant, on_lost)
 
     def _kept(self, acquisition: Acquisition, grant: Grant, on_lost: Callable[[Slot], None] | None) -> Slot:
         slot = Slot(self, acquisition, grant, on_lost)
-        self.keeper.keep(slot)
-        return slot
+        try:
+            self.keeper.keep(slot)
+            return slot
+        except BaseException:
+            # A signal: nobody will ever release what nobody got.
+            self.keeper.drop(slot)
+            raise
 
     def _abandon(self, acquisition: Acquisition) -> None:
         """Nobody waits any more, and what became of the last call is not known."""
@@ -236,14 +241,15 @@ class SlotQueue:
         asked_at = moment()
         try:
             performed = run(self._slots.perform((acquisition.ask("try"),)), self._execute)
-        except BackendUnavailable:
-            self._abandon(acquisition)
+            answer = performed.answers[0]
+            acquisition.doubtful = performed.repeated
+            if isinstance(answer, Granted):
+                until = asked_at + answer.remaining_ms / 1000
+                return self._kept(acquisition, Grant(answer.fence, until, acquisition.lease_s, 0.0), on_lost)
+        except BaseException as error:
+            if not isinstance(error, EventLogError) or isinstance(error, BackendUnavailable):
+                self._abandon(acquisition)
             raise
-        answer = performed.answers[0]
-        acquisition.doubtful = performed.repeated
-        if isinstance(answer, Granted):
-            until = asked_at + answer.remaining_ms / 1000
-            return self._kept(acquisition, Grant(answer.fence, until, acquisition.lease_s, 0.0), on_lost)
         if isinstance(answer, Busy):
             return None
         raise refusal(acquisition, answer)
