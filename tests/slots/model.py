@@ -37,16 +37,12 @@ from eventlog.slots.policy import Policy, Scope
 
 NOWHERE = "-"
 BURIED_MS = 600_000
-
-
-@dataclass
-class Times:
-    """How long grants lie unread, stand unconfirmed, and attended waiters may be silent; for whom it pays to look."""
-
-    unread_ms: int = 500
-    claim_ms: int = 2000
-    silence_ms: int = 3000
-    near: int = 16
+BELL_MS = 60_000
+# How long a grant lies unread, or unconfirmed; how long attended waiters may be silent; for how many it pays to look.
+UNREAD_MS = 500
+CLAIM_MS = 2000
+SILENCE_MS = 3000
+NEAR = 16
 
 
 @dataclass
@@ -85,22 +81,29 @@ class Limits:
 
 @dataclass
 class World:
-    """Queues, policies, bells, tombs; what was told, and which fences and tickets were given, since somebody looked."""
+    """Queues, policies, bells, tombs; what was told since somebody looked."""
 
-    times: Times = field(default_factory=Times)
     queues: dict[str, "Queue"] = field(default_factory=dict)
     policies: dict[Scope, Policy] = field(default_factory=dict)
     bells: dict[str, list[Ring]] = field(default_factory=lambda: defaultdict(list))
+    bells_until: dict[str, int] = field(default_factory=dict)
     tombs: dict[str, int] = field(default_factory=dict)
     told: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    numbered: list[tuple[str, str]] = field(default_factory=list)
     now: int = 0
     micros: int = 0
     inbox: str = ""
+    rung: list[Ring] = field(default_factory=list)
 
-    def perform(self, now: int, micros: int, acts: Sequence[Act], inbox: str = "") -> list[Answer]:
-        """Carry out acts at one instant."""
-        self.now, self.micros, self.inbox = now, micros, inbox
+    def set_clock(self, micros: int) -> None:
+        """It is that time, in microseconds: bells and tombs that have expired are gone."""
+        self.now, self.micros = micros // 1000, micros
+        self.tombs = {nonce: until for nonce, until in self.tombs.items() if until > self.now}
+        for bell in [bell for bell, until in self.bells_until.items() if until <= self.now]:
+            self.bells.pop(bell, None)
+
+    def perform(self, acts: Sequence[Act], inbox: str = "") -> list[Answer]:
+        """Carry out acts at one instant. What is rung for the caller's own inbox is in `rung`."""
+        self.inbox, self.rung = inbox, []
         answers: list[Answer] = []
         seen: list[Queue] = []
         for act in acts:
@@ -113,11 +116,12 @@ class World:
             if queue.born is None and not queue.changed:
                 del self.queues[queue.name]
             elif queue.born is None:
-                queue.born = now
+                queue.born = self.now
         return answers
 
-    def clear(self, micros: int, names: Sequence[str]) -> tuple[int, int]:
+    def clear(self, names: Sequence[str]) -> tuple[int, int]:
         """Take everybody out, the expired too."""
+        self.inbox = ""
         holders = waiters = 0
         for queue in (self.queues[name] for name in names if name in self.queues):
             held, line = queue.holders(), queue.line
@@ -131,16 +135,24 @@ class World:
             payload = {"holders": len(held), "waiters": len(line)}
             self.told.append(("slot.cleared", queue.head() | payload))
             holders, waiters = holders + len(held), waiters + len(line)
-            queue.book, queue.line, queue.hold, queue.reset = {}, [], 0, micros
+            queue.book, queue.line, queue.hold, queue.reset = {}, [], 0, self.micros
         return holders, waiters
 
     def unring(self, entry: Entry) -> None:
         if entry.bell != NOWHERE:
             self.bells[entry.bell] = [ring for ring in self.bells[entry.bell] if ring != entry.ring]
 
+    def ring(self, bell: str, ring: Ring) -> None:
+        if bell == NOWHERE:
+            return
+        if bell == self.inbox:
+            self.rung.append(ring)
+        else:
+            self.bells[bell].append(ring)
+            self.bells_until[bell] = self.now + BELL_MS
+
     def look_again(self, entry: Entry) -> None:
-        if entry.bell != NOWHERE:
-            self.bells[entry.bell].append(Ring(entry.nonce, 0, 0))
+        self.ring(entry.bell, Ring(entry.nonce, 0, 0))
 
     def bury(self, nonce: str, tomb_ms: int) -> None:
         if tomb_ms and nonce != ANY:
@@ -290,16 +302,17 @@ class Queue:
         now, world = self.world.now, self.world
         self.changed = True
         self.fence = max(self.fence + 1, world.micros)
-        world.numbered.append((self.name, "fence"))
         claim = promoted and entry.attended
-        valid = min(world.times.claim_ms, entry.lease) if claim else entry.lease
-        until = now + (min(world.times.unread_ms, valid) if claim else valid)
+        valid = min(CLAIM_MS, entry.lease) if claim else entry.lease
+        # Who reads the inbox is calling, and has the grant in the answer: that is as good as read.
+        unread = claim and entry.bell != world.inbox
+        until = now + (min(UNREAD_MS, valid) if unread else valid)
         entry = replace(
-            entry, fence=self.fence, granted=now, claim_end=now + valid if claim else 0, unread=claim, until=until
+            entry, fence=self.fence, granted=now, claim_end=now + valid if claim else 0, unread=unread, until=until
         )
         self.book[execution] = entry
-        if promoted and entry.bell != NOWHERE:
-            world.bells[entry.bell].append(Ring(entry.nonce, entry.fence, valid))
+        if promoted:
+            world.ring(entry.bell, Ring(entry.nonce, entry.fence, valid))
         limits = self.limits()
         if limits.rate is not None:
             n, length = limits.rate
@@ -346,13 +359,13 @@ class Queue:
         return None
 
     def place(self, execution: str) -> Queued:
-        entry, now, times = self.book[execution], self.world.now, self.world.times
+        entry, now = self.book[execution], self.world.now
         position = self.line.index(execution) + 1
         why, until = self.in_the_way()
         due = self.falls_due()
         return Queued(
             position,
-            max((due or 0) - now, 1) if position <= times.near else 0,
+            max((due or 0) - now, 1) if position <= NEAR else 0,
             max(entry.deadline - now, 0),
             entry.ticket,
             entry.nonce,
@@ -372,7 +385,7 @@ class Queue:
         return self.place(execution)
 
     def waits_until(self, entry: Entry) -> int:
-        silent = self.world.now + self.world.times.silence_ms
+        silent = self.world.now + SILENCE_MS
         return min(entry.deadline, silent) if entry.attended else entry.deadline
 
     def take_up(self, act: Acquire) -> None:
@@ -408,7 +421,6 @@ class Queue:
             if len(self.line) >= longest:
                 return Full(len(self.line), longest)
             entry.ticket = max(self.ticket + 1, world.micros)
-            world.numbered.append((self.name, "ticket"))
         entry.until = self.waits_until(entry)
         self.changed = True
         self.ticket = max(self.ticket, entry.ticket)

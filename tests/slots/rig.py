@@ -3,15 +3,20 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import redis
 
+from eventlog.backends.base import ReadRequest
+from eventlog.backends.redis import RedisBackend
 from eventlog.drive import run
+from eventlog.events import Event
+from eventlog.ids import Cursor
 from eventlog.plan import Command
 from eventlog.retention import Retention
 from eventlog.slots.acts import Acquire, Act, Answer, Granted, Performed, Ring
 from eventlog.slots.redis import RedisSlots
+from eventlog.store.audit import audit
 from eventlog.store.keys import WorkspaceKeys
 from eventlog.store.links import SyncLink
 from tests.support.redis_process import RedisProcess
@@ -22,6 +27,14 @@ LONG_MS = 60_000
 def acquire(queue: str, execution: str, nonce: str | None = None, **more: Any) -> Acquire:
     """An act that asks for a slot; its nonce is the execution's name with an "n", its times are long."""
     return Acquire(queue, execution, nonce or f"n{execution}", **{"lease_ms": LONG_MS, "timeout_ms": LONG_MS, **more})
+
+
+class Link(Protocol):
+    """Carries out commands."""
+
+    def execute(self, command: Command) -> Any: ...
+
+    def close(self) -> None: ...
 
 
 @dataclass
@@ -39,10 +52,11 @@ class Stored:
 class Rig:
     """A workspace of its own on `server`."""
 
-    def __init__(self, server: RedisProcess, prefix: str = "eventlog") -> None:
+    def __init__(self, server: RedisProcess, prefix: str = "eventlog", link: Link | None = None) -> None:
         self.keys = WorkspaceKeys.of("w", prefix)
         self.slots = RedisSlots(self.keys, Retention.of(), 5.0)
-        self.link = SyncLink(server.url, 1)
+        self.log = RedisBackend(self.keys, Retention.of(), 5.0)
+        self.link = SyncLink(server.url, 1) if link is None else link
         self.client: redis.Redis = server.client()
         self.sent: list[Command] = []
 
@@ -67,6 +81,15 @@ class Rig:
         answer = self.one(act)
         assert isinstance(answer, Granted), answer
         return answer
+
+    def told(self, after: int = 0) -> Sequence[Event]:
+        """The events behind an offset."""
+        request = ReadRequest(since=Cursor(None, after), count=1000)
+        return run(self.log.read(request), self.link.execute).events
+
+    def problems(self) -> list[str]:
+        """What the log's audit finds."""
+        return run(audit(self.log, self.keys.run_index, 5.0), self.link.execute).problems
 
     def again(self, command: Command) -> Any:
         """A copy of an earlier command arrives."""
@@ -124,8 +147,3 @@ def _stored(held: Any, line: Any, waits: Any, book: Any, state: Any, rate: Any) 
         {name.decode(): value.decode() for name, value in state.items()},
         [int(at) for at in rate],
     )
-
-
-def nonces(answers: Sequence[Answer]) -> list[str]:
-    """The acquisitions that answers speak of."""
-    return [answer.nonce for answer in answers if isinstance(answer, Granted)]
