@@ -58,7 +58,12 @@ def test_every_script_is_documented(script: str) -> None:
 
 @pytest.mark.parametrize("key", WorkspaceKeys.of("w"))
 def test_every_key_is_documented(key: str) -> None:
-    assert re.search(re.escape("`" + key) + r"(<\w+>)?`", _page("redis-layout.md"))
+    assert re.search(re.escape("`" + key) + r"(<\w+>)?(:held)?`", _page("redis-layout.md"))
+
+
+@pytest.mark.parametrize("key", WorkspaceKeys.of("w").queue("<q>"))
+def test_every_key_of_a_queue_is_documented(key: str) -> None:
+    assert f"`{key}`" in _page("redis-layout.md")
 
 
 def test_the_architecture_names_every_room() -> None:
