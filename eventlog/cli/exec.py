@@ -14,7 +14,7 @@ from ..events import Body
 from ..slots.policy import checked_name
 from .options import DataDir, Url, Workspace
 from .output import note
-from .target import find_target, open_direct
+from .target import find_direct, open_direct
 
 if TYPE_CHECKING:
     from ..execution.slot import HeldSlot
@@ -65,9 +65,7 @@ def execute(
     Its output is passed through as it is. Signals go to all of its process group. When the lease on the slot is lost,
     or this process dies, the process group is ended. Where there is no slot to be had, nothing is run: exit code 75.
     """
-    target = find_target(url, workspace, data_dir)
-    if target.server is not None:
-        raise InvalidInput("url", "exec holds its slot on Redis itself: give a redis:// or unix:// URL")
+    target = find_direct(url, workspace, data_dir)
     if not (math.isfinite(grace) and 0 <= grace <= _LONGEST_GRACE_S):
         raise InvalidInput("grace", f"{grace} is not 0 to {_LONGEST_GRACE_S:g} seconds")
     if not hasattr(os, "killpg"):

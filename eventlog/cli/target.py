@@ -1,5 +1,6 @@
 """Finding the log a command works on: through a server, straight on a Redis, or on the embedded one."""
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from ..events import Event, EventParts
 from ..filters import Filters
 from ..log import EventLog
 from ..reading import Page
+from ..slots.queue import SlotQueue
 
 SERVER_SCHEMES = ("http://", "https://")
 REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
@@ -129,6 +131,21 @@ def open_direct(target: Target) -> EventLog:
     from ..factory import create_event_log
 
     return create_event_log("redis", config=target.config)
+
+
+@contextlib.contextmanager
+def open_slots(url: str | None, workspace: str | None, data_dir: Path | None) -> Iterator[SlotQueue]:
+    """The slot queues that the options and the environment name, straight on their Redis."""
+    with open_direct(find_direct(url, workspace, data_dir)) as log, log.slots() as slots:
+        yield slots
+
+
+def find_direct(url: str | None, workspace: str | None, data_dir: Path | None) -> Target:
+    """As `find_target`, for what is done on Redis itself alone."""
+    target = find_target(url, workspace, data_dir)
+    if target.server is not None:
+        raise InvalidInput("url", "slots are held on Redis itself: give a redis:// or unix:// URL")
+    return target
 
 
 def _open_remote(server: str, config: EventLogConfig) -> SharedLog:
