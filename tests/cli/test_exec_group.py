@@ -46,7 +46,7 @@ def test_a_group_whose_time_is_over_is_ended_by_its_guardian(group: CommandGroup
 
 
 def test_a_group_that_may_go_on_is_left_alone(group: CommandGroup) -> None:
-    pid = _started(group, *python("import os; print(os.getpid()); os.read(0, 1)"))
+    pid = _started(group, *python("import os, signal; print(os.getpid()); signal.pause()"))
     until = time.monotonic() + 2.5
     eventually(lambda: group.allow(1.5) or time.monotonic() > until, "longer than that")
     assert not gone(pid)
