@@ -192,6 +192,7 @@ end
 
 local function touch(q, execution, i)
   local key, bell, attended = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  hear(q)
   settle(q)
   local record, state = record_of(q, execution, key)
   if not record then return {'none'} end
@@ -213,6 +214,7 @@ end
 
 local function renew(q, execution, i)
   local key, lease, fence = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
+  hear(q)
   settle(q)
   local record, state = record_of(q, execution, key)
   if record and state ~= 'W' then
@@ -251,6 +253,7 @@ end
 
 local function release(q, execution, i)
   local key, tomb_ms, not_after = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
+  hear(q)
   reap(q)
   local record, state = record_of(q, execution, key)
   if not record then
@@ -269,6 +272,7 @@ end
 
 local function cancel(q, execution, i)
   local key, tomb_ms, how = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  hear(q)
   settle(q)
   local record, state = record_of(q, execution, key)
   if not record then
@@ -281,6 +285,7 @@ end
 
 local function beat(q, first, i)
   local n, missing = tonumber(ARGV[i]), {}
+  hear(q)
   reap(q)
   for from = 0, n - 1, 500 do
     local executions, scores = {}, {}
@@ -306,6 +311,7 @@ local function beat(q, first, i)
 end
 
 local function poke(q)
+  hear(q)
   settle(q)
   return {'none'}
 end

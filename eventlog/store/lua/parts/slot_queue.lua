@@ -3,8 +3,8 @@
 -- Takes   what log_begin, slot_limits and slot_uncontended give; log, queues, bells (keys), micros, inbox (the
 --         caller's, or ""), rung (a list: what is rung for the caller itself is in its answer)
 -- Gives   open(name, keys, is_only_one), limit(q, pack, caller_limit), reap(q), settle(q), close(q), and what acts need:
---         parse, room, grant, confirm, enline, leave_line, leave_slot, tell, ring, unring, look_again, set, due, count,
---         look_in, give_expiry, SILENCE_MS
+--         hear, parse, room, grant, confirm, enline, leave_line, leave_slot, tell, ring, unring, look_again, set, due,
+--         count, look_in, give_expiry, SILENCE_MS
 --
 -- An execution is in `book` exactly while it is in `line` and `waits`, or in `held`. Its record is, separated by blanks,
 --   "W" nonce ticket deadline lease bell attended owner            a waiter; deadline: when its queue time-out ends
@@ -66,6 +66,10 @@ end
 local function due(q, at)
   if at < q.next then set(q, 'next', at) end
 end
+
+-- Redis without memory to spare lets a script that has begun to write go on, and removing nothing is a beginning: who
+-- holds or waits already is heard all the same, and keeps what it has.
+local function hear(q) redis.call('HDEL', q.book, '') end
 
 local function count(q, what) q.counts[what] = (q.counts[what] or 0) + 1 end
 
@@ -239,6 +243,7 @@ local function expire_holder(q, execution, record)
   if state == 'C' and tonumber(claim_end) > now then
     -- Who reads this inbox is calling, so it lives, and comes to it.
     if bell == inbox or not redis.call('LPOS', bells .. bell, grant_element(nonce, fence, granted, claim_end)) then
+      hear(q)
       redis.call('ZADD', q.held, claim_end, execution)
       redis.call('HSET', q.book, execution, 'H' .. string.sub(record, 2))
       return
