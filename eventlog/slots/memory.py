@@ -167,14 +167,17 @@ class MemorySlots:
         with self._lock:
             stored = self._policies.get(scope)
             version = stored.version if stored else 0
-            if expected_version is not None and expected_version != version:
+            wanted = None if policy is None else quantised(policy)
+            if wanted == (stored.policy if stored else None):
+                version = version or self._version
+            elif expected_version is not None and expected_version != version:
                 raise VersionConflict(expected_version, version)
-            if policy is not None or stored is not None:
-                version = self._version = self._version + 1
-            if policy is not None:
-                self._policies[scope] = StoredPolicy(version, quantised(policy))
             else:
-                self._policies.pop(scope, None)
+                version = self._version = self._version + 1
+                if wanted is None:
+                    self._policies.pop(scope, None)
+                else:
+                    self._policies[scope] = StoredPolicy(version, wanted)
             self._perform([Poke(name) for name in self._names() if scope.covers(name)])
             return version
 
