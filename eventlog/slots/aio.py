@@ -14,8 +14,8 @@ from .base import Cleared, QueueStats, SlotBackend
 from .desk import Desk
 from .holding import Holding
 from .policy import Policy, Scope, StoredPolicy
-from .service import LISTED, Left, SlotService, SlotState, left_of, state_of
-from .terms import Acquisition, SlotOptions, moment
+from .service import LISTED, Left, SlotService, SlotState, checked_wait, left_of, state_of
+from .terms import Acquisition, SlotOptions, checked_timeout, moment
 from .waiting import Ask, Grant, Listen, Steps, acquire, refusal
 
 T = TypeVar("T")
@@ -243,7 +243,8 @@ class AsyncSlotQueue:
         **options: Unpack[SlotOptions],
     ) -> SlotState:
         """See `SlotQueue.enqueue`."""
-        acquisition = Acquisition.of(action, execution_id, queue_timeout_s, **options)
+        patience_s = checked_timeout(queue_timeout_s, "queue_timeout_s")
+        acquisition = Acquisition.of(action, execution_id, patience_s, **options)
         told = await self._desk.ask(self._service.place(acquisition))
         if isinstance(told.answer, Granted | Queued):
             return state_of(told.answer, told.now_ms)
@@ -253,7 +254,7 @@ class AsyncSlotQueue:
         self, action: str, execution_id: str, *, group_key: str | None = None, wait_s: float = 0.0
     ) -> SlotState:
         """See `SlotQueue.state`."""
-        until = moment() + wait_s
+        until = moment() + checked_wait(wait_s)
         bell = (self._inbox or "l" + uuid.uuid4().hex) if wait_s > 0 else ""
         touch = self._service.look(action, execution_id, group_key, bell)
         while True:

@@ -18,11 +18,19 @@ LONGEST_WAIT_S = 86_400.0
 _SCOPE_KINDS = ("pack", "action", "queue")
 
 
+def shown(value: object) -> str:
+    """A wrong value as an error shows it: in short, whatever it is."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of thousands of digits
+        text = "a huge number"
+    return text if len(text) <= 80 else text[:80] + "…"
+
+
 def checked_name(field: str, value: object) -> str:
     """A name of an action, group, pack or execution as it is; raises `InvalidInput`."""
     if not isinstance(value, str) or _NAME.fullmatch(value) is None:
-        shown = value[:80] if isinstance(value, str) else value
-        raise InvalidInput(field, f"{shown!r} does not match {NAME_PATTERN}")
+        raise InvalidInput(field, f"{shown(value)} does not match {NAME_PATTERN}")
     return value
 
 
@@ -35,14 +43,14 @@ def queue_name(action: object, group_key: object = None) -> str:
 def checked_count(field: str, value: object) -> int:
     """A limit as it is; raises `InvalidInput` unless it is an integer from 1 on."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST_COUNT:
-        raise InvalidInput(field, f"{value!r} is not an integer from 1 to {LARGEST_COUNT}")
+        raise InvalidInput(field, f"{shown(value)} is not an integer from 1 to {LARGEST_COUNT}")
     return value
 
 
 def checked_seconds(field: str, value: object, least: float, most: float) -> float:
     """A time as a float; raises `InvalidInput` outside `least` to `most` seconds."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-        raise InvalidInput(field, f"{value!r} is not a number of seconds from {least:g} to {most:g}")
+        raise InvalidInput(field, f"{shown(value)} is not a number of seconds from {least:g} to {most:g}")
     return float(value)
 
 
@@ -60,7 +68,7 @@ class Scope(NamedTuple):
         kind, _, name = text.partition("/") if isinstance(text, str) else ("", "", "")
         if kind not in _SCOPE_KINDS:
             raise InvalidInput(
-                "scope", f"{text!r} is none of global, pack/<pack>, action/<action>, queue/<action>[/<group>]"
+                "scope", f"{shown(text)} is none of global, pack/<pack>, action/<action>, queue/<action>[/<group>]"
             )
         action, _, group = name.partition("/")
         if kind == "queue" and group:
@@ -95,7 +103,7 @@ class Rate:
         """Check `{"count": n, "seconds": s}` or a `Rate`; raises `InvalidInput`."""
         given = asdict(value) if isinstance(value, Rate) else value
         if not isinstance(given, Mapping) or set(given) != {"count", "seconds"}:
-            raise InvalidInput(field, f"{given!r} is not {{'count': n, 'seconds': s}}")
+            raise InvalidInput(field, f"{shown(given)} is not {{'count': n, 'seconds': s}}")
         return cls(
             checked_count(f"{field}.count", given["count"]),
             checked_seconds(f"{field}.seconds", given["seconds"], 0.001, LONGEST_WINDOW_S),
@@ -108,7 +116,7 @@ def _checked_wait(field: str, value: object) -> float:
 
 def _checked_flag(field: str, value: object) -> bool:
     if not isinstance(value, bool):
-        raise InvalidInput(field, f"{value!r} is not true or false")
+        raise InvalidInput(field, f"{shown(value)} is not true or false")
     return value
 
 

@@ -16,8 +16,8 @@ from .base import Cleared, QueueStats, SlotBackend
 from .holding import Holding
 from .keeper import Keeper
 from .policy import Policy, Scope, StoredPolicy
-from .service import LISTED, Left, SlotService, SlotState, left_of, state_of
-from .terms import Acquisition, SlotOptions, moment
+from .service import LISTED, Left, SlotService, SlotState, checked_wait, left_of, state_of
+from .terms import Acquisition, SlotOptions, checked_timeout, moment
 from .waiting import HEARTBEAT_S, Ask, Grant, Listen, Steps, acquire, refusal
 
 T = TypeVar("T")
@@ -240,7 +240,7 @@ class SlotQueue:
         acquisition = Acquisition.of(action, execution_id, 0, **options)
         asked_at = moment()
         try:
-            performed = run(self._slots.perform((acquisition.ask("try"),)), self._execute)
+            performed = self._run(self._slots.perform((acquisition.ask("try"),)))
             answer = performed.answers[0]
             acquisition.doubtful = performed.repeated
             if isinstance(answer, Granted):
@@ -284,11 +284,12 @@ class SlotQueue:
         are the caller's. With a `queue_timeout_s` of 0 it gets a free slot or none, and no place. Raises `QueueFull`,
         `QueueTimeout`, `RateLimited`, `QuotaExceeded`.
         """
-        return self._run(self._service.enqueue(Acquisition.of(action, execution_id, queue_timeout_s, **options)))
+        patience_s = checked_timeout(queue_timeout_s, "queue_timeout_s")
+        return self._run(self._service.enqueue(Acquisition.of(action, execution_id, patience_s, **options)))
 
     def state(self, action: str, execution_id: str, *, group_key: str | None = None, wait_s: float = 0.0) -> SlotState:
         """Where an execution stands; while it is queued, wait at most `wait_s` for that to change."""
-        until = moment() + wait_s
+        until = moment() + checked_wait(wait_s)
         bell = "l" + uuid.uuid4().hex if wait_s > 0 else ""
         while True:
             answer, now_ms = self._run(self._service.one(self._service.look(action, execution_id, group_key, bell)))

@@ -22,12 +22,22 @@ from .acts import (
     fence_key,
 )
 from .base import Cleared, QueueStats, SlotBackend
-from .policy import Policy, Scope, StoredPolicy, checked_count, checked_name, queue_name
+from .policy import (
+    LONGEST_WAIT_S,
+    Policy,
+    Scope,
+    StoredPolicy,
+    checked_count,
+    checked_name,
+    checked_seconds,
+    queue_name,
+    shown,
+)
 from .terms import Acquisition, checked_lease, moment
 from .waiting import Grant, refusal
 
-LISTED = 100
-"""How many holders and waiters of a queue are listed."""
+LISTED, MOST_LISTED = 100, 1000
+"""How many holders and waiters of a queue are listed, unless the caller says it, and at most."""
 
 Left = Literal["released", "cancelled", "none"]
 """What became of who was to go: it gave a slot back, it left the line, or nothing of it was there."""
@@ -86,8 +96,32 @@ def left_of(answer: Answer) -> Left:
 def checked_fence(value: object) -> int:
     """A fencing token as it is; raises `InvalidInput`."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 1 << 53:
-        raise InvalidInput("fencing_token", f"{value!r} is not a fencing token")
+        raise InvalidInput("fencing_token", f"{shown(value)} is not a fencing token")
     return value
+
+
+def checked_listed(value: object) -> int:
+    """How many to list as it is; raises `InvalidInput`."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_LISTED:
+        raise InvalidInput("listed", f"{shown(value)} is not an integer from 1 to {MOST_LISTED}")
+    return value
+
+
+def checked_wait(value: object) -> float:
+    """How long a look may take, in seconds; raises `InvalidInput`."""
+    return checked_seconds("wait_s", value, 0, LONGEST_WAIT_S)
+
+
+def _checked_policy(value: object) -> Policy:
+    if not isinstance(value, Policy):
+        raise InvalidInput("policy", f"{shown(value)} is not a Policy")
+    return Policy.of(**value.to_dict())
+
+
+def _checked_version(value: object) -> int | None:
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
+        return value
+    raise InvalidInput("expected_version", f"{shown(value)} is not a version")
 
 
 def _key(fencing_token: int | None) -> str:
@@ -171,19 +205,21 @@ class SlotService:
 
     def stats(self, action: str, group_key: str | None, listed: int = LISTED) -> Plan[QueueStats]:
         """One queue; one that was never used is empty."""
-        found = yield from self.backend.stats([queue_name(action, group_key)], listed)
+        found = yield from self.backend.stats([queue_name(action, group_key)], checked_listed(listed))
         return found[0]
 
     def queues(self, listed: int = LISTED) -> Plan[list[QueueStats]]:
         """All queues that were used within the last week."""
-        return (yield from self.backend.stats((yield from self.backend.queues()), listed))
+        most = checked_listed(listed)
+        return (yield from self.backend.stats((yield from self.backend.queues()), most))
 
     def queues_of(self, execution_id: str, action: str | None = None) -> Plan[list[str]]:
         """The queues in which an execution has a place or a slot."""
+        execution_id = checked_name("execution_id", execution_id)
         names = yield from self.backend.queues()
         if action is not None:
             names = [name for name in names if name.partition("/")[0] == action]
-        return (yield from self.backend.find(checked_name("execution_id", execution_id), names))
+        return (yield from self.backend.find(execution_id, names))
 
     def set_limit(self, action: str, max_concurrent: int | None, group_key: str | None) -> Plan[int]:
         """The queue's own limit, above all policies; None removes it."""
@@ -210,4 +246,6 @@ class SlotService:
 
     def put_policy(self, scope: str, policy: Policy | None, expected_version: int | None) -> Plan[int]:
         """Set a policy, or remove it."""
-        return (yield from self.backend.put_policy(Scope.parse(scope), policy, expected_version))
+        checked = None if policy is None else _checked_policy(policy)
+        version = _checked_version(expected_version)
+        return (yield from self.backend.put_policy(Scope.parse(scope), checked, version))

@@ -134,8 +134,8 @@ def checked_lease(lease_s: object) -> float:
     return checked_seconds("lease_s", lease_s, SHORTEST_LEASE_S, LONGEST_LEASE_S)
 
 
-def checked_timeout(timeout_s: object) -> float:
+def checked_timeout(timeout_s: object, field: str = "timeout_s") -> float:
     """A patience in seconds, None for the default; raises `InvalidInput`."""
     if timeout_s is None:
         return DEFAULT_QUEUE_TIMEOUT_S
-    return checked_seconds("timeout_s", timeout_s, 0, LONGEST_WAIT_S)
+    return checked_seconds(field, timeout_s, 0, LONGEST_WAIT_S)
