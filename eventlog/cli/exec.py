@@ -51,6 +51,7 @@ def execute(
     stage_only: Annotated[
         bool, typer.Option("--stage-only", help="The run has other stages: do not record its beginning and end.")
     ] = False,
+    source: Annotated[str, typer.Option(help="Who is said to have produced its events.")] = "exec",
     record_output: Annotated[bool, typer.Option(help="Append its output to the log, a line an event.")] = True,
     on_lost: Annotated[
         OnLost, typer.Option(help="When the lease is lost: end the command, or let it go on.")
@@ -84,9 +85,10 @@ def execute(
         grace_s=grace,
         whole_run=not stage_only,
         record_output=record_output,
+        source=source,
     )
     # What is wrong with a name is said before anything is opened.
-    Body.of("run.started", run_id=task.run_id, stage_name=task.stage_name)
+    Body.of("run.started", run_id=task.run_id, stage_name=task.stage_name, source=source)
     with open_direct(target) as log, log.slots() as slots:
 
         def acquire(tell: Callable[..., None]) -> "HeldSlot":

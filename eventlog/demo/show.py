@@ -59,7 +59,7 @@ def _run(wish: Wish, stack: ExitStack) -> None:
     base = f"http://{_HOST}:{port}"
     _await_ready(server, base)
     state = log.info()
-    put(_introduction(wish, base, where, state.last_offset))
+    put(_introduction(wish, base, redis_url, where, state.last_offset))
     fleet = _fleet(stack, wish, redis_url, base)
     view = open_view()
     stack.callback(view.close)
@@ -127,7 +127,7 @@ def _await_ready(server: Process, base: str) -> None:
 
 
 def _fleet(stack: ExitStack, wish: Wish, redis_url: str, base: str) -> list[Process]:
-    """Three agents, a builder and a reader; one agent and the reader go through the server."""
+    """Three agents, three builders and a reader; one agent and the reader go through the server."""
     fleet: list[Process] = []
     stack.callback(stop, fleet)
     for name, module, url in (
@@ -136,13 +136,15 @@ def _fleet(stack: ExitStack, wish: Wish, redis_url: str, base: str) -> list[Proc
         ("boreas", "agent", redis_url),
         ("comet", "agent", base),
         ("builder", "builder", redis_url),
+        ("mason", "builder", redis_url),
+        ("joiner", "builder", redis_url),
     ):
         args = ["--name", name, "--url", url, "--workspace", wish.config.workspace, "--pace", str(wish.pace_s)]
         fleet.append(Process(name, f"eventlog.demo.{module}", args))
     return fleet
 
 
-def _introduction(wish: Wish, base: str, where: str, last_offset: int) -> str:
+def _introduction(wish: Wish, base: str, redis_url: str, where: str, last_offset: int) -> str:
     workspace = wish.config.workspace
     program = _program()
     stands = f"continues at offset {last_offset + 1}" if last_offset else "begins at offset 1"
@@ -152,10 +154,12 @@ def _introduction(wish: Wish, base: str, where: str, last_offset: int) -> str:
             f"The server:  {base}",
             f"Its Redis:   {where}",
             f"The log:     workspace {workspace}, {stands}",
-            "The fleet:   atlas, boreas, builder (through the library); comet, counter (through HTTP)",
+            "The fleet:   atlas, boreas (through the library); comet, counter (through HTTP);",
+            "             builder, mason, joiner (compete for one slot of the action build, with eventlog exec)",
             "",
             "Try, in another terminal:",
             f"  {program} follow --url {base}{of}",
+            f"  {program} slots show build --url {redis_url}{of}",
             f"  curl -N {base}/v1/workspaces/{workspace}/events/stream",
             f'  {program} append hello.world \'{{"from": "me"}}\' --url {base}{of}',
             "",

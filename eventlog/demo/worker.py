@@ -17,10 +17,11 @@ _RETRY_S = 1.0
 
 
 class Task(NamedTuple):
-    """What a worker was started with: its name, its log, and the pause between its events in seconds."""
+    """What a worker was started with: its name, its log and where that is, the pause between its events in seconds."""
 
     name: str
     log: EventLog | RemoteLog
+    url: str
     pace_s: float
 
 
@@ -37,7 +38,7 @@ def task(description: str) -> Task:
         log = RemoteLog(given.url, workspace=given.workspace)
     else:
         log = create_event_log("redis", url=given.url, workspace=given.workspace)
-    return Task(given.name, log, given.pace)
+    return Task(given.name, log, given.url, given.pace)
 
 
 class Stopping:

@@ -22,7 +22,6 @@ from .slot import Acquire, HeldSlot
 from .terminal import Terminal
 from .wakeups import ENDING, Interrupted, Wakeups
 
-_SOURCE = "exec"
 _STAGE_GROUP = "g0"
 _LEFT_OPEN_S = 2.0
 _RECORD_PATIENCE_S = 5.0
@@ -43,6 +42,7 @@ class Task(NamedTuple):
     grace_s: float = 5.0
     whole_run: bool = True
     record_output: bool = True
+    source: str = "exec"
 
 
 def perform(task: Task, acquire: Acquire, log: Appender, note: Callable[[str], None]) -> int:
@@ -278,7 +278,7 @@ class _Performance:
     # The record
 
     def _scope(self, kind: str) -> Mapping[str, str]:
-        scope = {"run_id": self._task.run_id, "source": _SOURCE}
+        scope = {"run_id": self._task.run_id, "source": self._task.source}
         return (
             scope
             if kind.startswith(("run.", "execution."))

@@ -131,6 +131,16 @@ def test_processes_of_every_kind_append_and_can_be_followed_from_outside(demo: P
         assert running.end() == 0
 
 
+def test_the_builders_hold_their_slot_one_at_a_time(demo: Program) -> None:
+    done = demo("demo", "--duration", "10", "--pace", "0.05")
+    assert done.returncode == 0, done.stderr
+    kinds = re.findall(r" (slot\.granted|slot\.released) ", done.stdout.decode())
+    assert len(kinds) >= 6
+    assert kinds == ["slot.granted", "slot.released"] * (len(kinds) // 2) + ["slot.granted"] * (len(kinds) % 2)
+    builders = set(re.findall(r" stage\.succeeded .* source=(\w+) ", done.stdout.decode()))
+    assert builders == {"builder", "mason", "joiner"}
+
+
 def test_a_demo_that_is_killed_leaves_nobody_working_for_ever(demo: Program, demo_dir: Path) -> None:
     with demo.start("demo", "--pace", "0.05") as running:
         url = _url(running)

@@ -78,11 +78,11 @@ def test_the_limit_holds_and_the_slot_changes_hands_when_a_command_ends(program:
 
 
 def test_the_execution_and_run_have_the_names_that_they_are_given(program: Program, log: EventLog) -> None:
-    command = _exec(execution_id="e1", run="r1", stage="compile", group="east")
+    command = _exec(execution_id="e1", run="r1", stage="compile", group="east", source="ci")
     assert program(*command, *python("print('hello')")).stdout == b"hello\n"
     assert [event.run_id for event in log.query(kind="run.*")] == ["r1", "r1"]
     [stage] = log.query(kind="stage.succeeded")
-    assert stage.stage_name == "compile"
+    assert (stage.stage_name, stage.source) == ("compile", "ci")
     [completed] = log.query(kind="execution.completed")
     assert (completed.payload["execution_id"], completed.payload["group"]) == ("e1", "east")
 
@@ -217,6 +217,7 @@ def test_redis_that_is_not_there_at_all_is_exit_code_3(program: Program) -> None
         (["--action", "a", "--grace", "nan"], "grace"),
         (["--action", "a", "--execution-id", "no spaces"], "execution_id"),
         (["--action", "a", "--run", "no spaces"], "run_id"),
+        (["--action", "a", "--source", ""], "source"),
         (["--action", "a", "--on-lost", "shrug"], "on-lost"),
         (["--action", "a", "--url", "http://127.0.0.1:1"], "url"),
         ([], "action"),
