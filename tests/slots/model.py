@@ -168,7 +168,8 @@ class Queue:
         self.born: int | None = None
         self.changed = False
         self.fence = self.ticket = self.hold = self.reset = 0
-        self.pack, self.caller_limit = NOWHERE, None
+        self.pack = NOWHERE
+        self.caller_limit: int | None = None
         self.line: list[str] = []
         self.book: dict[str, Entry] = {}
         self.grants: list[int] = []

@@ -223,7 +223,7 @@ class Histories(RuleBasedStateMachine):
             holders.clear()
             waiters.clear()
             return
-        execution, fence = said["execution_id"], said.get("fencing_token")
+        execution, fence = said["execution_id"], said.get("fencing_token", 0)
         if one.kind == "slot.queued":
             waiters.insert(said["position"] - 1, execution)
         elif one.kind == "slot.granted":
@@ -234,7 +234,7 @@ class Histories(RuleBasedStateMachine):
                 assert fence > self.highest.get(name, 0), "fences only grow"
             self.highest[name] = max(fence, self.highest.get(name, 0))
             self.fences.setdefault((name, execution), []).insert(0, fence)
-        elif fence is not None:
+        elif fence:
             if not self.quiet_since:
                 assert holders[execution] == fence
             holders.pop(execution, None)
