@@ -7,6 +7,7 @@ import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from ..drive import arun
@@ -66,7 +67,7 @@ class Desk:
         self._execute = execute
         self._hear = hear
         self._asked: deque[_Asked] = deque()
-        self._listeners: dict[str, _Listener] = {}
+        self._listeners: dict[str, list[_Listener]] = {}
         self._early: dict[str, Ring] = {}
         self._roster = Roster()
         self._looks_at = 0.0
@@ -139,7 +140,9 @@ class Desk:
             return next((ring for ring in rings if ring.nonce == acquisition.nonce), None)
         if early := self._early.pop(acquisition.nonce, None):
             return early
-        listener = self._listeners[acquisition.nonce] = _Listener(acquisition, attended)
+        # Several may listen for one acquisition: who waits for its slot, and who asks how it stands.
+        nonce, listener = acquisition.nonce, _Listener(acquisition, attended)
+        self._listeners.setdefault(nonce, []).append(listener)
         self._run("read", self._read_all)
         self._run("beat", self._beat_all)
         try:
@@ -148,8 +151,9 @@ class Desk:
         except TimeoutError:
             return None
         finally:
-            if self._listeners.get(acquisition.nonce) is listener:
-                del self._listeners[acquisition.nonce]
+            self._listeners[nonce].remove(listener)
+            if not self._listeners[nonce]:
+                del self._listeners[nonce]
 
     async def _read_all(self) -> None:
         assert self._hear is not None
@@ -161,10 +165,9 @@ class Desk:
             del self._tasks["read"]
 
     def _hand_on(self, ring: Ring) -> None:
-        listener = self._listeners.get(ring.nonce)
-        if listener is not None:
+        for listener in self._listeners.get(ring.nonce, ()):
             listener.tell(ring)
-        else:
+        if ring.nonce not in self._listeners:
             # Rung while its waiter was between two looks; the next look finds the grant all the same.
             self._early[ring.nonce] = ring
             while len(self._early) > _RINGS_A_READ:
@@ -182,16 +185,19 @@ class Desk:
                 except EventLogError:
                     look_in_s = HEARTBEAT_S
                     if moment() - heard_at > PATIENCE_S:
-                        for listener in list(self._listeners.values()):
-                            listener.tell(None)
+                        self._tell_all()
         finally:
             del self._tasks["beat"]
+
+    def _tell_all(self) -> None:
+        for listener in chain.from_iterable(self._listeners.values()):
+            listener.tell(None)
 
     async def _beat(self) -> float:
         """Say that those who wait live, and have those look for themselves who do not wait any more."""
         asked_at = moment()
         lines: dict[str, list[_Listener]] = {}
-        for listener in self._listeners.values():
+        for listener in chain.from_iterable(self._listeners.values()):
             line = lines.setdefault(listener.acquisition.queue, [])
             if listener.attended:
                 line.append(listener)
@@ -272,5 +278,4 @@ class Desk:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for listener in list(self._listeners.values()):
-            listener.tell(None)
+        self._tell_all()
