@@ -194,7 +194,7 @@ def _joining(permit: P, there: AlreadyHeld, action: str, group_key: str | None) 
 def _granted(permit: P, slot: Any, already_held: bool) -> Steps[P]:
     permit.take(slot, already_held)
     try:
-        stats = yield methodcaller("stats", slot.action, group_key=slot.group_key, listed=0)
+        stats = yield methodcaller("stats", slot.action, group_key=slot.group_key, listed=1)
     except BaseException:
         if not already_held:
             yield lambda _: slot.release()
