@@ -1,11 +1,15 @@
 """Client processes that hold and wait for slots, and say on their standard output what became of them and when.
 
 Run as `python -m tests.faults.slot_workers '<json arguments>'`. Times are of the machine's monotonic clock, which all
-processes share. Lines: `["asking", t]`, `["granted", t, fence]`, `["lost", t]` (the handle says so), `["notice"]` (`on_lost` was
-called), `["LeaseLost", t]` and the like for errors, `["done"]` at the end.
+processes share. Lines: `["asking", t]`, `["granted", t, fence]`, `["lost", t, valid, expires_in_s]` (says the handle),
+`["notice", fence]` (`on_lost` was called), `["LeaseLost", t, text]` and the like for errors, `["done"]` at the end;
+of those that compete `["at", fence, t, valid, accepted, still_valid]` for each piece of work, `["told", fence]` for a
+lease that was lost; of those that come often `["held", fence, since, until, valid]`.
 """
 
+import itertools
 import json
+import random
 import signal
 import sys
 import threading
@@ -13,7 +17,10 @@ import time
 from types import FrameType
 from typing import Any
 
+import redis
+
 from eventlog import EventLogError
+from eventlog.errors import LeaseLost
 from eventlog.retention import Retention
 from eventlog.slots.queue import Slot, SlotQueue
 from eventlog.slots.redis import RedisSlots
@@ -28,9 +35,7 @@ def open_slots(url: str, deadline_s: float = 5.0) -> SlotQueue:
     """The slot queues of the workspace whose log `open_log` opens."""
     backend = RedisSlots(WorkspaceKeys.of("w1"), ROOMY, deadline_s)
     link = SyncLink(url)
-    return SlotQueue(
-        backend, workspace="w1", link=link, connect=lambda size: SyncLink(url, size), on_close=link.close
-    )
+    return SlotQueue(backend, workspace="w1", link=link, connect=lambda size: SyncLink(url, size), on_close=link.close)
 
 
 def hold(slots: SlotQueue, given: dict[str, Any]) -> None:
@@ -68,6 +73,39 @@ def keep_one_after_the_other(slots: SlotQueue, given: dict[str, Any]) -> None:
             say("held", slot.fencing_token, since, time.monotonic(), slot.valid)
 
 
+REGISTER = "register"
+_ACCEPT = """
+if tonumber(redis.call('GET', KEYS[1]) or '0') > tonumber(ARGV[1]) then return 0 end
+redis.call('SET', KEYS[1], ARGV[1])
+return 1
+"""
+
+
+def compete(slots: SlotQueue, given: dict[str, Any]) -> None:
+    """Acquire, work and release until `until`; where one works at a time, on a register that refuses outdated tokens.
+
+    It is careless: it works on even where the slot is not valid any more, so that it is for the register to refuse.
+    """
+    chosen = random.Random(given["seed"])
+    with redis.Redis.from_url(given["url"]) as client:
+        say("competing")
+        for n in itertools.count():
+            if time.monotonic() > given["until"]:
+                return
+            try:
+                with slots.acquire(
+                    "build", f"{given['execution_id']}.{n}", max_concurrent=given["limit"], lease_s=given["lease_s"]
+                ) as slot:
+                    for _ in range(chosen.randint(3, 30)):
+                        at = time.monotonic()
+                        valid = slot.valid
+                        accepted = given["limit"] > 1 or client.eval(_ACCEPT, 1, REGISTER, slot.fencing_token) == 1
+                        say("at", slot.fencing_token, at, valid, accepted, slot.valid)
+                        time.sleep(0.003)
+            except LeaseLost:
+                say("told", slot.fencing_token)
+
+
 def end_holding(slots: SlotQueue, given: dict[str, Any]) -> None:
     """Acquire, start others waiting, and end without giving anything back."""
     slot = slots.acquire(given["action"], given["execution_id"], max_concurrent=1, lease_s=given["lease_s"])
@@ -87,7 +125,9 @@ def main(given: dict[str, Any]) -> None:
     if given.get("exits_on_sigterm"):
         signal.signal(signal.SIGTERM, _raise_exit)
     slots = open_slots(given["url"], given.get("deadline_s", 5.0))
-    style = {"hold": hold, "often": keep_one_after_the_other, "end_holding": end_holding}[given["style"]]
+    style = {"hold": hold, "often": keep_one_after_the_other, "end_holding": end_holding, "compete": compete}[
+        given["style"]
+    ]
     try:
         style(slots, given)
     except EventLogError as error:

@@ -3,6 +3,7 @@
 import signal
 import time
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
@@ -17,12 +18,14 @@ def line_is(slots: SlotQueue, *executions: str) -> bool:
     return tuple(waiter.execution_id for waiter in slots.stats("build").waiters) == executions
 
 
-def line_up(stack: ExitStack, slots: SlotQueue, url: str, *names: str, lease_s: float = LEASE_S) -> list[SlotWorker]:
+def line_up(
+    stack: ExitStack, slots: SlotQueue, url: str, *names: str, lease_s: float = LEASE_S, **given: Any
+) -> list[SlotWorker]:
     """Processes that wait, in this order, behind whoever waits already."""
     waiting = [waiter.execution_id for waiter in slots.stats("build").waiters]
     workers = []
     for name in names:
-        workers.append(stack.enter_context(SlotWorker(url, name, lease_s)))
+        workers.append(stack.enter_context(SlotWorker(url, name, lease_s, **given)))
         waiting.append(name)
         eventually(lambda: line_is(slots, *waiting), f"{waiting} wait")
     return workers

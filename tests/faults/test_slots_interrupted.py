@@ -1,0 +1,111 @@
+"""A signal may raise at any line of a thread that acquires, holds or gives back: nothing is left behind."""
+
+import linecache
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from eventlog import slots as package
+from eventlog.slots.queue import SlotQueue
+from tests.faults.slot_workers import open_slots
+from tests.support.redis_process import RedisProcess, eventually
+
+HOME = str(Path(package.__file__).parent)
+
+
+# The few instructions between a call that has returned and the block that it is for, and within what cleans up after
+# an interrupt, cannot be guarded: there a slot is left to its lease.
+UNGUARDED = {"__enter__", "__exit__", "release", "lost", "is_ours", "_abandon", "owe"}
+
+
+class InterruptAt:
+    """Raises KeyboardInterrupt at the n-th line that the calling thread runs in the slots' code, as a signal does."""
+
+    def __init__(self, line: int) -> None:
+        self.left = line
+
+    def __call__(self, frame: FrameType, event: str, arg: Any) -> Any:
+        if not frame.f_code.co_filename.startswith(HOME) or not _guarded(frame):
+            return None
+        # CPython takes no signal between the end of a `with` and its exit, where tracing stops once more.
+        line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+        if event == "line" and not line.startswith("with "):
+            self.left -= 1
+            if self.left == 0:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return self
+
+    def during(self, work: Callable[[], object]) -> bool:
+        """Run `work`; True if it was interrupted, False if it has fewer lines than that."""
+        sys.settrace(self)
+        try:
+            work()
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.settrace(None)
+        return False
+
+
+def _guarded(frame: FrameType) -> bool:
+    code = frame.f_code
+    if code.co_name == "<lambda>":
+        return frame.f_back is None or _guarded(frame.f_back)
+    return code.co_name not in UNGUARDED
+
+
+def is_empty(slots: SlotQueue) -> bool:
+    stats = slots.stats("build")
+    return (stats.active_count, stats.queue_length) == (0, 0)
+
+
+def acquires(slots: SlotQueue) -> None:
+    with slots.acquire("build", "interrupted", max_concurrent=1, lease_s=600):
+        pass
+
+
+def tries(slots: SlotQueue) -> None:
+    slot = slots.try_acquire("build", "interrupted", max_concurrent=1, lease_s=600)
+    assert slot is not None
+    slot.release()
+
+
+def waits(slots: SlotQueue) -> None:
+    """For a slot that another gives back as soon as this one is in the line."""
+    with slots.acquire("build", "holder", max_concurrent=1, lease_s=600) as holder:
+
+        def hand_over() -> None:
+            deadline = time.monotonic() + 0.1
+            while slots.stats("build").queue_length == 0 and time.monotonic() < deadline:
+                time.sleep(0.001)
+            holder.release()
+
+        thread = threading.Thread(target=hand_over)
+        thread.start()
+        try:
+            with slots.acquire("build", "interrupted", max_concurrent=1, lease_s=600):
+                pass
+        finally:
+            thread.join()
+
+
+@pytest.mark.parametrize("work", [acquires, tries, waits], ids=lambda work: work.__name__)
+def test_an_interrupt_at_any_line_leaves_nothing_behind(
+    own_server: RedisProcess, work: Callable[[SlotQueue], None]
+) -> None:
+    with open_slots(own_server.url) as slots, open_slots(own_server.url) as sees:
+        work(slots)
+        interrupted, line = True, 0
+        while interrupted:
+            line += 1
+            interrupted = InterruptAt(line).during(lambda: work(slots))
+            eventually(lambda: is_empty(sees), f"nothing is left of an interrupt at line {line}", patience_s=2)
+            eventually(lambda: slots.keeper._roster.is_empty, f"nothing is kept after line {line}", patience_s=2)
+        assert line > 50
