@@ -323,8 +323,10 @@ class Histories(RuleBasedStateMachine):
         bells = sorted(bell for bell, rings in self.model.bells.items() if rings)
         bell = bells[back % len(bells)]
         lying = self.model.bells[bell]
-        assert self.rig.listen(bell, most) == lying[:most]
-        self.model.bells[bell] = lying[most:]
+        heard = self.rig.listen(bell, most)
+        assert len(heard) == min(most, len(lying))
+        for ring in heard:
+            lying.remove(ring)  # in which order those of one call are rung is nobody's business
 
     @rule(ms=st.sampled_from([0, 0, -1, -1, 1, 100, 400, 600, 1600, 2900, 20_000]))
     def time_passes(self, ms: int) -> None:
