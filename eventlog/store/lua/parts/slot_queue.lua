@@ -3,8 +3,8 @@
 -- Takes   what log_begin, slot_limits and slot_uncontended give; log, queues, bells (keys), micros, inbox (the
 --         caller's, or ""), rung (a list: what is rung for the caller itself is in its answer)
 -- Gives   open(name, keys, is_only_one), limit(q, pack, caller_limit), reap(q), settle(q), close(q), and what acts need:
---         hear, parse, room, grant, confirm, enline, leave_line, leave_slot, tell, ring, unring, look_again, set, due,
---         count, look_in, give_expiry, SILENCE_MS
+--         hear, parse, room, grant, grant_element, leave_line, leave_slot, tell, ring, unring, look_again, set, due,
+--         count, give_expiry, SILENCE_MS, NEVER
 --
 -- An execution is in `book` exactly while it is in `line` and `waits`, or in `held`. Its record is, separated by blanks,
 --   "W" nonce ticket deadline lease bell attended owner            a waiter; deadline: when its queue time-out ends
@@ -19,8 +19,6 @@ local UNREAD_MS, CLAIM_MS = 500, 2000
 local SILENCE_MS = 3000
 -- How many dead entries one call removes: what is left is for the next.
 local BATCH = 64
--- Whom it pays to wake at the very moment when something falls due: those near the head. Others look by and by.
-local NEAR = 16
 local IDLE_MS, UPKEEP_MS, BELL_MS = 604800000, 3600000, 60000
 local NEVER = 9007199254740991
 
@@ -166,40 +164,6 @@ local function grant(q, execution, nonce, ticket, lease, bell, attended, owner, 
   return fence
 end
 
--- The holder was heard of: from now on it has its whole lease.
-local function confirm(q, execution, record, lease)
-  local state, nonce, ticket, granted, agreed, bell, claim_end, owner, fence = parse(record)
-  if state == 'C' then unring(bell, grant_element(nonce, fence, granted, claim_end)) end
-  lease = lease or agreed
-  redis.call('ZADD', q.held, int(now + tonumber(lease)), execution)
-  redis.call('HSET', q.book, execution, table.concat({'H', nonce, ticket, granted, lease, bell, '0', owner, fence}, ' '))
-  due(q, now + tonumber(lease))
-  return fence, tonumber(lease)
-end
-
--- Take a place in the line: the last, but for one that had its ticket before others that are there.
-local function enline(q, execution, ticket)
-  local place
-  if q.waiting > 0 and ticket <= q.ticket then
-    local to = q.waiting
-    while to > 0 and not place do
-      local from = math.max(to - 64, 0)
-      local some = redis.call('LRANGE', q.line, from, to - 1)
-      local records = redis.call('HMGET', q.book, unpack(some))
-      for i = #some, 1, -1 do
-        local _, _, earlier = parse(records[i] or '')
-        if not place and earlier and tonumber(earlier) < ticket then place = some[i] end
-      end
-      to = from
-    end
-    if place then redis.call('LINSERT', q.line, 'AFTER', place, execution) else redis.call('LPUSH', q.line, execution) end
-  else
-    redis.call('RPUSH', q.line, execution)
-  end
-  q.waiting = q.waiting + 1
-  if ticket > q.ticket then set(q, 'ticket', ticket) end
-end
-
 local function waited_since(ticket)
   return ',"waited_ms":' .. int(math.max(now - math.floor(tonumber(ticket) / 1000), 0))
 end
@@ -237,30 +201,31 @@ local function expire_waiter(q, execution, record, popped)
   end
 end
 
-local function expire_holder(q, execution, record)
-  local state, nonce, _, granted, _, bell, claim_end, _, fence = parse(record)
-  local reason = claim_end == '0' and 'lease' or 'unconfirmed'
-  if state == 'C' and tonumber(claim_end) > now then
-    -- Who reads this inbox is calling, so it lives, and comes to it.
-    if bell == inbox or not redis.call('LPOS', bells .. bell, grant_element(nonce, fence, granted, claim_end)) then
-      hear(q)
-      redis.call('ZADD', q.held, claim_end, execution)
-      redis.call('HSET', q.book, execution, 'H' .. string.sub(record, 2))
-      return
-    end
-    reason = 'unread'
-  end
-  leave_slot(q, execution, record, 'expired', reason)
-end
-
-local function earliest(key)
-  local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
-  return first[2] and tonumber(first[2]) or NEVER
-end
-
 -- Remove what has expired.
 local function reap(q)
   if now < q.next then return end
+
+  local function expire_holder(q, execution, record)
+    local state, nonce, _, granted, _, bell, claim_end, _, fence = parse(record)
+    local reason = claim_end == '0' and 'lease' or 'unconfirmed'
+    if state == 'C' and tonumber(claim_end) > now then
+      -- Who reads this inbox is calling, so it lives, and comes to it.
+      if bell == inbox or not redis.call('LPOS', bells .. bell, grant_element(nonce, fence, granted, claim_end)) then
+        hear(q)
+        redis.call('ZADD', q.held, claim_end, execution)
+        redis.call('HSET', q.book, execution, 'H' .. string.sub(record, 2))
+        return
+      end
+      reason = 'unread'
+    end
+    leave_slot(q, execution, record, 'expired', reason)
+  end
+
+  local function earliest(key)
+    local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
+    return first[2] and tonumber(first[2]) or NEVER
+  end
+
   for _, execution in ipairs(redis.call('ZRANGEBYSCORE', q.held, '-inf', int(now), 'LIMIT', 0, BATCH)) do
     expire_holder(q, execution, redis.call('HGET', q.book, execution))
   end
@@ -291,16 +256,6 @@ local function settle(q)
       expire_waiter(q, execution, record, true)
     end
   end
-end
-
--- Milliseconds until it pays for a waiter at `position` to look again; 0: nothing is known.
-local function look_in(q, position)
-  if position > NEAR then return 0 end
-  local at = q.next
-  local free, again_at = room(q)
-  if again_at and again_at < at then at = again_at end
-  if at == NEVER then return 0 end
-  return math.max(at - now, 1)
 end
 
 local function close(q)
