@@ -57,6 +57,7 @@ class AsyncSlot(Holding):
         lost, self.released = self.lost, True
         self._desk.drop(self)
         if lost:
+            self._desk.owe(self.release_act())
             return False
         try:
             return isinstance((await self._desk.ask(self.release_act())).answer, Released)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
+from ..commit.batch import failure_for_each
 from ..drive import arun
 from ..errors import BackendUnavailable, EventLogError, LogClosed
 from ..plan import Command
@@ -113,7 +114,7 @@ class Desk:
                     assert isinstance(act, Release)
                     self.owe(act)
                 elif not answer.done():
-                    answer.set_exception(failure)
+                    answer.set_exception(failure_for_each(failure))
             if not isinstance(error, EventLogError):
                 raise
         else:

@@ -21,6 +21,7 @@ class Keeper:
 
     def __init__(self, perform: Perform) -> None:
         self._perform = perform
+        self._closed = False
         self.reset()
 
     def reset(self) -> None:
@@ -48,6 +49,8 @@ class Keeper:
             self._look_at(moment())
 
     def _look_at(self, at: float) -> None:
+        if self._closed:
+            return
         if self._thread is None:
             self._looks_at = at
             self._thread = threading.Thread(target=self._run, name="eventlog-slots", daemon=True)
@@ -61,7 +64,7 @@ class Keeper:
             with self._changed:
                 while (left_s := self._looks_at - moment()) > 0:
                     self._changed.wait(left_s)
-                if self._roster.is_empty:
+                if self._roster.is_empty or self._closed:
                     self._thread = None
                     return
                 acts, within_s = self._roster.due()
@@ -80,7 +83,9 @@ class Keeper:
             return self._roster.answered(acts, answers)
 
     def close(self) -> None:
-        """Keep nothing any more. Idempotent."""
+        """Keep nothing any more, and owe nothing: what is still held ends with its lease. Idempotent."""
         with self._changed:
+            self._closed = True
             self._roster.clear()
-            self._look_at(0.0)
+            self._looks_at = 0.0
+            self._changed.notify_all()

@@ -76,7 +76,11 @@ class Slot(Holding):
         lost, self.released = self.lost, True
         try:
             self._queue.keeper.drop(self)
-            return not lost and isinstance(self._queue.perform((self.release_act(),))[0], Released)
+            if lost:
+                # Where only its renewals went unanswered, the lease may run on: nobody has to wait here for its end.
+                self._queue.keeper.owe(self.release_act())
+                return False
+            return isinstance(self._queue.perform((self.release_act(),))[0], Released)
         except BaseException:
             # Also where a signal cut it short: it will be given back, and not be renewed until then.
             self.acquisition.doubtful = True
