@@ -179,6 +179,8 @@ def _line_up(queue: MemoryQueue, place: Place, act: Acquire) -> Answer:
     if act.ticket:
         queue.settled = False
         queue.settle()
+        if queue.place(place.execution) is not place:
+            return Gone()  # it came back too late to wait any longer
         if place.holds:
             return _confirmed(queue, place, "new")
     answer = queue.queued(place, queue.position(place.execution))

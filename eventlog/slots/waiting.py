@@ -116,7 +116,7 @@ def _look(acquisition: Acquisition, bell: str, deadline: float) -> _Look:
     if not isinstance(answer, Granted | Queued):
         asked_at = moment()
         left_s = deadline - asked_at
-        answer = (yield Ask(acquisition.ask("line", bell, attended=True, left_s=left_s))) if left_s > 0 else None
+        answer = (yield Ask(acquisition.ask("line", bell, attended=True, left_s=left_s))) if left_s >= 0.001 else None
     return asked_at, answer
 
 

@@ -169,6 +169,7 @@ local function acquire(q, execution, i)
     q.settled = false
     settle(q)
     record = redis.call('HGET', q.book, execution)
+    if not record then return {'none'} end   -- it came back too late to wait any longer
     if string.sub(record, 1, 1) ~= 'W' then
       local fence, valid = confirm(q, execution, record)
       return granted(q, execution, fence, valid, valid, nonce, 'new')
