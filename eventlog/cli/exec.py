@@ -14,7 +14,7 @@ from ..events import Body
 from ..slots.policy import checked_name
 from .options import DataDir, Url, Workspace
 from .output import note
-from .target import find_direct, open_direct
+from .target import open_log_and_slots
 
 if TYPE_CHECKING:
     from ..execution.slot import HeldSlot
@@ -66,7 +66,6 @@ def execute(
     Its output is passed through as it is. Signals go to all of its process group. When the lease on the slot is lost,
     or this process dies, the process group is ended. Where there is no slot to be had, nothing is run: exit code 75.
     """
-    target = find_direct(url, workspace, data_dir)
     if not (math.isfinite(grace) and 0 <= grace <= _LONGEST_GRACE_S):
         raise InvalidInput("grace", f"{grace} is not 0 to {_LONGEST_GRACE_S:g} seconds")
     if not hasattr(os, "killpg"):
@@ -89,7 +88,7 @@ def execute(
     )
     # What is wrong with a name is said before anything is opened.
     Body.of("run.started", run_id=task.run_id, stage_name=task.stage_name, source=source)
-    with open_direct(target) as log, log.slots() as slots:
+    with open_log_and_slots(url, workspace, data_dir) as (log, slots):
 
         def acquire(tell: Callable[..., None]) -> "HeldSlot":
             return slots.acquire(

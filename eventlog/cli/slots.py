@@ -15,7 +15,7 @@ from .output import Format, note, put
 from .target import open_slots
 
 app = typer.Typer(
-    help="Queues of actions: who holds a slot, who waits, what limits them. Straight on Redis.",
+    help="Queues of actions: who holds a slot, who waits, what limits them.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

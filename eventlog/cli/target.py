@@ -1,8 +1,8 @@
-"""Finding the log a command works on: through a server, straight on a Redis, or on the embedded one."""
+"""Finding the log and the slots that a command works on: through a server, straight on a Redis, or the embedded one."""
 
-import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, Unpack
 
@@ -14,7 +14,11 @@ from ..events import Event, EventParts
 from ..filters import Filters
 from ..log import EventLog
 from ..reading import Page
-from ..slots.queue import SlotQueue
+from ..slots.base import Cleared, QueueStats
+from ..slots.policy import Policy, Scope, StoredPolicy
+from ..slots.queue import Slot
+from ..slots.service import SlotState
+from ..slots.terms import SlotOptions
 
 SERVER_SCHEMES = ("http://", "https://")
 REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
@@ -86,6 +90,56 @@ class SharedLog(Protocol):
     def close(self) -> None: ...
 
 
+class SharedSlots(Protocol):
+    """What `SlotQueue` and `RemoteSlots` have in common, and all that commands use."""
+
+    def acquire(
+        self,
+        action: str,
+        execution_id: str | None = None,
+        *,
+        timeout_s: float | None = None,
+        on_lost: Callable[[Slot], None] | None = None,
+        **options: Unpack[SlotOptions],
+    ) -> Slot: ...
+
+    def state(
+        self, action: str, execution_id: str, *, group_key: str | None = None, wait_s: float = 0.0
+    ) -> SlotState: ...
+
+    def renew(
+        self,
+        action: str,
+        execution_id: str,
+        *,
+        fencing_token: int | None = None,
+        lease_s: float | None = None,
+        group_key: str | None = None,
+    ) -> SlotState: ...
+
+    def release(
+        self, action: str, execution_id: str, *, fencing_token: int | None = None, group_key: str | None = None
+    ) -> bool: ...
+
+    def cancel(self, action: str, execution_id: str, *, group_key: str | None = None) -> bool: ...
+
+    def stats(self, action: str, *, group_key: str | None = None, listed: int = ...) -> QueueStats: ...
+
+    def queues(self, *, listed: int = ...) -> list[QueueStats]: ...
+
+    def set_limit(self, action: str, max_concurrent: int | None, *, group_key: str | None = None) -> int: ...
+
+    def clear(self, action: str, *, group_key: str | None = None) -> Cleared: ...
+
+    def clear_all(self) -> Cleared: ...
+
+    def policies(self) -> dict[Scope, StoredPolicy]: ...
+
+    def put_policy(self, scope: str, policy: Policy, *, expected_version: int | None = None) -> int: ...
+
+    def delete_policy(self, scope: str, *, expected_version: int | None = None) -> int: ...
+
+
 class Target(NamedTuple):
     """Where a log is: `server` is the URL of an HTTP server, None for straight on Redis."""
 
@@ -133,19 +187,35 @@ def open_direct(target: Target) -> EventLog:
     return create_event_log("redis", config=target.config)
 
 
-@contextlib.contextmanager
-def open_slots(url: str | None, workspace: str | None, data_dir: Path | None) -> Iterator[SlotQueue]:
-    """The slot queues that the options and the environment name, straight on their Redis."""
-    with open_direct(find_direct(url, workspace, data_dir)) as log, log.slots() as slots:
-        yield slots
-
-
-def find_direct(url: str | None, workspace: str | None, data_dir: Path | None) -> Target:
-    """As `find_target`, for what is done on Redis itself alone."""
+def open_slots(url: str | None, workspace: str | None, data_dir: Path | None) -> AbstractContextManager[SharedSlots]:
+    """Open the slot queues that the options and the environment name, in a `with`."""
     target = find_target(url, workspace, data_dir)
     if target.server is not None:
-        raise InvalidInput("url", "slots are held on Redis itself: give a redis:// or unix:// URL")
-    return target
+        return _open_remote_slots(target.server, target.config)
+    from ..factory import create_slot_queue
+
+    return create_slot_queue("redis", config=target.config)
+
+
+@contextmanager
+def open_log_and_slots(
+    url: str | None, workspace: str | None, data_dir: Path | None
+) -> Iterator[tuple[SharedLog, SharedSlots]]:
+    """Open both, in a `with`."""
+    target = find_target(url, workspace, data_dir)
+    if target.server is None:
+        with open_direct(target) as log, log.slots() as slots:
+            yield log, slots
+    else:
+        remote = _open_remote(target.server, target.config)
+        with closing(remote), _open_remote_slots(target.server, target.config) as remote_slots:
+            yield remote, remote_slots
+
+
+def _open_remote_slots(server: str, config: EventLogConfig) -> AbstractContextManager[SharedSlots]:
+    from ..client import RemoteSlots
+
+    return RemoteSlots(server, workspace=config.workspace, deadline_s=config.deadline_seconds)
 
 
 def _open_remote(server: str, config: EventLogConfig) -> SharedLog:

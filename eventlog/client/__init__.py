@@ -1,10 +1,11 @@
-"""The log through an HTTP server: `RemoteLog` has the calls, the results and the errors of `EventLog`.
+"""Through an HTTP server: `RemoteLog` and `RemoteSlots`, with the calls, results and errors of `EventLog`, `SlotQueue`.
 
-`wire` knows what travels (routes, parameters, bodies, problem codes) and does no I/O; `log` asks and retries;
-`follower` keeps a stream open. Nothing here imports `redis`.
+`wire` and `slot_wire` know what travels (routes, parameters, bodies, problem codes) and do no I/O; `server` asks and
+retries; `follower` keeps a stream open. Nothing here imports `redis`.
 """
 
 from .follower import RemoteFollower
 from .log import RemoteLog
+from .slots import RemoteSlots
 
-__all__ = ["RemoteFollower", "RemoteLog"]
+__all__ = ["RemoteFollower", "RemoteLog", "RemoteSlots"]

@@ -1,30 +1,19 @@
 """`RemoteLog`: a workspace's log through a server, for blocking callers."""
 
-import time
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
-from urllib.parse import urlsplit
-
-import httpx
-import orjson
+from typing import Any, Self, Unpack
 
 from ..backends.base import Gap
-from ..config import checked_workspace
 from ..core import EventInput, LogInfo, checked_bodies, checked_offset, query_request
-from ..errors import BackendUnavailable, EventLogError, InvalidInput, LogClosed
+from ..errors import InvalidInput
 from ..events import Body, Event, EventParts, checked_key
 from ..filters import EventFilter, Filters
 from ..ids import MAX_COUNTER, EventId, parse_cursor
 from ..reading import MAX_PAGE, Page, PageRequest
 from . import wire
 from .follower import RemoteFollower
-
-T = TypeVar("T")
-_FIRST_PAUSE_S = 0.05
-_LONGEST_PAUSE_S = 1.0
-_SHORTEST_TRY_S = 0.25
-_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+from .server import Server
 
 
 class RemoteLog:
@@ -39,17 +28,8 @@ class RemoteLog:
     backend = "http"
 
     def __init__(self, url: str, *, workspace: str = "default", deadline_s: float = 5.0) -> None:
-        self.workspace = checked_workspace(workspace)
-        self._deadline_s = deadline_s
-        base = _checked_url(url)
-        self._origin = f"{base.scheme}://{base.netloc.decode('ascii')}"
-        self._client = httpx.Client(
-            base_url=str(base).rstrip("/") + wire.prefix(self.workspace),
-            # Each follower keeps a connection for as long as it follows.
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
-            # A proxy of the environment is for the world outside, not for a server on this machine.
-            trust_env=base.host not in _LOOPBACK,
-        )
+        self._server = Server(url, workspace, deadline_s)
+        self.workspace = self._server.workspace
 
     def append(
         self,
@@ -66,7 +46,7 @@ class RemoteLog:
         """
         body = Body.of(kind, payload, payload_max_bytes=MAX_COUNTER, **parts)
         request = wire.append_request([body], checked_offset(expected_offset), None, single=True)
-        return self._ask(request, lambda answer: wire.read_appended(answer, [body]))[0]
+        return self._server.ask(request, lambda answer: wire.read_appended(answer, [body]))[0]
 
     def append_many(
         self,
@@ -83,7 +63,7 @@ class RemoteLog:
         if idempotency_key is not None:
             checked_key(idempotency_key)
             bodies = [body._replace(idempotency_key=idempotency_key) for body in bodies]
-        return self._ask(request, lambda answer: wire.read_appended(answer, bodies))
+        return self._server.ask(request, lambda answer: wire.read_appended(answer, bodies))
 
     def query(
         self,
@@ -127,7 +107,7 @@ class RemoteLog:
     def get(self, event_id: str) -> Event:
         """One event by its id; raises `NotFound`."""
         wanted = EventId.parse(event_id)
-        return self._ask(wire.Request("GET", f"/events/{wanted}", []), wire.read_event)
+        return self._server.ask(wire.Request("GET", f"/events/{wanted}", []), wire.read_event)
 
     def follow(
         self,
@@ -151,28 +131,28 @@ class RemoteLog:
         else:
             start = str(cursor)
         return RemoteFollower(
-            self._client,
-            self._origin,
+            self._server.client,
+            self._server.origin,
             start,
             wanted,
             epoch=epoch,
             until_terminal=until_terminal,
             on_gap=on_gap,
             patience_s=patience_s,
-            connect_s=self._deadline_s,
+            connect_s=self._server.deadline_s,
         )
 
     def clear(self) -> int:
         """Remove all events and keep the counters; returns how many were removed."""
-        return self._ask(wire.Request("DELETE", "/events", [], repeatable=False), wire.read_removed)
+        return self._server.ask(wire.Request("DELETE", "/events", [], repeatable=False), wire.read_removed)
 
     def info(self) -> LogInfo:
         """The state of the log."""
-        return self._ask(wire.Request("GET", "/log", []), wire.read_info)
+        return self._server.ask(wire.Request("GET", "/log", []), wire.read_info)
 
     def close(self) -> None:
         """Close all connections. Idempotent."""
-        self._client.close()
+        self._server.close()
 
     def __enter__(self) -> Self:
         return self
@@ -183,66 +163,4 @@ class RemoteLog:
         self.close()
 
     def _page(self, request: PageRequest, since_time: float | None) -> Page:
-        return self._ask(wire.page_request(request, since_time), wire.read_page)
-
-    def _ask(self, request: wire.Request, read: Callable[[Any], T]) -> T:
-        """The answer, retried until the deadline where the server or its Redis is away."""
-        deadline = time.monotonic() + self._deadline_s
-        pause = _FIRST_PAUSE_S
-        while True:
-            answer = self._try(request, max(deadline - time.monotonic(), _SHORTEST_TRY_S))
-            if isinstance(answer, bytes):
-                return self._understood(answer, read)
-            if not request.repeatable or time.monotonic() + pause >= deadline:
-                raise answer
-            time.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE_S)
-
-    def _try(self, request: wire.Request, timeout_s: float) -> bytes | BackendUnavailable:
-        """The answer, or the `BackendUnavailable` that stood in its place; raises all other errors."""
-        if self._client.is_closed:
-            raise LogClosed("the log was closed")
-        try:
-            answer = self._client.request(
-                request.method,
-                request.path,
-                params=request.params,
-                content=request.content,
-                headers=request.headers,
-                timeout=timeout_s,
-            )
-        except httpx.TransportError as error:
-            lost = unreachable(self._origin, error, wrote=request.method != "GET")
-            lost.__cause__ = error
-            return lost
-        if answer.is_success:
-            return answer.content
-        problem = wire.problem(answer.status_code, answer.content, answer.headers.get("Retry-After"))
-        if isinstance(problem, BackendUnavailable):
-            return problem
-        raise problem
-
-    def _understood(self, answer: bytes, read: Callable[[Any], T]) -> T:
-        try:
-            return read(orjson.loads(answer))
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise EventLogError(f"{self._origin} did not answer as an eventlog server does") from error
-
-
-def _checked_url(url: str) -> httpx.URL:
-    try:
-        # Each of the two takes something for a URL that the other knows to be none.
-        urlsplit(url)
-        found = httpx.URL(url)
-    except (ValueError, httpx.InvalidURL) as error:
-        raise InvalidInput("url", f"{url[:80]!r} is no URL: {error}") from error
-    if found.scheme not in ("http", "https") or not found.host:
-        raise InvalidInput("url", f"{url[:80]!r} is not the http:// or https:// URL of a server")
-    return found
-
-
-def unreachable(origin: str, error: httpx.TransportError, *, wrote: bool) -> BackendUnavailable:
-    """The library's error for a server that cannot be reached."""
-    reason = str(error) or type(error).__name__
-    sent = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
-    return BackendUnavailable(f"no answer from {origin}: {reason}", outcome_unknown=wrote and sent)
+        return self._server.ask(wire.page_request(request, since_time), wire.read_page)

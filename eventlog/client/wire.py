@@ -10,12 +10,20 @@ import orjson
 from ..backends.base import Gap
 from ..core import LogInfo
 from ..errors import (
+    AlreadyHeld,
     BackendUnavailable,
     Conflict,
     EventLogError,
     InvalidInput,
+    LeaseLost,
     NotFound,
     PayloadTooLarge,
+    QueueFull,
+    QueueTimeout,
+    QuotaExceeded,
+    RateLimited,
+    SlotCancelled,
+    VersionConflict,
 )
 from ..events import Body, Event
 from ..filters import EventFilter
@@ -183,7 +191,30 @@ def problem(status: int, content: bytes, retry_after: str | None) -> EventLogErr
             return BackendUnavailable(
                 detail, outcome_unknown=bool(data.get("outcome_unknown")), retry_after_s=_seconds(retry_after)
             )
-    return EventLogError(f"{data['code']}: {detail}")
+    return _slot_problem(data) or EventLogError(f"{data['code']}: {detail}")
+
+
+def _slot_problem(data: Mapping[str, Any]) -> EventLogError | None:
+    """What a problem says of slots and policies; None if it is none that is known."""
+    who = (str(data.get("queue", "")), str(data.get("execution_id", "")))
+    match data:
+        case {"code": "LEASE_LOST"}:
+            return LeaseLost(*who)
+        case {"code": "QUEUE_FULL", "length": int(length), "limit": int(limit)}:
+            return QueueFull(*who, length, limit)
+        case {"code": "QUEUE_TIMEOUT", "waited_seconds": int() | float() as waited_s}:
+            return QueueTimeout(*who, waited_s)
+        case {"code": "RATE_LIMITED", "retry_after_seconds": int() | float() as retry_s}:
+            return RateLimited(*who, retry_s)
+        case {"code": "QUOTA_EXCEEDED", "retry_after_seconds": int() | float() as retry_s}:
+            return QuotaExceeded(*who, retry_s)
+        case {"code": "CONFLICT", "expected_version": int(expected), "version": int(version)}:
+            return VersionConflict(expected, version)
+        case {"code": "CONFLICT", "state": "held", "fencing_token": int() | None as token}:
+            return AlreadyHeld(*who, token)
+        case {"code": "CONFLICT", "state": "cancelled"}:
+            return SlotCancelled(*who)
+    return None
 
 
 def _invalid(kind: type[InvalidInput], data: Mapping[str, Any], detail: str) -> InvalidInput:

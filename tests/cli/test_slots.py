@@ -168,7 +168,7 @@ def test_a_reset_takes_everybody_out(here: Here, slots: SlotQueue) -> None:
         (["reset", "build", "--all"], "action"),
         (["reset", "--all", "--group", "g"], "group"),
         (["release", "build", "e1", "--fencing-token", "-1"], "fencing_token"),
-        (["ls", "--url", "http://127.0.0.1:1"], "url"),
+        (["ls", "--url", "ftp://127.0.0.1:1"], "url"),
     ],
 )
 def test_bad_input_is_exit_code_2_and_named(here: Here, args: list[str], named: str) -> None:
