@@ -43,7 +43,8 @@ class LogGroup:
         self._name = name
         self._consumer = uuid.uuid4().hex
         self._kind = kind
-        self._take_over_ms = round(take_over_s * 1000)
+        # At least one: what was given to somebody within this very call is not taken over.
+        self._take_over_ms = max(1, round(take_over_s * 1000))
         self._deadline_s = deadline_s
         self._done: list[str] = []
         self._epoch = ""
