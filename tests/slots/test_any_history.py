@@ -279,14 +279,17 @@ class Histories(RuleBasedStateMachine):
         self.carry_out([self.act(*draft) for draft in drafts], inbox)
 
     @precondition(lambda self: self.has_lost_data)
-    @rule(queue=QUEUE, names=st.lists(EXECUTION, min_size=1, max_size=4), holder=st.booleans())
-    def come_back(self, queue: str, names: list[str], holder: bool) -> None:
+    @rule(queue=QUEUE, names=st.lists(EXECUTION, min_size=1, max_size=4), holders=st.booleans())
+    def some_come_back(self, queue: str, names: list[str], holders: bool) -> None:
+        self.come_back(queue, names, holders)
+
+    def come_back(self, queue: str, names: Sequence[str], holders: bool) -> None:
         """Those who had a slot or a place say so, as they do after Redis has lost its data."""
         acts: list[Act] = []
         for name in names:
             who = (queue, name)
             nonce = self.nonce(queue, name, 0)
-            if holder and who in self.fences:
+            if holders and who in self.fences:
                 acts.append(Renew(queue, name, nonce, 60_000, self.fences[who][0]))
             elif who in self.tickets:
                 acts.append(Acquire(queue, name, nonce, 60_000, 60_000, bell=nonce, ticket=self.tickets[who][0]))
@@ -337,7 +340,9 @@ class Histories(RuleBasedStateMachine):
         if at_ms > self.model.now:
             self.set_clock(at_ms * 1000)
 
-    @rule(what=st.sampled_from(["data", "clear", "clear all", *["look"] * 5]), most=st.sampled_from([0, 2, 100]))
+    @rule(
+        what=st.sampled_from(["data", "data", "clear", "clear all", "look", "look"]), most=st.sampled_from([0, 2, 100])
+    )
     def look_and_intervene(self, what: str, most: int) -> None:
         if what == "data":
             # A server does not come back within the microseconds that fences may be ahead of the clock.
@@ -345,6 +350,7 @@ class Histories(RuleBasedStateMachine):
             self.clock.wipe()
             self.start_over()
             self.has_lost_data = True
+            self.come_back("a", EXECUTIONS[:3], holders=most > 0)
         elif what != "look":
             self.clear(["a"] if what == "clear" else list(QUEUES))
         self.look(most)
