@@ -34,12 +34,17 @@ class DisabledSlots:
                     return Granted(self._fence, act.lease_ms, act.lease_ms, act.nonce, "new")
             case Renew():
                 lease_ms = act.lease_ms or round(DEFAULT_LEASE_S * 1000)
-                return Granted(act.fence or self._fence, lease_ms, lease_ms, act.key, "same")
+                return Granted(self._fence_of(act), lease_ms, lease_ms, act.key, "same")
             case Release():
                 return Released()
             case Beat():
                 return Beaten(0, ())
         return Gone()
+
+    def _fence_of(self, act: Renew) -> int:
+        """The token that the holder gives, in whatever way; the latest if it gives none."""
+        named = act.key.removeprefix("f")
+        return act.fence or (int(named) if act.key == f"f{named}" and named.isdecimal() else self._fence)
 
     def listen(self, bell: str, timeout_s: float, most: int = 1) -> Plan[list[Ring]]:
         """Nothing is ever rung."""

@@ -34,6 +34,13 @@ def checked_name(field: str, value: object) -> str:
     return value
 
 
+def checked_pack(value: object) -> str:
+    """A pack's name as it is; raises `InvalidInput`. "-" alone stands for no pack."""
+    if value == "-":
+        raise InvalidInput("pack", "'-' means no pack")
+    return checked_name("pack", value)
+
+
 def queue_name(action: object, group_key: object = None) -> str:
     """The queue of an action, or of one of its groups."""
     name = checked_name("action", action)
@@ -73,7 +80,7 @@ class Scope(NamedTuple):
         action, _, group = name.partition("/")
         if kind == "queue" and group:
             return cls(kind, queue_name(action, group))
-        return cls(kind, checked_name(kind, name))
+        return cls(kind, checked_pack(name) if kind == "pack" else checked_name(kind, name))
 
     def __str__(self) -> str:
         return self.kind if self.kind == "global" else f"{self.kind}/{self.name}"

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Self, TypedDict
 
 from .acts import Acquire, Mode
-from .policy import LONGEST_WAIT_S, checked_count, checked_name, checked_seconds, queue_name
+from .policy import LONGEST_WAIT_S, checked_count, checked_name, checked_pack, checked_seconds, queue_name
 
 DEFAULT_LEASE_S = 30.0
 SHORTEST_LEASE_S = 0.2
@@ -101,7 +101,7 @@ class Acquisition:
                 if max_queue_length is None
                 else checked_count("max_queue_length", max_queue_length)
             ),
-            pack="-" if pack is None else checked_name("pack", pack),
+            pack="-" if pack is None else checked_pack(pack),
             owner=_owner_of(os.getpid()) if owner is None else (_UNSAFE.sub("_", str(owner))[:128] or "-"),
         )
 

@@ -34,7 +34,9 @@ def test_disabled_slots_keep_nothing() -> None:
         assert slots.policies() == {}
         assert slots.clear_all() == slots.clear("build") == (0, 0)
         assert not slots.cancel("build", "e1")
-        assert slots.renew("build", "e1", fencing_token=7).state == "granted"
+        renewed = slots.renew("build", "e1", fencing_token=7)
+        assert (renewed.state, renewed.fencing_token) == ("granted", 7)
+        assert slots.renew("build", "e1").fencing_token > 7
 
 
 def test_disabled_slots_on_asyncio() -> None:

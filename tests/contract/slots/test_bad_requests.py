@@ -30,6 +30,7 @@ def test_names_are_checked(slots: Any, log: Any, how: str) -> None:
             refused("execution_id", ask, "build", name)
             refused("group_key", ask, "build", "e1", group_key=name)
             refused("pack", ask, "build", "e1", pack=name)
+    refused("pack", ask, "build", "e1", pack="-")
     assert slots.queues() == []
     assert log.info().last_offset == 0
 
@@ -102,6 +103,7 @@ def test_scopes_are_checked(slots: Any) -> None:
         "globals",
         "pack",
         "pack/a b",
+        "pack/-",
         "action/a/b",
         "queue",
         "queue/",
