@@ -219,7 +219,7 @@ def test_redis_that_is_not_there_at_all_is_exit_code_3(program: Program) -> None
         (["--action", "a", "--run", "no spaces"], "run_id"),
         (["--action", "a", "--source", ""], "source"),
         (["--action", "a", "--on-lost", "shrug"], "on-lost"),
-        (["--action", "a", "--url", "http://127.0.0.1:1"], "url"),
+        (["--action", "a", "--url", "ftp://127.0.0.1:1"], "url"),
         ([], "action"),
     ],
 )
