@@ -46,7 +46,12 @@ class AsyncSlots:
         return AsyncHandle(self, self._wait_for(acquired()))
 
     def try_acquire(self, *args: Any, **kwargs: Any) -> "AsyncHandle | None":
-        slot = self._wait_for(self.queue.try_acquire(*args, **kwargs))
+        return self._handle(self._wait_for(self.queue.try_acquire(*args, **kwargs)))
+
+    def attach(self, *args: Any, **kwargs: Any) -> "AsyncHandle | None":
+        return self._handle(self._wait_for(self.queue.attach(*args, **kwargs)))
+
+    def _handle(self, slot: AsyncSlot | None) -> "AsyncHandle | None":
         return None if slot is None else AsyncHandle(self, slot)
 
     @contextmanager

@@ -223,3 +223,45 @@ def test_slots_of_an_execution_are_found_in_every_queue(slots: Any) -> None:
     assert slots.queues_of("e1", action="build") == ["build", "build/g"]
     assert slots.queues_of("e2") == ["deploy"]
     assert slots.queues_of("e3") == []
+
+
+def test_who_leaves_is_told_what_it_left(slots: Any) -> None:
+    slots.enqueue("build", "e1", max_concurrent=1)
+    slots.enqueue("build", "e2", max_concurrent=1)
+    assert [slots.leave("build", name) for name in ("e2", "e1", "e1", "e2")] == [
+        *("cancelled", "released", "none", "none")
+    ]
+
+
+def test_a_release_can_be_kept_from_younger_slots(slots: Any, place: World) -> None:
+    old = slots.enqueue("build", "e1", max_concurrent=1)
+    slots.release("build", "e1")
+    place.pass_time(0.02)
+    slots.enqueue("build", "e1", max_concurrent=1)
+    slots.enqueue("build", "e2", max_concurrent=1)
+    assert not slots.release("build", "e1", not_after_s=old.time + 0.01)
+    assert slots.leave("build", "e2", not_after_s=old.time + 0.01) == "none"
+    assert slots.state("build", "e1").state == "granted"
+    assert slots.release("build", "e1", not_after_s=slots.state("build", "e1").time)
+
+
+def test_a_second_handle_on_a_slot_renews_and_releases_it(slots: Any) -> None:
+    assert slots.attach("build", "e1") is None
+    slots.enqueue("build", "e1", max_concurrent=1, lease_s=0.4)
+    slots.enqueue("build", "e2", max_concurrent=1)
+    assert slots.attach("build", "e2") is None
+    handle = slots.attach("build", "e1")
+    first = slots.state("build", "e1")
+    assert handle.fencing_token == first.fencing_token
+    eventually(lambda: slots.state("build", "e1").lease_expires_at > first.lease_expires_at + 0.6, "it is renewed")
+    assert handle.release()
+    assert slots.state("build", "e2").state == "granted"
+
+
+def test_defaults_are_those_that_are_promised(slots: Any) -> None:
+    granted = slots.enqueue("build", "e1", max_concurrent=1)
+    queued = slots.enqueue("build", "e2", max_concurrent=1)
+    assert granted.lease_expires_at - granted.time == pytest.approx(30)
+    assert queued.queue_expires_at - queued.time == pytest.approx(3600)
+    assert not granted.already
+    assert slots.enqueue("build", "e1", max_concurrent=1).already
