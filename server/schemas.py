@@ -9,9 +9,10 @@ from eventlog.config import WORKSPACE_PATTERN
 from eventlog.events import KEY_PATTERN, KIND_PATTERN, RUN_PATTERN
 from eventlog.ids import MAX_COUNTER
 from eventlog.slots.policy import LARGEST_COUNT, LONGEST_WAIT_S, LONGEST_WINDOW_S, NAME_PATTERN
+from eventlog.slots.service import MOST_LISTED
 from eventlog.slots.terms import LONGEST_LEASE_S, SHORTEST_LEASE_S
 
-from .slot_requests import LONGEST_POLL_S, MOST_LISTED, OWNER_PATTERN
+from .slot_requests import LONGEST_POLL_S, OWNER_PATTERN
 
 REFERENCES = "#/components/schemas/{model}"
 ID = r"^\d{1,16}-\d{1,16}$"
@@ -493,7 +494,7 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
     "group_key": {"type": "string", "pattern": f"^{NAME_PATTERN}$"},
     "fencing_token": {"type": "integer", "minimum": 1, "maximum": (1 << 53) - 1},
     "only_queued": {"type": "boolean"},
-    "listed": {"type": "integer", "minimum": 0, "maximum": MOST_LISTED},
+    "listed": {"type": "integer", "minimum": 1, "maximum": MOST_LISTED},
     "expected_version": {"type": "integer", "minimum": 0, "maximum": MAX_COUNTER},
 }
 _MEANINGS = {

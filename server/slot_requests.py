@@ -12,7 +12,6 @@ from eventlog.slots.terms import DEFAULT_LEASE_S, LONGEST_LEASE_S, SHORTEST_LEAS
 from .parsing import Query, Scope, header
 
 LONGEST_POLL_S = 60.0
-MOST_LISTED = 1000
 PLACE_KEYS = (
     *("execution_id", "max_concurrent", "pack", "group_key", "lease_seconds", "wait_seconds"),
     *("queue_timeout_seconds", "max_queue_length", "owner"),
@@ -121,8 +120,6 @@ def stats_of(raw: bytes, parameters: tuple[str, ...]) -> tuple[str | None, int]:
     """The query of routes that show queues: the group, and how many holders and waiters to list."""
     query = Query(raw, parameters)
     listed = query.integer("listed")
-    if listed is not None and listed > MOST_LISTED:
-        raise InvalidInput("listed", f"{listed} is more than {MOST_LISTED}")
     return _group(query), LISTED if listed is None else listed
 
 

@@ -132,3 +132,15 @@ def test_a_thousand_ask_at_once_and_get_their_slots_in_order(serve: Serve, redis
             holders, line = line[:10], line[10:]
             assert {holder["execution_id"] for holder in slots.stats()["holders"]} == set(holders)
         assert set(left) == {"released"}
+
+
+def test_without_redis_slots_are_those_of_the_server_itself(serve: Serve) -> None:
+    with serve("redis://nowhere.invalid", log={"backend": "memory"}) as url, client_of(url) as client:
+        slots = Slots(Api(client, "w"))
+        slots.hold("e1")
+        slots.queue("e2")
+        with meanwhile(slots.look, "e2", "?wait_seconds=15") as waiting:
+            slots.waits("e2")
+            assert slots.leave("e1") == "released"
+            assert waiting.result(20).json()["state"] == "granted"
+        assert slots.stats()["total_completed"] == 1
