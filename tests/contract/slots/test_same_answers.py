@@ -53,7 +53,7 @@ from eventlog.slots.policy import Policy, Rate, Scope
 from eventlog.slots.redis import RedisSlots
 from eventlog.store.keys import WorkspaceKeys
 from tests.contract.slots.clocked import ClockedRedis
-from tests.support.redis_process import RedisProcess
+from tests.support.redis_process import RedisProcess, binaries
 
 QUEUES = ("a", "a/g", "b")
 EXECUTIONS = tuple(f"e{n}" for n in range(4))
@@ -109,10 +109,10 @@ POLICIES = st.builds(
 PAUSES_MS = [0, 1, 2, 99, 100, 200, 499, 500, 501, 1000, 1999, 2000, 2500, 2999, 3000, 5000, 30_000, 60_000, 600_000]
 
 
-@pytest.fixture(scope="module")
-def clocked() -> Iterator[ClockedRedis]:
-    """A server that the machine may flush."""
-    with RedisProcess(appendonly=False) as own:
+@pytest.fixture(scope="module", params=binaries(), ids=lambda binary: binary.name)
+def clocked(request: pytest.FixtureRequest) -> Iterator[ClockedRedis]:
+    """A server that the machine may flush, of each version that is here."""
+    with RedisProcess(binary=request.param, appendonly=False) as own:
         clocked = ClockedRedis(own.url)
         yield clocked
         clocked.close()
