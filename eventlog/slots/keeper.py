@@ -51,7 +51,8 @@ class Keeper:
     def _look_at(self, at: float) -> None:
         if self._closed:
             return
-        if self._thread is None:
+        # A signal may have come between the making of a thread and its start.
+        if self._thread is None or not self._thread.is_alive():
             self._looks_at = at
             self._thread = threading.Thread(target=self._run, name="eventlog-slots", daemon=True)
             self._thread.start()
