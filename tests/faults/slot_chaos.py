@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from eventlog import Event
 from tests.faults.opening import open_log
-from tests.faults.slot_workers import SlotWorker, open_slots
+from tests.faults.slot_workers import ENOUGH, SlotWorker, open_slots
 from tests.support.redis_process import RedisProcess, eventually
 
 LEASE_S = 2.0
@@ -61,21 +61,22 @@ def run(seed: int, *, limit: int, seconds: float, signals: int) -> Chaos:
     """Let `PROCESSES` compete for `seconds`, and kill (and replace) or stop (and wake) one of them `signals` times."""
     chosen = random.Random(seed)
     with RedisProcess() as server, ExitStack() as stack:
-        began = time.monotonic()
-        until = began + seconds
         workers: list[SlotWorker] = []
 
         def start() -> SlotWorker:
             name = f"w{len(workers)}"
-            given = {"style": "compete", "limit": limit, "seed": chosen.random(), "until": until}
+            given = {"style": "compete", "limit": limit, "seed": chosen.random()}
             worker = stack.enter_context(SlotWorker(server.url, name, LEASE_S, **given))
             workers.append(worker)
             return worker
 
         living = [start() for _ in range(PROCESSES)]
         eventually(lambda: all(worker.lines for worker in living), "all compete")
-        times = sorted(chosen.uniform(time.monotonic(), until) for _ in range(signals))
+        began = time.monotonic()
+        times = sorted(began + chosen.uniform(0.0, seconds) for _ in range(signals))
         woken = _strike(living, start, times, chosen, prefers_who_works=limit == 1)
+        with server.client() as redis:
+            redis.set(ENOUGH, 1)
         for worker in living:
             worker.finish()
         slots = stack.enter_context(open_slots(server.url))

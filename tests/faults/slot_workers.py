@@ -73,7 +73,7 @@ def keep_one_after_the_other(slots: SlotQueue, given: dict[str, Any]) -> None:
             say("held", slot.fencing_token, since, time.monotonic(), slot.valid)
 
 
-REGISTER = "register"
+REGISTER, ENOUGH = "register", "enough"
 _ACCEPT = """
 if tonumber(redis.call('GET', KEYS[1]) or '0') > tonumber(ARGV[1]) then return 0 end
 redis.call('SET', KEYS[1], ARGV[1])
@@ -82,15 +82,16 @@ return 1
 
 
 def compete(slots: SlotQueue, given: dict[str, Any]) -> None:
-    """Acquire, work and release until `until`; where one works at a time, on a register that refuses outdated tokens.
+    """Acquire, work and release until there is `ENOUGH`; the work is on a register that refuses outdated tokens.
 
     It is careless: it works on even where the slot is not valid any more, so that it is for the register to refuse.
+    Where several may work at once no register can know which token is outdated, and there is none.
     """
     chosen = random.Random(given["seed"])
     with redis.Redis.from_url(given["url"]) as client:
         say("competing")
         for n in itertools.count():
-            if time.monotonic() > given["until"]:
+            if client.exists(ENOUGH):
                 return
             try:
                 with slots.acquire(

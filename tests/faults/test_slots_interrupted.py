@@ -4,7 +4,8 @@ import linecache
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -73,39 +74,59 @@ def acquires(slots: SlotQueue) -> None:
 
 def tries(slots: SlotQueue) -> None:
     slot = slots.try_acquire("build", "interrupted", max_concurrent=1, lease_s=600)
-    assert slot is not None
-    slot.release()
+    if slot is not None:
+        slot.release()
 
 
-def waits(slots: SlotQueue) -> None:
-    """For a slot that another gives back as soon as this one is in the line."""
-    with slots.acquire("build", "holder", max_concurrent=1, lease_s=600) as holder:
-
-        def hand_over() -> None:
-            deadline = time.monotonic() + 0.1
-            while slots.stats("build").queue_length == 0 and time.monotonic() < deadline:
-                time.sleep(0.001)
-            holder.release()
-
-        thread = threading.Thread(target=hand_over)
-        thread.start()
-        try:
-            with slots.acquire("build", "interrupted", max_concurrent=1, lease_s=600):
-                pass
-        finally:
-            thread.join()
+@contextmanager
+def nobody_holds(others: SlotQueue) -> Iterator[None]:
+    yield
 
 
-@pytest.mark.parametrize("work", [acquires, tries, waits], ids=lambda work: work.__name__)
+@contextmanager
+def another_holds(others: SlotQueue) -> Iterator[None]:
+    """Until somebody waits behind it."""
+    holder = others.acquire("build", "holder", max_concurrent=1, lease_s=600)
+
+    def hand_over() -> None:
+        deadline = time.monotonic() + 0.1
+        while others.stats("build").queue_length == 0 and time.monotonic() < deadline:
+            time.sleep(0.001)
+        holder.release()
+
+    thread = threading.Thread(target=hand_over)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+def assert_is_renewed(slots: SlotQueue) -> None:
+    with slots.acquire("build", "next", max_concurrent=1, lease_s=0.6) as slot:
+        first = slot.valid_until
+        eventually(lambda: slot.valid_until > first, "the lease is renewed")
+
+
+@pytest.mark.parametrize(
+    ("work", "others"),
+    [(acquires, nobody_holds), (tries, nobody_holds), (acquires, another_holds)],
+    ids=["acquires", "tries", "waits"],
+)
 def test_an_interrupt_at_any_line_leaves_nothing_behind(
-    own_server: RedisProcess, work: Callable[[SlotQueue], None]
+    own_server: RedisProcess,
+    work: Callable[[SlotQueue], None],
+    others: Callable[[SlotQueue], AbstractContextManager[None]],
 ) -> None:
-    with open_slots(own_server.url) as slots, open_slots(own_server.url) as sees:
-        work(slots)
+    with open_slots(own_server.url) as sees:
         interrupted, line = True, 0
         while interrupted:
             line += 1
-            interrupted = InterruptAt(line).during(lambda: work(slots))
-            eventually(lambda: is_empty(sees), f"nothing is left of an interrupt at line {line}", patience_s=2)
-            eventually(lambda: slots.keeper._roster.is_empty, f"nothing is kept after line {line}", patience_s=2)
+            with open_slots(own_server.url) as slots:
+                with others(sees):
+                    interrupted = InterruptAt(line).during(lambda slots=slots: work(slots))
+                eventually(lambda: is_empty(sees), f"nothing is left of an interrupt at line {line}")
+                eventually(lambda slots=slots: slots.keeper._roster.is_empty, f"nothing is kept after line {line}")
+                if slots.keeper._thread is not None and not slots.keeper._thread.is_alive():
+                    assert_is_renewed(slots)
         assert line > 50
