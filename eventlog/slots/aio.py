@@ -14,7 +14,7 @@ from .base import Cleared, QueueStats, SlotBackend
 from .desk import Desk
 from .holding import Holding
 from .policy import Policy, Scope, StoredPolicy
-from .service import LISTED, Left, SlotService, SlotState, checked_wait, left_of, state_of
+from .service import LISTED, Left, SlotService, SlotState, checked_wait, left_of, look_again_s, state_of
 from .terms import Acquisition, SlotOptions, checked_timeout, moment
 from .waiting import Ask, Grant, Listen, Steps, acquire, refusal
 
@@ -265,7 +265,8 @@ class AsyncSlotQueue:
                 return state_of(told.answer, told.now_ms)
             place = Acquisition.of(action, execution_id, None, group_key=group_key)
             place.nonce = told.answer.nonce
-            await self._desk.listen(place, bell, min(until, moment() + _LOOK_S), attended=False)
+            look_at = moment() + look_again_s(told.answer, _LOOK_S)
+            await self._desk.listen(place, bell, min(until, look_at), attended=False)
 
     async def renew(
         self,

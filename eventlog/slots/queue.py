@@ -16,7 +16,7 @@ from .base import Cleared, QueueStats, SlotBackend
 from .holding import Holding
 from .keeper import Keeper
 from .policy import Policy, Scope, StoredPolicy
-from .service import LISTED, Left, SlotService, SlotState, checked_wait, left_of, state_of
+from .service import LISTED, Left, SlotService, SlotState, checked_wait, left_of, look_again_s, state_of
 from .terms import Acquisition, SlotOptions, checked_timeout, moment
 from .waiting import HEARTBEAT_S, Ask, Grant, Listen, Steps, acquire, refusal
 
@@ -300,7 +300,7 @@ class SlotQueue:
             left_s = until - moment()
             if not isinstance(answer, Queued) or left_s <= 0:
                 return state_of(answer, now_ms)
-            run(self._slots.listen(bell, min(left_s, HEARTBEAT_S)), self._hear)
+            run(self._slots.listen(bell, min(left_s, look_again_s(answer, HEARTBEAT_S))), self._hear)
 
     def renew(
         self,

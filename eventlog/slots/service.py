@@ -36,6 +36,7 @@ from .policy import (
 from .terms import Acquisition, checked_lease, moment
 from .waiting import Grant, refusal
 
+_SHORTEST_LOOK_S = 0.005
 LISTED, MOST_LISTED = 100, 1000
 """How many holders and waiters of a queue are listed, unless the caller says it, and at most."""
 
@@ -105,6 +106,12 @@ def checked_listed(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_LISTED:
         raise InvalidInput("listed", f"{shown(value)} is not an integer from 1 to {MOST_LISTED}")
     return value
+
+
+def look_again_s(answer: Queued, most_s: float) -> float:
+    """After how many seconds it pays to see what has become of a place, at most `most_s`."""
+    due_s = answer.look_in_ms / 1000
+    return min(max(due_s, _SHORTEST_LOOK_S), most_s) if due_s else most_s
 
 
 def checked_wait(value: object) -> float:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import httpx
 import pytest
+import redis
 
 from tests.server.api import Api, assert_problem
 from tests.server.conftest import Serve
@@ -64,7 +65,9 @@ def test_a_signal_answers_50_long_polls_at_once_and_keeps_their_places(
         assert [slots.state("e1"), slots.look("e2").json()["position"]] == ["granted", 1]
 
 
-def test_clients_that_go_away_free_the_room_of_their_polls(serve: Serve, redis_server: RedisProcess) -> None:
+def test_clients_that_go_away_free_the_room_of_their_polls(
+    serve: Serve, redis_server: RedisProcess, caplog: pytest.LogCaptureFixture
+) -> None:
     with serve(redis_server.url, streams_max=3) as url, client_of(url) as client:
         slots = Slots(Api(client, "w"))
         slots.hold("e0")
@@ -79,26 +82,49 @@ def test_clients_that_go_away_free_the_room_of_their_polls(serve: Serve, redis_s
                 connection.close()
             eventually(lambda: slots.look("e00", "?wait_seconds=0.01").status_code == 200, "there is room again")
         assert slots.stats()["queue_length"] == 9
+    assert caplog.text == "", "that a client goes is nothing to complain of"
 
 
-def test_more_workspaces_can_wait_than_there_are_connections_for(
-    serve: Serve, redis_server: RedisProcess, monkeypatch: pytest.MonkeyPatch
+def test_a_client_that_goes_away_within_its_body_is_nothing_to_complain_of(
+    serve: Serve, redis_server: RedisProcess, caplog: pytest.LogCaptureFixture
 ) -> None:
+    with serve(redis_server.url) as url, client_of(url) as client:
+        slots = Slots(Api(client, "w"))
+        for method, path in (("POST", "/slots"), ("PUT", "/slots/e/lease"), ("PUT", "/limit")):
+            with RawConnection(url) as connection:
+                head = f"{method} {slots.path}{path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+                connection.send(head.encode() + b'content-length: 1000\r\n\r\n{"execution_id": "e"')
+        slots.hold("after")
+        assert slots.stats()["total_enqueued"] == 1
+    assert caplog.text == ""
+
+
+def test_a_body_that_does_not_arrive_is_told(serve: Serve, redis_server: RedisProcess) -> None:
+    with serve(redis_server.url, receive_timeout_s=0.3) as url, RawConnection(url) as connection:
+        connection.send(b"POST /v1/workspaces/w/actions/a/slots HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{")
+        assert_problem(connection.response(), 408, "REQUEST_TIMEOUT")
+
+
+def _inboxes(client: redis.Redis) -> int:
+    return [one["cmd"] for one in client.client_list()].count("blmpop")
+
+
+def test_more_workspaces_can_wait_than_there_are_connections_for(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("server.logs.INBOXES", 2)
-    with RedisProcess(appendonly=False) as redis, serve(redis.url) as url, client_of(url) as client:
+    with RedisProcess(appendonly=False) as own, serve(own.url) as url, client_of(url) as client:
         all_slots = [Slots(Api(client, f"w{n}")) for n in range(8)]
         for slots in all_slots:
             slots.hold("e0")
             slots.queue("e1")
-        with ThreadPoolExecutor(8) as pool, redis.client() as looking:
+        with ThreadPoolExecutor(8) as pool, own.client() as looking:
             waiting = [pool.submit(slots.look, "e1", "?wait_seconds=30") for slots in all_slots]
-            eventually(lambda: looking.info("clients")["blocked_clients"] == 2, "two inboxes are read")
+            eventually(lambda: _inboxes(looking) == 2, "two inboxes are read")
             began = time.monotonic()
             for slots in all_slots:
                 assert slots.leave("e0") == "released"
             assert [one.result(20).json()["state"] for one in waiting] == ["granted"] * 8
             assert time.monotonic() - began < 4, "those without a connection look every two seconds"
-            assert [one["cmd"] for one in looking.client_list()].count("blmpop") <= 2
+            assert _inboxes(looking) <= 2
 
 
 def test_a_workspace_that_is_forgotten_meanwhile_still_answers_its_polls(
