@@ -3,6 +3,7 @@ back. Pure, and plans. `completion.py` has the listeners that do it all the time
 """
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -25,6 +26,8 @@ _log = logging.getLogger("eventlog")
 
 _ACTS_A_CALL = 64
 _PACE_S = 0.002
+# A log that is trimmed faster than it is read is not complained of with each look.
+_TELL_EVERY_S = 10.0
 
 
 class Completion(NamedTuple):
@@ -87,8 +90,8 @@ class Feed(Protocol):
     def done(self, events: Sequence[Event]) -> None:
         """These were acted upon."""
 
-    def wait(self, timeout_s: float) -> Plan[None]:
-        """Wait until there may be something new, at most `timeout_s`."""
+    def wait(self, timeout_s: float) -> Plan[bool]:
+        """Wait until there may be something new, at most `timeout_s`; True if there may."""
 
     def leave(self) -> Plan[None]:
         """Others are to take over what is not done."""
@@ -125,10 +128,11 @@ class FollowedLog:
         """See `Feed.done`."""
         self._ready = []
 
-    def wait(self, timeout_s: float) -> Plan[None]:
+    def wait(self, timeout_s: float) -> Plan[bool]:
         """See `Feed.wait`."""
         if not self._ready:
             self._ready = yield from self._step(timeout_s)
+        return bool(self._ready)
 
     def leave(self) -> Plan[None]:
         """Nobody shares the work."""
@@ -155,6 +159,8 @@ class CompletionWork:
         self.feed = feed
         self.stats = CompletionStats()
         self._slots = slots
+        self._untold = 0
+        self._tell_at = 0.0
 
     def step(self) -> Plan[bool]:
         """Act upon what is there now. True if there may be more. Raises `BackendUnavailable`: nothing is lost by it."""
@@ -170,16 +176,19 @@ class CompletionWork:
 
     def _note(self, taken: Taken) -> None:
         self.stats.lag = taken.lag
-        if not taken.missed and not taken.began_anew:
-            return
         self.stats.missed += taken.missed
+        self._untold += taken.missed
+        now = time.monotonic()
+        if not taken.began_anew and (not self._untold or now < self._tell_at):
+            return
         _log.warning(
             "completions of %s: %s%d events were gone before they were read; slots of executions that completed in "
             "them stay held until their lease ends",
             self.workspace,
             "the log was lost and began anew, " if taken.began_anew else "",
-            taken.missed,
+            self._untold,
         )
+        self._untold, self._tell_at = 0, now + _TELL_EVERY_S
 
     def _give_back(self, events: Sequence[Event]) -> Plan[None]:
         names: list[str] | None = None

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import threading
+import time
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
@@ -26,10 +27,12 @@ _log = logging.getLogger("eventlog")
 
 GROUP = "completions"
 TAKE_OVER_S = 5.0
-_BLOCK_S = 1.0
+# A quiet log is looked at so often, for what dead listeners have left; whoever stops waits for a part of that.
+_LOOK_S = 1.0
+_BLOCK_S = 0.2
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
-_SWEEP_S = 60.0
+_SWEEP_EVERY = 1000
 _GRACE_S = 10.0
 
 
@@ -57,13 +60,16 @@ class CompletionListener:
     def start(self) -> Self:
         """Begin to listen. Idempotent."""
         if self._thread is None:
-            self._ending.clear()
-            self._thread = threading.Thread(target=self._run, name="eventlog-completions", daemon=True)
+            # One that was stopped and has not ended yet is not to go on.
+            self._ending = threading.Event()
+            self._thread = threading.Thread(
+                target=self._run, args=(self._ending,), name="eventlog-completions", daemon=True
+            )
             self._thread.start()
         return self
 
     def stop(self) -> None:
-        """Finish what was taken, acknowledge it and leave the group; returns within about a second. Idempotent."""
+        """Finish what was taken, acknowledge it and leave the group; returns within moments. Idempotent."""
         self._ending.set()
         thread, self._thread = self._thread, None
         if thread is not None:
@@ -73,24 +79,27 @@ class CompletionListener:
         """Counters since it was made."""
         return replace(self._work.stats)
 
-    def _run(self) -> None:
+    def _run(self, ending: threading.Event) -> None:
         link = None if self._connect is None else self._connect(1)
         execute = _no_transport if link is None else link.execute
         pause_s, rounds = _FIRST_PAUSE_S, 0
         try:
-            while not self._ending.is_set():
+            while not ending.is_set():
                 try:
                     if not run(self._work.step(), execute):
                         rounds += 1
-                        if rounds % round(_SWEEP_S / _BLOCK_S) == 0:
+                        if rounds % _SWEEP_EVERY == 0:
                             run(self._work.feed.sweep(), execute)
-                        run(self._work.feed.wait(_BLOCK_S), execute)
+                        look_at = time.monotonic() + _LOOK_S
+                        while not ending.is_set() and time.monotonic() < look_at:
+                            if run(self._work.feed.wait(_BLOCK_S), execute):
+                                break
                     pause_s = _FIRST_PAUSE_S
                 except LogClosed:
                     return
                 except Exception as error:
                     _told(self._work, error)
-                    self._ending.wait(pause_s)
+                    ending.wait(pause_s)
                     pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
             with contextlib.suppress(EventLogError):
                 run(self._work.feed.leave(), execute)
@@ -127,8 +136,8 @@ class AsyncCompletionListener:
     def start(self) -> Self:
         """Begin to listen. Idempotent."""
         if self._task is None:
-            self._ending.clear()
-            self._task = asyncio.create_task(self._run(), name="eventlog-completions")
+            self._ending = asyncio.Event()
+            self._task = asyncio.create_task(self._run(self._ending), name="eventlog-completions")
         return self
 
     async def stop(self) -> None:
@@ -144,18 +153,21 @@ class AsyncCompletionListener:
         """See `CompletionListener.stats`."""
         return replace(self._work.stats)
 
-    async def _run(self) -> None:
+    async def _run(self, ending: asyncio.Event) -> None:
         link = None if self._connect is None else self._connect(1)
         execute = _no_async_transport if link is None else link.execute
         pause_s, rounds = _FIRST_PAUSE_S, 0
         try:
-            while not self._ending.is_set():
+            while not ending.is_set():
                 try:
                     if not await arun(self._work.step(), execute):
                         rounds += 1
-                        if rounds % round(_SWEEP_S / _BLOCK_S) == 0:
+                        if rounds % _SWEEP_EVERY == 0:
                             await arun(self._work.feed.sweep(), execute)
-                        await arun(self._work.feed.wait(_BLOCK_S), execute)
+                        look_at = time.monotonic() + _LOOK_S
+                        while not ending.is_set() and time.monotonic() < look_at:
+                            if await arun(self._work.feed.wait(_BLOCK_S), execute):
+                                break
                     pause_s = _FIRST_PAUSE_S
                 except LogClosed:
                     return
@@ -163,7 +175,7 @@ class AsyncCompletionListener:
                     _told(self._work, error)
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(pause_s):
-                            await self._ending.wait()
+                            await ending.wait()
                     pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
             with contextlib.suppress(EventLogError):
                 await arun(self._work.feed.leave(), execute)

@@ -56,9 +56,9 @@ class _Permit(Generic[S]):
         self._fate = ""
         self._began = moment()
 
-    def take(self, slot: S, already_held: bool) -> None:
+    def take(self, slot: S, policy: Policy, *, already_held: bool) -> None:
         """The slot is here."""
-        self.slot, self.already_held = slot, already_held
+        self.slot, self.policy, self.already_held = slot, policy, already_held
         self.waited_s = self.waits_for_s()
 
     def waits_for_s(self) -> float:
@@ -172,7 +172,7 @@ def _waiting(
             look_s = min(left_s, _LOOK_S)
             yield methodcaller("state", action, there.execution_id, group_key=group_key, wait_s=look_s)
         else:
-            return (yield from _granted(permit, slot, False))
+            return (yield from _granted(permit, slot))
 
 
 def _trying(permit: P, action: str, execution_id: str | None, options: SlotOptions) -> Steps[P | None]:
@@ -180,27 +180,36 @@ def _trying(permit: P, action: str, execution_id: str | None, options: SlotOptio
         slot = yield methodcaller("try_acquire", action, execution_id, on_lost=permit.notice, **options)
     except AlreadyHeld as there:
         return (yield from _joining(permit, there, action, options.get("group_key")))
-    return None if slot is None else (yield from _granted(permit, slot, False))
+    return None if slot is None else (yield from _granted(permit, slot))
 
 
 def _joining(permit: P, there: AlreadyHeld, action: str, group_key: str | None) -> Steps[P | None]:
     """The permit for a slot that the execution holds already; None if it only waits."""
     if there.fencing_token is None:
         return None
+    # The policy first: a handle that nobody gets would renew the lease for ever.
+    policy = yield from _in_force(action, group_key)
     slot = yield methodcaller("attach", action, there.execution_id, group_key=group_key, on_lost=permit.notice)
-    return None if slot is None else (yield from _granted(permit, slot, True))
-
-
-def _granted(permit: P, slot: Any, already_held: bool) -> Steps[P]:
-    permit.take(slot, already_held)
-    try:
-        stats = yield methodcaller("stats", slot.action, group_key=slot.group_key, listed=1)
-    except BaseException:
-        if not already_held:
-            yield lambda _: slot.release()
-        raise
-    permit.policy = stats.policy
+    if slot is None:
+        return None
+    permit.take(slot, policy, already_held=True)
     return permit
+
+
+def _granted(permit: P, slot: Any) -> Steps[P]:
+    try:
+        policy = yield from _in_force(slot.action, slot.group_key)
+    except BaseException:
+        yield lambda _: slot.release()
+        raise
+    permit.take(slot, policy, already_held=False)
+    return permit
+
+
+def _in_force(action: str, group_key: str | None) -> Steps[Policy]:
+    stats = yield methodcaller("stats", action, group_key=group_key, listed=1)
+    policy: Policy = stats.policy
+    return policy
 
 
 def _looking(action: str, pack: str | None, group_key: str | None, max_concurrent: int | None) -> Steps[Policy]:

@@ -75,9 +75,9 @@ class LogGroup:
         """These need not be given to anybody again; the next `take` or `leave` says so."""
         self._done += (event.id for event in events)
 
-    def wait(self, timeout_s: float) -> Plan[None]:
-        """Wait until the log may hold something new, at most `timeout_s`."""
-        yield from wait_for_any([self], timeout_s)
+    def wait(self, timeout_s: float) -> Plan[bool]:
+        """Wait until the log may hold something new, at most `timeout_s`; True if it does."""
+        return bool((yield from wait_for_any([self], timeout_s)))
 
     def leave(self) -> Plan[None]:
         """Acknowledge what is done and leave the group; what is not done stays pending, for others to take over."""

@@ -224,6 +224,13 @@ def test_a_failure_to_learn_the_policy_leaves_nothing_held(here: Any, monkeypatc
         with pytest.raises(ConnectionError):
             here.enforcer.enforce_and_wait("build", execution_id="e1")
     assert held(here) == []
+    token = here.slots.enqueue("build", "e2", lease_s=0.5).fencing_token
+    with monkeypatch.context() as patched:
+        patched.setattr(queue, "stats", failing)
+        with pytest.raises(ConnectionError):
+            here.enforcer.enforce_and_wait("build", execution_id="e2")
+    assert here.slots.state("build", "e2").fencing_token == token, "another's slot is left as it is"
+    eventually(lambda: held(here) == [], "and nobody renews it")
 
 
 def test_asking_how_an_execution_stands_takes_no_ring_from_who_waits_for_its_slot(here: Any) -> None:
