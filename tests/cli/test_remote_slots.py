@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 
 from eventlog import (
@@ -329,6 +330,51 @@ def test_no_server_is_told_within_the_deadline() -> None:
             with pytest.raises(BackendUnavailable):
                 call()
     assert time.monotonic() - began < 10
+
+
+def _lose_one_answer(monkeypatch: pytest.MonkeyPatch, method: str) -> list[str]:
+    """The next request of this method is carried out, and its answer lost on the way; the list then has its URL."""
+    lost: list[str] = []
+    request = httpx.Client.request
+
+    def lossy(client: httpx.Client, asked: str, *args: object, **more: object) -> httpx.Response:
+        answer = request(client, asked, *args, **more)  # type: ignore[arg-type]
+        if asked == method and not lost:
+            lost.append(str(answer.url))
+            raise httpx.ReadError("cut")
+        return answer
+
+    monkeypatch.setattr(httpx.Client, "request", lossy)
+    return lost
+
+
+@pytest.mark.parametrize("call", ["acquire", "try_acquire"])
+def test_a_slot_whose_answer_was_lost_is_had_all_the_same(
+    remote: RemoteSlots, direct: SlotQueue, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    lost = _lose_one_answer(monkeypatch, "POST")
+    with getattr(remote, call)("build", "e1", max_concurrent=1) as slot:
+        assert len(lost) == 1
+        assert direct.state("build", "e1").fencing_token == slot.fencing_token
+    assert direct.stats("build").active_count == 0
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+def test_no_lost_answer_costs_a_slot_or_a_place(
+    remote: RemoteSlots, direct: SlotQueue, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    first = remote.acquire("build", "e1", max_concurrent=1)
+    lost = _lose_one_answer(monkeypatch, method)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(remote.acquire, "build", "e2", max_concurrent=1, timeout_s=20)
+        _waits(direct, "e2")
+        first.renew()
+        first.release()
+        second = waiting.result(20)
+    assert second.fencing_token > first.fencing_token
+    assert len(lost) == 1
+    second.release()
+    assert direct.stats("build").active_count == 0
 
 
 def test_who_waits_and_who_holds_outlive_a_restart_of_the_server(own_server: Server, log: EventLog) -> None:
