@@ -69,8 +69,9 @@ class Keeper:
                     self._thread = None
                     return
                 acts, within_s = self._roster.due()
-            lost = self._carry_out(acts, within_s) if acts else []
-            tell_lost(lost)
+            for holding in self._carry_out(acts, within_s) if acts else ():
+                # A notice may take its time (end a process, say), and the other leases do not wait for it.
+                threading.Thread(target=tell_lost, args=([holding],), name="eventlog-slots-lost", daemon=True).start()
             with self._changed:
                 self._looks_at = self._roster.next_at()
 

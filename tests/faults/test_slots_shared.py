@@ -46,6 +46,25 @@ def test_fifty_threads_share_three_slots(own_server: RedisProcess) -> None:
     assert (stats.active_count, stats.queue_length) == (0, 0)
 
 
+def test_a_notice_that_takes_its_time_keeps_no_other_slot_from_being_renewed(own_server: RedisProcess) -> None:
+    told, go_on = threading.Event(), threading.Event()
+
+    def take_time(slot: Slot) -> None:
+        told.set()
+        assert go_on.wait(20)
+
+    with open_slots(own_server.url) as slots:
+        slots.acquire("build", "lost", lease_s=1.0, on_lost=take_time)
+        kept = slots.acquire("other", "kept", lease_s=1.0)
+        assert slots.clear("build") == (1, 0)
+        assert told.wait(10)
+        until = time.monotonic() + 3.0
+        eventually(lambda: kept.lost or time.monotonic() > until, "three leases pass")
+        assert kept.valid
+        go_on.set()
+        assert kept.release()
+
+
 def test_three_processes_at_limit_one_run_in_the_order_in_which_they_queued(own_server: RedisProcess) -> None:
     with ExitStack() as stack:
         slots = stack.enter_context(open_slots(own_server.url))
