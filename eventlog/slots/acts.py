@@ -7,6 +7,10 @@ ANY = "*"
 """A key that fits every acquisition of an execution; other keys are a nonce, or what `fence_key` makes."""
 
 
+TOMB_MS = 60_000
+"""After a release by who does not know the nonce: a copy of the acquisition's first call begins nothing anew."""
+
+
 def fence_key(fencing_token: int) -> str:
     """A key that fits the acquisition that was granted with `fencing_token`."""
     return f"f{fencing_token}"

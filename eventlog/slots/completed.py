@@ -17,7 +17,7 @@ from ..ids import Cursor
 from ..plan import Pause, Plan
 from ..reading import Tail
 from ..store.consumer import LogGroup, Taken
-from .acts import ANY, Cancelled, Release, Released, fence_key
+from .acts import ANY, TOMB_MS, Cancelled, Release, Released, fence_key
 from .policy import checked_name, queue_name
 from .service import SlotService, checked_fence
 
@@ -62,7 +62,7 @@ class Completion(NamedTuple):
     def release(self, queue: str) -> Release:
         """The act for one queue. What the execution began after the event is another story, and stays."""
         key = ANY if self.fencing_token is None else fence_key(self.fencing_token)
-        return Release(queue, self.execution_id, key, not_after_ms=self.at_ms)
+        return Release(queue, self.execution_id, key, tomb_ms=TOMB_MS, not_after_ms=self.at_ms)
 
 
 @dataclass(slots=True)

@@ -183,7 +183,8 @@ class MemorySlots:
 
 
 def _live(places: Iterable[Place], call: Call) -> list[Place]:
-    return [place for place in places if place.until_ms > call.now]
+    # A grant whose bell is to be looked at stands until that was done, or its claim ends.
+    return [place for place in places if place.until_ms > call.now or (place.unread and place.claim_end_ms > call.now)]
 
 
 def _holder(place: Place) -> Holder:

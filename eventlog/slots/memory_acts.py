@@ -32,6 +32,7 @@ from .memory_queue import SILENCE_MS, MemoryQueue, Place
 from .policy import whole_ms
 
 _TOMB_MS = 600_000
+_LONGEST_HOLD_MS = 60_000
 
 
 class Tombs:
@@ -114,7 +115,7 @@ def _adopt(queue: MemoryQueue, place: Place, act: Acquire, tombs: Tombs) -> Answ
     queue.settled = True
     place = _new_place(queue, act, place.ticket, 0)
     place.bell, place.attended = "-", False
-    queue.grant(place)
+    queue.grant(place, is_taken_over=True)
     return _holding(queue, place, "taken")
 
 
@@ -167,8 +168,9 @@ def _acquire(queue: MemoryQueue, act: Acquire, tombs: Tombs) -> Answer:
 
 def _await_holders(queue: MemoryQueue, lease_ms: int) -> None:
     """The data was lost: those who hold slots come back to say so, within a lease."""
-    if not queue.hold:
-        queue.hold, queue.changed = queue.born_us // 1000 + lease_ms, True
+    until_ms = queue.born_us // 1000 + min(lease_ms, _LONGEST_HOLD_MS)
+    if until_ms > queue.hold:
+        queue.hold, queue.changed = until_ms, True
 
 
 def _line_up(queue: MemoryQueue, place: Place, act: Acquire) -> Answer:

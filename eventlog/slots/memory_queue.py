@@ -249,7 +249,7 @@ class MemoryQueue:
         at, why = self.limited()
         return at is None, at, why
 
-    def grant(self, place: Place, promoted: bool = False) -> None:
+    def grant(self, place: Place, promoted: bool = False, is_taken_over: bool = False) -> None:
         """Give a slot. What is promoted from the line has its bell rung."""
         now = self.call.now
         self.fence = max(self.fence + 1, self.call.micros)
@@ -263,7 +263,8 @@ class MemoryQueue:
                 place.unread, place.until_ms = False, now + valid_ms
         self.held[place.execution] = place
         self.due(place.until_ms)
-        self.consume()
+        if not is_taken_over:
+            self.consume()
         if promoted and place.bell != "-":
             self.call.ring(place.bell, Ring(place.nonce, place.fence, valid_ms))
         self.tell(

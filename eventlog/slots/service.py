@@ -7,6 +7,7 @@ from ..errors import InvalidInput, LeaseLost
 from ..plan import Plan
 from .acts import (
     ANY,
+    TOMB_MS,
     Acquire,
     Act,
     Answer,
@@ -202,7 +203,7 @@ class SlotService:
         not_after_ms = None if not_after_s is None else round(not_after_s * 1000)
         queue = queue_name(action, group_key)
         execution_id = checked_name("execution_id", execution_id)
-        return Release(queue, execution_id, _key(fencing_token), not_after_ms=not_after_ms)
+        return Release(queue, execution_id, _key(fencing_token), TOMB_MS, not_after_ms)
 
     def cancel(self, action: str, execution_id: str, group_key: str | None) -> Plan[bool]:
         """Leave the line. True if it waited; a slot is kept."""

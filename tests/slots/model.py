@@ -37,6 +37,7 @@ from eventlog.slots.policy import Policy, Scope
 
 NOWHERE = "-"
 BURIED_MS = 600_000
+LONGEST_HOLD_MS = 60_000
 BELL_MS = 60_000
 # How long a grant lies unread, or unconfirmed; how long attended waiters may be silent; for how many it pays to look.
 UNREAD_MS = 500
@@ -299,7 +300,7 @@ class Queue:
             execution = self.line.pop(0)
             self.grant(execution, self.book[execution], promoted=True)
 
-    def grant(self, execution: str, entry: Entry, promoted: bool) -> None:
+    def grant(self, execution: str, entry: Entry, promoted: bool, uses_up: bool = True) -> None:
         now, world = self.world.now, self.world
         self.changed = True
         self.fence = max(self.fence + 1, world.micros)
@@ -315,12 +316,12 @@ class Queue:
         if promoted:
             world.ring(entry.bell, Ring(entry.nonce, entry.fence, valid))
         limits = self.limits()
-        if limits.rate is not None:
+        if limits.rate is not None and uses_up:
             n, length = limits.rate
             grants = self.grants if now < self.grants_kept_until else []
             self.grants = [now, *grants][:n]
             self.grants_kept_until = now + length
-        if limits.quota is not None:
+        if limits.quota is not None and uses_up:
             window = now // limits.quota[1]
             self.window = (window, (self.window[1] if self.window[0] == window else 0) + 1)
         waited = max(now - entry.ticket // 1000, 0) if promoted else 0
@@ -402,9 +403,9 @@ class Queue:
         born = now if self.born is None else self.born
         if act.nonce in world.tombs or (act.ticket is not None and act.ticket <= self.reset):
             return Cancelled()
-        if act.ticket is not None and act.ticket < born * 1000 and not self.hold:
+        if act.ticket is not None and act.ticket < born * 1000:
             # From before the data was lost: those who held slots have a lease's time to come back.
-            self.hold, self.changed = born + act.lease_ms, True
+            self.hold, self.changed = max(self.hold, born + min(act.lease_ms, LONGEST_HOLD_MS)), True
         timeout = act.timeout_ms if limits.timeout is None else limits.timeout
         ticket = world.micros if act.ticket is None else act.ticket
         entry = Entry(act.nonce, ticket, act.lease_ms, act.bell, act.attended, act.owner, 0, deadline=now + timeout)
@@ -448,7 +449,7 @@ class Queue:
                 return self.keep_waiting(execution, act.bell, act.attended)
             self.leave_slot(execution, "released", reason="adopted")
             entry = replace(entry, nonce=act.nonce, lease=act.lease_ms, owner=act.owner, bell=NOWHERE, attended=False)
-            self.grant(execution, entry, promoted=False)
+            self.grant(execution, entry, promoted=False, uses_up=False)
             return Granted(self.fence, act.lease_ms, act.lease_ms, act.nonce, "taken")
         if entry.fence:
             return Held(entry.fence, max(entry.until - world.now, 0))
@@ -481,7 +482,7 @@ class Queue:
         if fence is None or lease is None or known or not self.reset < fence < born * 1000:
             return Gone()
         self.changed = True
-        self.hold = self.hold or born + lease
+        self.hold = max(self.hold, born + min(lease, LONGEST_HOLD_MS))
         self.fence = max(self.fence, fence)
         self.book[act.execution] = Entry(
             act.key, fence, lease, NOWHERE, False, NOWHERE, now + lease, fence=fence, granted=now

@@ -361,7 +361,12 @@ class Histories(RuleBasedStateMachine):
         for found in run(self.rig.slots.stats(QUEUES, most), self.rig.execute):
             name = found.action + (f"/{found.group_key}" if found.group_key else "")
             queue = self.queue(name)
-            live = {who: entry for who, entry in queue.book.items() if entry.until > self.model.now}
+            now = self.model.now
+            live = {
+                who: entry
+                for who, entry in queue.book.items()
+                if entry.until > now or (entry.unread and entry.claim_end > now)
+            }
             holders = sorted(
                 ((entry.until, who, entry) for who, entry in live.items() if entry.fence), key=lambda one: one[:2]
             )

@@ -311,7 +311,7 @@ def test_after_an_empty_restart_slots_are_held_back_for_one_lease_and_then_go_in
     lose_data(rig)
     lease_ms = 700
     came = rig.perform(acquire("q", "e3", lease_ms=lease_ms, max_concurrent=2, ticket=tickets["e3"]))
-    rig.one(acquire("q", "e2", max_concurrent=2, ticket=tickets["e2"]))
+    rig.one(acquire("q", "e2", lease_ms=lease_ms // 2, max_concurrent=2, ticket=tickets["e2"]))
     granted: list[str] = []
     at_ms = 0
     while not granted:
@@ -322,6 +322,18 @@ def test_after_an_empty_restart_slots_are_held_back_for_one_lease_and_then_go_in
     assert granted == ["e2", "e3"]
     by_fence = sorted(rig.stored("q")[0].book.items(), key=lambda item: int(item[1][-1]))
     assert [execution for execution, _ in by_fence] == ["e2", "e3"]
+
+
+def test_after_an_empty_restart_the_longest_lease_that_came_back_counts_but_no_more_than_a_minute(rig: Rig) -> None:
+    rig.granted(acquire("q", "e1", max_concurrent=2))
+    rig.granted(acquire("q", "e0", max_concurrent=2))
+    tickets = {f"e{n}": place.ticket for n, place in enumerate(join(rig, "e2", "e3", limit=2), 2)}
+    lose_data(rig)
+    for who, lease_ms, held_back_ms in (("e2", 2_000, 2_000), ("e3", 86_400_000, 60_000)):
+        came = rig.perform(acquire("q", who, lease_ms=lease_ms, max_concurrent=2, ticket=tickets[who]))
+        (place,) = came.answers
+        assert isinstance(place, Queued)
+        assert held_back_ms - 1_000 < place.limited_ms <= held_back_ms
 
 
 def test_after_an_empty_restart_fences_go_on_rising(rig: Rig) -> None:
@@ -493,3 +505,17 @@ def test_looking_at_a_queue_that_never_was_makes_none(rig: Rig) -> None:
     rig.one(Renew("q", "e1", "n"))
     run(rig.slots.stats(["q"], 9), rig.execute)
     assert keys_of(rig) == []
+
+
+@pytest.mark.parametrize("lost", ["book", "held", "line", "waits"])
+def test_a_queue_that_lost_one_of_its_keys_goes_on(rig: Rig, lost: str) -> None:
+    rig.granted(acquire("q", "e1", lease_ms=500, max_concurrent=1))
+    join(rig, "e2", "e3", attended=True)
+    rig.client.delete(getattr(rig.keys.queue("q"), lost))
+    for who in ("e1", "e2", "e3"):
+        for act in (Touch("q", who, ANY), Renew("q", who, f"n{who}", LONG_MS), Release("q", who, ANY)):
+            rig.one(act)
+    rig.wait_until(rig.now_ms() + 3_100)  # whatever is left of them is silent by then
+    rig.one(Poke("q"))
+    assert rig.granted(acquire("q", "e4", max_concurrent=1))
+    assert rig.standing("q") == (["e4"], [])

@@ -37,8 +37,16 @@ for number = 1, number_of_queues do
   local held, line, waits, book, state = unpack(KEYS, 6 * number - 4, 6 * number)
   local name, chosen = ARGV[2 + number], redis.call('HMGET', state, 'pack', 'limit')
   local limits = limits_of(name, chosen[1] or '-', tonumber(chosen[2]))
-  local executions, scores = {}, {}
-  local live = redis.call('ZRANGEBYSCORE', held, '(' .. now_text, '+inf', 'WITHSCORES', 'LIMIT', 0, most)
+  local executions, scores, claims = {}, {}, 0
+  for _, execution in ipairs(redis.call('ZRANGEBYSCORE', held, '-inf', now_text, 'LIMIT', 0, 64)) do
+    -- A grant whose bell is to be looked at stands until that was done, or its claim ends.
+    local claim_end = string.match(redis.call('HGET', book, execution) or '', '^C %S+ %S+ %S+ %S+ %S+ (%d+)')
+    if claim_end and tonumber(claim_end) > now then
+      claims = claims + 1
+      if claims <= most then executions[claims], scores[claims] = execution, claim_end end
+    end
+  end
+  local live = redis.call('ZRANGEBYSCORE', held, '(' .. now_text, '+inf', 'WITHSCORES', 'LIMIT', 0, math.max(most - claims, 0))
   for i = 1, #live, 2 do executions[#executions + 1], scores[#scores + 1] = live[i], live[i + 1] end
   local holders = described(book, executions, scores)
   executions = most > 0 and redis.call('LRANGE', line, 0, most - 1) or {}
@@ -47,6 +55,6 @@ for number = 1, number_of_queues do
   answers[#answers + 1] = {name, redis.call('HGETALL', state),
     {or_empty(limits.max_concurrent), or_empty(limits.rate_n), or_empty(limits.rate_ms), or_empty(limits.quota_n),
      or_empty(limits.quota_ms), or_empty(limits.max_length), or_empty(limits.timeout_ms), limits.quiet and '0' or '1'},
-    holders, waiters, redis.call('ZCOUNT', held, '(' .. now_text, '+inf'), redis.call('ZCOUNT', waits, '(' .. now_text, '+inf')}
+    holders, waiters, claims + redis.call('ZCOUNT', held, '(' .. now_text, '+inf'), redis.call('ZCOUNT', waits, '(' .. now_text, '+inf')}
 end
 return answers

@@ -5,6 +5,8 @@
 
 -- Whom it pays to wake at the very moment when something falls due: those near the head. Others look by and by.
 local NEAR = 16
+-- For how long at most nothing is granted after the data was lost.
+local LONGEST_HOLD_MS = 60000
 
 -- The holder was heard of: from now on it has its whole lease.
 local function confirm(q, execution, record, lease)
@@ -62,12 +64,12 @@ end
 
 local function place_of(q, execution, record)
   local _, nonce, ticket, deadline = parse(record)
-  return queued(q, redis.call('LPOS', q.line, execution) + 1, deadline, ticket, nonce)
+  return queued(q, (redis.call('LPOS', q.line, execution) or 0) + 1, deadline, ticket, nonce)
 end
 
 local function holding(q, execution, record, how)
   local _, nonce, _, _, lease, _, _, _, fence = parse(record)
-  return granted(q, execution, fence, tonumber(redis.call('ZSCORE', q.held, execution)) - now, lease, nonce, how)
+  return granted(q, execution, fence, tonumber(redis.call('ZSCORE', q.held, execution) or now) - now, lease, nonce, how)
 end
 
 local function wait_until(deadline, attended)
@@ -108,17 +110,24 @@ local function meet(q, execution, record, nonce, lease, mode, bell, attended, ow
     -- Another fence: who held it until now may not know yet that it does not.
     leave_slot(q, execution, record, 'released', 'adopted')
     q.settled = true
-    local new = grant(q, execution, nonce, ticket, lease, '-', '0', owner, false)
+    local new = grant(q, execution, nonce, ticket, lease, '-', '0', owner, false, true)
     return granted(q, execution, new, tonumber(lease), lease, nonce, 'taken')
   end
   if state ~= 'W' then
-    return {'held', tonumber(fence), math.max(tonumber(redis.call('ZSCORE', q.held, execution)) - now, 0)}
+    return {'held', tonumber(fence), math.max(tonumber(redis.call('ZSCORE', q.held, execution) or now) - now, 0)}
   end
   -- Nobody attends to that place yet: who comes to wait goes on with it.
   if attended == '1' and old_attended == '0' and mode == 'line' then
     return keep_waiting(q, execution, record, bell, attended)
   end
   return {'waiting', redis.call('LPOS', q.line, execution) + 1}
+end
+
+-- Redis has lost its data: those who hold slots come back to say so, within a lease. How long theirs are is not known; as
+-- long as those of who has come back, most likely.
+local function await_holders(q, lease)
+  local until_ms = q.born + math.min(tonumber(lease), LONGEST_HOLD_MS)
+  if until_ms > q.hold then set(q, 'hold', until_ms) end
 end
 
 local function acquire(q, execution, i)
@@ -135,11 +144,7 @@ local function acquire(q, execution, i)
   local record = redis.call('HGET', q.book, execution)
   if record then return meet(q, execution, record, nonce, lease, mode, bell, attended, owner) end
   if redis.call('EXISTS', tombs .. nonce) == 1 or (ticket and ticket <= q.reset) then return {'cancelled'} end
-  local lost = ticket and ticket < q.born * 1000
-  if lost and q.hold == 0 then
-    -- Redis has lost its data: those who hold slots come back to say so, within a lease.
-    set(q, 'hold', q.born + tonumber(lease))
-  end
+  if ticket and ticket < q.born * 1000 then await_holders(q, lease) end
   local free, until_ms, why = room(q)
   if free and q.waiting == 0 then
     count(q, 'enqueued')
@@ -216,7 +221,7 @@ local function renew(q, execution, i)
   -- A grant older than all that Redis knows of this queue: the data was lost, and this holder has come back to say so.
   if not record and fence and fence < q.born * 1000 and fence > q.reset and lease ~= ''
     and redis.call('HEXISTS', q.book, execution) == 0 and redis.call('EXISTS', tombs .. key) == 0 then
-    if q.hold == 0 then set(q, 'hold', q.born + tonumber(lease)) end
+    await_holders(q, lease)
     set(q, 'fence', math.max(q.fence, fence))
     q.active = q.active + 1
     redis.call('ZADD', q.held, int(now + tonumber(lease)), execution)

@@ -142,7 +142,7 @@ local function room(q)
 end
 
 -- Give a slot. What is promoted from the line has its bell rung; who asks for it right now has it in the answer.
-local function grant(q, execution, nonce, ticket, lease, bell, attended, owner, promoted)
+local function grant(q, execution, nonce, ticket, lease, bell, attended, owner, promoted, is_taken_over)
   set(q, 'fence', math.max(q.fence + 1, micros))
   q.active = q.active + 1
   local fence, state, valid, claim_end, until_ms = int(q.fence), 'H', tonumber(lease), '0', now + tonumber(lease)
@@ -156,7 +156,7 @@ local function grant(q, execution, nonce, ticket, lease, bell, attended, owner, 
     {state, nonce, ticket, int(now), lease, bell, claim_end, owner, fence}, ' '))
   if q.active == 1 then give_expiry(q.held, q.book) end
   due(q, until_ms)
-  consume(q)
+  if not is_taken_over then consume(q) end
   if promoted and bell ~= '-' then ring(bell, nonce .. ' ' .. fence .. ' ' .. int(valid)) end
   local waited = promoted and now - math.floor(tonumber(ticket) / 1000) or 0
   tell(q, 'granted', execution, ',"fencing_token":' .. fence .. ',"waited_ms":' .. int(math.max(waited, 0))
@@ -201,6 +201,14 @@ local function expire_waiter(q, execution, record, popped)
   end
 end
 
+-- Of this execution there is no record: a Redis that evicts keys, or somebody's hand, took it away.
+local function forget(q, execution)
+  redis.call('ZREM', q.held, execution)
+  redis.call('ZREM', q.waits, execution)
+  redis.call('LREM', q.line, 1, execution)
+  q.active, q.waiting = redis.call('ZCARD', q.held), redis.call('LLEN', q.line)
+end
+
 -- Remove what has expired.
 local function reap(q)
   if now < q.next then return end
@@ -227,10 +235,12 @@ local function reap(q)
   end
 
   for _, execution in ipairs(redis.call('ZRANGEBYSCORE', q.held, '-inf', int(now), 'LIMIT', 0, BATCH)) do
-    expire_holder(q, execution, redis.call('HGET', q.book, execution))
+    local record = redis.call('HGET', q.book, execution)
+    if record then expire_holder(q, execution, record) else forget(q, execution) end
   end
   for _, execution in ipairs(redis.call('ZRANGEBYSCORE', q.waits, '-inf', int(now), 'LIMIT', 0, BATCH)) do
-    expire_waiter(q, execution, redis.call('HGET', q.book, execution))
+    local record = redis.call('HGET', q.book, execution)
+    if record then expire_waiter(q, execution, record) else forget(q, execution) end
   end
   set(q, 'next', math.min(earliest(q.held), earliest(q.waits)))
 end
@@ -248,8 +258,11 @@ local function settle(q)
     local record = redis.call('HGET', q.book, execution)
     redis.call('ZREM', q.waits, execution)
     q.waiting = q.waiting - 1
-    local _, nonce, ticket, _, lease, bell, attended, owner = parse(record)
-    if tonumber(until_ms) > now then
+    local _, nonce, ticket, _, lease, bell, attended, owner = parse(record or '')
+    if not nonce then
+      dead = dead + 1
+      forget(q, execution)
+    elseif tonumber(until_ms or '0') > now then
       grant(q, execution, nonce, ticket, lease, bell, attended, owner, true)
     else
       dead = dead + 1
