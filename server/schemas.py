@@ -334,10 +334,9 @@ class PoliciesOut(BaseModel):
 
 
 class PolicyDeleted(BaseModel):
-    """`deleted` is false where none was set."""
+    """The scope has no policy (any more). `version` counts the changes of all policies."""
 
     scope: str
-    deleted: bool
     version: int
 
 

@@ -89,14 +89,14 @@ def policies_request() -> Request:
 
 
 def policy_request(scope: Scope, policy: Policy | None, expected_version: int | None) -> Request:
-    """Set or (None) remove a policy. A change that expects a version is not repeated: it would meet itself."""
+    """Set or (None) remove a policy."""
     if scope.kind == "queue":
         raise InvalidInput("scope", "through a server a queue has a limit of its own, and no policy: use set_limit")
     path = "/policies/global" if scope.kind == "global" else f"/policies/{scope.kind}/{_segment(scope.name)}"
     params: Params = [] if expected_version is None else [("expected_version", expected_version)]
     body = None if policy is None else orjson.dumps(policy.to_dict())
     method, headers = ("DELETE", None) if body is None else ("PUT", _JSON_BODY)
-    return Request(method, path, params, body, headers, repeatable=expected_version is None)
+    return Request(method, path, params, body, headers)
 
 
 def read_state(answer: Any) -> SlotState:

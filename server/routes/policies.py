@@ -119,4 +119,4 @@ async def remove(request: Request, workspace: Workspace, scope: Scope) -> Respon
     expected = expected_version(request.scope)
     logs = logs_of(request)
     version = await logs.bounded(logs.slots(workspace).delete_policy(scope, expected_version=expected))
-    return Json(orjson.dumps({"scope": scope, "deleted": version > 0, "version": version}))
+    return Json(orjson.dumps({"scope": scope, "version": version}))

@@ -168,7 +168,7 @@ def test_a_stream_outlives_a_restart_of_redis(serve: Serve) -> None:
 
 
 def test_many_followers_of_many_workspaces_need_no_more_connections_to_redis(serve: Serve) -> None:
-    with RedisProcess(appendonly=False) as redis, serve(redis.url) as url:
+    with RedisProcess(appendonly=False) as redis, serve(redis.url, completions=False) as url:
         connections = [RawConnection(url) for _ in range(60)]
         for number, connection in enumerate(connections):
             connection.send(f"GET /v1/workspaces/w{number % 20}/events/stream HTTP/1.1\r\nhost: x\r\n\r\n".encode())
