@@ -157,7 +157,11 @@ class Completions:
         """Look at those that are due, a few at a time; where Redis is away the first of them tell."""
         due = self._due()
         for first in range(0, len(due), _WORKING_AT_ONCE):
-            await asyncio.gather(*(self._step(served, working) for served in due[first : first + _WORKING_AT_ONCE]))
+            steps = (self._step(served, working) for served in due[first : first + _WORKING_AT_ONCE])
+            # All of them end before anything goes on: a workspace takes one step at a time.
+            for outcome in await asyncio.gather(*steps, return_exceptions=True):
+                if outcome is not None:
+                    raise outcome
 
     async def _step(self, served: _Served, working: AsyncLink) -> None:
         for _ in range(_STEPS_A_ROUND):
