@@ -62,6 +62,10 @@ class RemoteSlots:
         """Carry out renewals and releases, one request each."""
         return [self._perform(act, deadline_s) for act in acts]
 
+    def give_back(self, release: Release) -> bool:
+        """Release a slot that was held until now. True if it is given back by this call."""
+        return isinstance(self._perform(release, None), Released)
+
     def _perform(self, act: Act, deadline_s: float | None) -> Answer:
         if isinstance(act, Release):
             token = None if act.key == ANY else int(act.key.removeprefix("f"))

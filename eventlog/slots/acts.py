@@ -4,11 +4,16 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 ANY = "*"
-"""A key that fits every acquisition of an execution; other keys are a nonce, or what `fence_key` makes."""
+"""A key that fits every acquisition of an execution; others are a nonce, or what `others_key` and `fence_key` make."""
 
 
 TOMB_MS = 60_000
 """After a release by who does not know the nonce: a copy of the acquisition's first call begins nothing anew."""
+
+
+def others_key(nonce: str) -> str:
+    """A key that fits one acquisition, for who is not its owner: whoever waits with it is told what was done."""
+    return f"x{nonce}"
 
 
 def fence_key(fencing_token: int) -> str:

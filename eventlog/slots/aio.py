@@ -13,10 +13,11 @@ from .acts import Busy, Granted, Mode, Queued, Release, Released
 from .base import Cleared, QueueStats, SlotBackend
 from .desk import Desk
 from .holding import Holding
+from .leaving import cancel, leave
 from .policy import Policy, Scope, StoredPolicy
-from .service import LISTED, Left, SlotService, SlotState, checked_wait, left_of, look_again_s, state_of
+from .service import LISTED, Left, SlotService, SlotState, checked_wait, key_of, look_again_s, state_of
 from .terms import Acquisition, SlotOptions, checked_timeout, moment
-from .waiting import Ask, Grant, Listen, Steps, acquire, refusal
+from .waiting import Ask, Grant, Listen, acquire, refusal
 
 T = TypeVar("T")
 _log = logging.getLogger("eventlog")
@@ -60,7 +61,9 @@ class AsyncSlot(Holding):
             self._desk.owe(self.release_act())
             return False
         try:
-            return isinstance((await self._desk.ask(self.release_act())).answer, Released)
+            told = await self._desk.ask(self.release_act())
+            # Where the reply was lost, the first copy of the call did it.
+            return isinstance(told.answer, Released) or told.repeated
         except LogClosed:
             raise
         except EventLogError:
@@ -142,7 +145,7 @@ class AsyncSlotQueue:
             raise LogClosed("the slot queue was closed")
         return await arun(plan, self._execute)
 
-    async def _drive(self, steps: Steps, acquisition: Acquisition) -> Grant:
+    async def _drive(self, steps: Generator[Ask | Listen, Any, T], acquisition: Acquisition) -> T:
         reply: Any = None
         failure: Exception | None = None
         while True:
@@ -231,7 +234,7 @@ class AsyncSlotQueue:
         on_lost: Callable[[AsyncSlot], None] | None = None,
     ) -> AsyncSlot | None:
         """See `SlotQueue.attach`."""
-        acquisition = Acquisition.of(action, execution_id, 0, group_key=group_key)
+        acquisition = Acquisition.existing(action, execution_id, group_key)
         grant = await self._run(self._service.grant_of(acquisition))
         return None if grant is None else self._kept(acquisition, grant, on_lost)
 
@@ -263,7 +266,7 @@ class AsyncSlotQueue:
             left_s = until - moment()
             if not isinstance(told.answer, Queued) or left_s <= 0:
                 return state_of(told.answer, told.now_ms)
-            place = Acquisition.of(action, execution_id, None, group_key=group_key)
+            place = Acquisition.existing(action, execution_id, group_key)
             place.nonce = told.answer.nonce
             look_at = moment() + look_again_s(told.answer, _LOOK_S)
             await self._desk.listen(place, bell, min(until, look_at), attended=False)
@@ -305,12 +308,14 @@ class AsyncSlotQueue:
         not_after_s: float | None = None,
     ) -> Left:
         """See `SlotQueue.leave`."""
-        release = self._service.release_act(action, execution_id, fencing_token, group_key, not_after_s)
-        return left_of((await self._desk.ask(release)).answer)
+        acquisition = Acquisition.existing(action, execution_id, group_key)
+        not_after_ms = None if not_after_s is None else round(not_after_s * 1000)
+        return await self._drive(leave(acquisition, key_of(fencing_token), not_after_ms), acquisition)
 
     async def cancel(self, action: str, execution_id: str, *, group_key: str | None = None) -> bool:
         """See `SlotQueue.cancel`."""
-        return await self._run(self._service.cancel(action, execution_id, group_key))
+        acquisition = Acquisition.existing(action, execution_id, group_key)
+        return await self._drive(cancel(acquisition), acquisition)
 
     async def stats(self, action: str, *, group_key: str | None = None, listed: int = LISTED) -> QueueStats:
         """See `SlotQueue.stats`."""

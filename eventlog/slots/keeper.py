@@ -6,7 +6,6 @@ It starts with the first slot, and is woken only where something falls due earli
 import threading
 from collections.abc import Callable, Sequence
 
-from ..errors import EventLogError
 from .acts import Act, Answer, Release
 from .holding import Holding
 from .roster import Roster, tell_lost
@@ -78,7 +77,7 @@ class Keeper:
     def _carry_out(self, acts: list[Act], within_s: float) -> list[Holding]:
         try:
             answers = self._perform(acts, within_s)
-        except EventLogError as error:
+        except Exception as error:
             with self._changed:
                 return self._roster.failed(error)
         with self._changed:

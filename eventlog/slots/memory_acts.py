@@ -27,6 +27,7 @@ from .acts import (
     Touch,
     Waiting,
     fence_key,
+    others_key,
 )
 from .memory_queue import SILENCE_MS, MemoryQueue, Place
 from .policy import whole_ms
@@ -62,9 +63,10 @@ def carry_out(queue: MemoryQueue, act: Act, tombs: Tombs) -> Answer:
 def _record_of(queue: MemoryQueue, execution: str, key: str) -> Place | None:
     """The place of an execution, if it is of the acquisition that `key` names."""
     place = queue.place(execution)
-    if place and (key in (ANY, place.nonce) or (place.holds and key == fence_key(place.fence))):
-        return place
-    return None
+    if place is None:
+        return None
+    fits = key in (ANY, place.nonce, others_key(place.nonce)) or (place.holds and key == fence_key(place.fence))
+    return place if fits else None
 
 
 def _holding(queue: MemoryQueue, place: Place, how: str = "same") -> Granted:

@@ -4,21 +4,22 @@ import logging
 import os
 import uuid
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar, Unpack
 
 from ..drive import run
 from ..errors import BackendUnavailable, EventLogError, LeaseLost, LogClosed
 from ..plan import Command, Plan
-from .acts import Act, Answer, Busy, Granted, Mode, Queued, Released, Ring
+from .acts import Act, Answer, Busy, Granted, Mode, Queued, Release, Released, Ring
 from .base import Cleared, QueueStats, SlotBackend
 from .holding import Holding
 from .keeper import Keeper
+from .leaving import cancel, leave
 from .policy import Policy, Scope, StoredPolicy
-from .service import LISTED, Left, SlotService, SlotState, checked_wait, left_of, look_again_s, state_of
+from .service import LISTED, Left, SlotService, SlotState, checked_wait, key_of, look_again_s, state_of
 from .terms import Acquisition, SlotOptions, checked_timeout, moment
-from .waiting import HEARTBEAT_S, Ask, Grant, Listen, Steps, acquire, refusal
+from .waiting import HEARTBEAT_S, Ask, Grant, Listen, acquire, refusal
 
 T = TypeVar("T")
 _log = logging.getLogger("eventlog")
@@ -42,6 +43,8 @@ class Performer(Protocol):
     def keeper(self) -> Keeper: ...
 
     def perform(self, acts: Sequence[Act], deadline_s: float | None = None) -> list[Answer]: ...
+
+    def give_back(self, release: Release) -> bool: ...
 
 
 class Slot(Holding):
@@ -80,7 +83,7 @@ class Slot(Holding):
                 # Where only its renewals went unanswered, the lease may run on: nobody has to wait here for its end.
                 self._queue.keeper.owe(self.release_act())
                 return False
-            return isinstance(self._queue.perform((self.release_act(),))[0], Released)
+            return self._queue.give_back(self.release_act())
         except BaseException:
             # Also where a signal cut it short: it will be given back, and not be renewed until then.
             self.acquisition.doubtful = True
@@ -148,6 +151,12 @@ class SlotQueue:
             raise LogClosed("the slot queue was closed")
         return run(self._slots.perform(acts, deadline_s=deadline_s), self._execute).answers
 
+    def give_back(self, release: Release) -> bool:
+        """Release a slot that was held until now. True if it is given back by this call."""
+        performed = self._run(self._slots.perform((release,)))
+        # Where the reply was lost, the first copy of the call did it.
+        return isinstance(performed.answers[0], Released) or performed.repeated
+
     def _keep(self, acts: Sequence[Act], deadline_s: float) -> list[Answer]:
         return self.perform(acts, deadline_s)
 
@@ -164,7 +173,7 @@ class SlotQueue:
         rings = run(self._slots.listen(step.bell, max(wait_s, 0.001)), self._hear)
         return next((ring for ring in rings if ring.nonce == nonce), None)
 
-    def _drive(self, steps: Steps, acquisition: Acquisition) -> Grant:
+    def _drive(self, steps: Generator[Ask | Listen, Any, T], acquisition: Acquisition) -> T:
         reply: Any = None
         failure: Exception | None = None
         while True:
@@ -270,7 +279,7 @@ class SlotQueue:
 
         Both renew the same lease, and the slot is given back by the first that releases it.
         """
-        acquisition = Acquisition.of(action, execution_id, 0, group_key=group_key)
+        acquisition = Acquisition.existing(action, execution_id, group_key)
         grant = self._run(self._service.grant_of(acquisition))
         return None if grant is None else self._kept(acquisition, grant, on_lost)
 
@@ -343,12 +352,14 @@ class SlotQueue:
         not_after_s: float | None = None,
     ) -> Left:
         """As `release`; says whether a slot was given back (`released`), a place (`cancelled`), or nothing (`none`)."""
-        release = self._service.release_act(action, execution_id, fencing_token, group_key, not_after_s)
-        return left_of(self.perform((release,))[0])
+        acquisition = Acquisition.existing(action, execution_id, group_key)
+        not_after_ms = None if not_after_s is None else round(not_after_s * 1000)
+        return self._drive(leave(acquisition, key_of(fencing_token), not_after_ms), acquisition)
 
     def cancel(self, action: str, execution_id: str, *, group_key: str | None = None) -> bool:
         """Take an execution out of the line. True if it waited; if it holds a slot it keeps it."""
-        return self._run(self._service.cancel(action, execution_id, group_key))
+        acquisition = Acquisition.existing(action, execution_id, group_key)
+        return self._drive(cancel(acquisition), acquisition)
 
     def stats(self, action: str, *, group_key: str | None = None, listed: int = LISTED) -> QueueStats:
         """Who holds and who waits, with counts and limits; at most `listed` of each are named."""

@@ -82,6 +82,8 @@ class Roster:
         self._retry_at = now + _RETRY_S
         lost = []
         for holding in self._due:
+            # A copy of the renewal may come late: after the release, to a Redis that has lost its data meanwhile.
+            holding.acquisition.doubtful = True
             if now >= holding.valid_until:
                 self.drop(holding)
                 lost.append(holding)

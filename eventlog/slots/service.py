@@ -7,17 +7,12 @@ from ..errors import InvalidInput, LeaseLost
 from ..plan import Plan
 from .acts import (
     ANY,
-    TOMB_MS,
     Acquire,
     Act,
     Answer,
-    Cancel,
-    Cancelled,
     Granted,
     Performed,
     Queued,
-    Release,
-    Released,
     Renew,
     Touch,
     fence_key,
@@ -90,11 +85,6 @@ def state_of(answer: Answer, now_ms: int) -> SlotState:
     return SlotState("none", time=now_ms / 1000)
 
 
-def left_of(answer: Answer) -> Left:
-    """What the answer to a release says."""
-    return "released" if isinstance(answer, Released) else "cancelled" if isinstance(answer, Cancelled) else "none"
-
-
 def checked_fence(value: object) -> int:
     """A fencing token as it is; raises `InvalidInput`."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 1 << 53:
@@ -132,7 +122,7 @@ def _checked_version(value: object) -> int | None:
     raise InvalidInput("expected_version", f"{shown(value)} is not a version")
 
 
-def _key(fencing_token: int | None) -> str:
+def key_of(fencing_token: int | None) -> str:
     return ANY if fencing_token is None else fence_key(checked_fence(fencing_token))
 
 
@@ -186,30 +176,10 @@ class SlotService:
         queue = queue_name(action, group_key)
         lease_ms = None if lease_s is None else round(checked_lease(lease_s) * 1000)
         execution_id = checked_name("execution_id", execution_id)
-        answer, now_ms = yield from self.one(Renew(queue, execution_id, _key(fencing_token), lease_ms))
+        answer, now_ms = yield from self.one(Renew(queue, execution_id, key_of(fencing_token), lease_ms))
         if not isinstance(answer, Granted):
             raise LeaseLost(queue, execution_id)
         return state_of(answer, now_ms)
-
-    def release_act(
-        self,
-        action: str,
-        execution_id: str,
-        fencing_token: int | None = None,
-        group_key: str | None = None,
-        not_after_s: float | None = None,
-    ) -> Release:
-        """The act that gives a slot back, or leaves the line; nothing is done to a younger acquisition."""
-        not_after_ms = None if not_after_s is None else round(not_after_s * 1000)
-        queue = queue_name(action, group_key)
-        execution_id = checked_name("execution_id", execution_id)
-        return Release(queue, execution_id, _key(fencing_token), TOMB_MS, not_after_ms)
-
-    def cancel(self, action: str, execution_id: str, group_key: str | None) -> Plan[bool]:
-        """Leave the line. True if it waited; a slot is kept."""
-        cancel = Cancel(queue_name(action, group_key), checked_name("execution_id", execution_id), ANY)
-        answer, _ = yield from self.one(cancel)
-        return isinstance(answer, Cancelled)
 
     def stats(self, action: str, group_key: str | None, listed: int = LISTED) -> Plan[QueueStats]:
         """One queue; one that was never used is empty."""

@@ -105,6 +105,11 @@ class Acquisition:
             owner=_owner_of(os.getpid()) if owner is None else (_UNSAFE.sub("_", str(owner))[:128] or "-"),
         )
 
+    @classmethod
+    def existing(cls, action: str, execution_id: str, group_key: str | None) -> Self:
+        """For calls on an execution that is in the queue already; raises `InvalidInput`."""
+        return cls.of(action, checked_name("execution_id", execution_id), 0, group_key=group_key)
+
     def ask(self, mode: Mode, bell: str = "-", attended: bool = False, left_s: float | None = None) -> Acquire:
         """The act that asks for the slot, or for the old place in the line again."""
         return Acquire(

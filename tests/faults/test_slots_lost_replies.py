@@ -192,3 +192,47 @@ def test_a_release_that_arrives_after_its_retry_takes_nothing_from_the_next_acqu
         late(own_server, proxy)
         third.renew()
         assert third.valid
+
+
+@pytest.mark.parametrize("cut", [Fault.REPLY_LOST, Fault.REPLY_CUT])
+def test_a_cancel_or_release_says_what_it_did_even_if_the_reply_was_lost(
+    own_server: RedisProcess, proxy: ChaosProxy, cut: Fault
+) -> None:
+    with open_slots(proxy.url) as slots:
+        said = []
+        slot = slots.acquire("build", "a", max_concurrent=1, lease_s=LEASE_S)
+        slots.enqueue("build", "b", lease_s=LEASE_S)
+        proxy.plan(cut)
+        said.append(slots.cancel("build", "b"))
+        slots.enqueue("build", "d", lease_s=LEASE_S)
+        proxy.plan(cut)
+        said.append(slot.release())
+        fence = slots.state("build", "d").fencing_token
+        proxy.plan(cut)
+        said.append(slots.release("build", "d", fencing_token=fence))
+        slots.enqueue("build", "e", lease_s=LEASE_S)
+        proxy.plan(cut)
+        said.append(slots.release("build", "e"))
+        assert said == [True] * 4
+
+
+def test_a_release_by_name_that_arrives_late_takes_nothing_from_the_next_acquisition(
+    own_server: RedisProcess, proxy: ChaosProxy
+) -> None:
+    with open_slots(own_server.url) as sees, open_slots(proxy.url) as slots:
+        sees.enqueue("build", "a", max_concurrent=1, lease_s=LEASE_S)
+        proxy.plan(Fault.HELD)
+        slots.release("build", "a")
+        fence = sees.enqueue("build", "a", max_concurrent=1, lease_s=LEASE_S).fencing_token
+        late(own_server, proxy)
+        assert sees.state("build", "a").fencing_token == fence
+
+
+def test_an_enqueue_that_arrives_after_the_release_takes_no_slot(own_server: RedisProcess, proxy: ChaosProxy) -> None:
+    with open_slots(proxy.url) as slots:
+        slots.stats("build")
+        proxy.plan(Fault.HELD)
+        assert slots.enqueue("build", "a", max_concurrent=1, lease_s=LEASE_S).state == "granted"
+        assert slots.release("build", "a")
+        late(own_server, proxy)
+        assert is_empty(slots)

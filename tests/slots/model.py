@@ -32,6 +32,7 @@ from eventlog.slots.acts import (
     Touch,
     Waiting,
     fence_key,
+    others_key,
 )
 from eventlog.slots.policy import Policy, Scope
 
@@ -356,7 +357,9 @@ class Queue:
 
     def named(self, execution: str, key: str) -> Entry | None:
         entry = self.book.get(execution)
-        if entry is not None and (key in (ANY, entry.nonce) or (entry.fence and key == fence_key(entry.fence))):
+        if entry is not None and (
+            key in (ANY, entry.nonce, others_key(entry.nonce)) or (entry.fence and key == fence_key(entry.fence))
+        ):
             return entry
         return None
 

@@ -14,7 +14,7 @@
 --           "C" cancel    key, tomb_ms, "cancelled" or "timed_out": leave the line, but keep a slot
 --           "B" beat      number of executions, executions (the first in place of the act's): attended waiters that live
 --           "P" poke      nothing: what has expired goes, what is free is handed out (the execution is not looked at)
---         a key is a nonce, "f" and a fence, or "*": an act on another acquisition does nothing. With tomb_ms a copy of an
+--         a key is a nonce, "x" and a nonce (by somebody else), "f" and a fence, or "*": an act on another acquisition does nothing. With tomb_ms a copy of an
 --         earlier call that is still under way somewhere finds that its acquisition is over.
 -- Returns now_ms, what else was put into the caller's inbox (as it lies at a bell), then one answer an act, its first entry a word, the others numbers unless they are said to be words:
 --         {"granted", fence, remaining_ms, lease_ms, nonce (word), how (word: "new", "same", "taken")}
@@ -52,7 +52,9 @@ local function record_of(q, execution, key)
   local record = redis.call('HGET', q.book, execution)
   if not record then return nil end
   local state, nonce, _, _, _, _, _, _, fence = parse(record)
-  if key == '*' or key == nonce or (state ~= 'W' and key == 'f' .. fence) then return record, state end
+  if key == '*' or key == nonce or key == 'x' .. nonce or (state ~= 'W' and key == 'f' .. fence) then
+    return record, state
+  end
   return nil
 end
 
