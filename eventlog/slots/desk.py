@@ -67,7 +67,9 @@ class Desk:
         self._backend = backend
         self._execute = execute
         self._hear = hear
+        # Releases hand slots on, so they have a lane of their own, and wait for no call of those who queue.
         self._asked: deque[_Asked] = deque()
+        self._given_back: deque[_Asked] = deque()
         self._listeners: dict[str, list[_Listener]] = {}
         self._early: dict[str, Ring] = {}
         self._roster = Roster()
@@ -87,21 +89,31 @@ class Desk:
         if self._closed:
             raise LogClosed("the slot queue was closed")
         answer: asyncio.Future[Told] = asyncio.get_running_loop().create_future()
-        self._asked.append((act, answer))
-        self._run("send", self._send_all)
+        if type(act) is Release:
+            self._given_back.append((act, answer))
+            self._run("release", self._send_releases)
+        else:
+            self._asked.append((act, answer))
+            self._run("ask", self._send_asked)
         return await answer
 
     def tell(self, release: Release) -> None:
         """Have a release carried out, now or when Redis is back, and do not wait for it."""
-        self._asked.append((release, None))
-        self._run("send", self._send_all)
+        self._given_back.append((release, None))
+        self._run("release", self._send_releases)
 
-    async def _send_all(self) -> None:
+    async def _send_asked(self) -> None:
+        await self._send_all("ask", self._asked)
+
+    async def _send_releases(self) -> None:
+        await self._send_all("release", self._given_back)
+
+    async def _send_all(self, name: str, lane: deque[_Asked]) -> None:
         try:
-            while self._asked:
-                await self._send([self._asked.popleft() for _ in range(min(len(self._asked), _ACTS_A_CALL))])
+            while lane:
+                await self._send([lane.popleft() for _ in range(min(len(lane), _ACTS_A_CALL))])
         finally:
-            del self._tasks["send"]
+            del self._tasks[name]
 
     async def _send(self, some: Sequence[_Asked]) -> None:
         try:
@@ -272,9 +284,9 @@ class Desk:
         """Send what was asked, bounded, and end. What is still held ends with its lease. Idempotent."""
         self._closed = True
         self._roster.clear()
-        sender = self._tasks.get("send")
-        if sender is not None:
-            await asyncio.wait([sender], timeout=_LAST_WORDS_S)
+        senders = [self._tasks[name] for name in ("ask", "release") if name in self._tasks]
+        if senders:
+            await asyncio.wait(senders, timeout=_LAST_WORDS_S)
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
