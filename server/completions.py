@@ -1,5 +1,5 @@
-"""Slots are given back when executions complete, in every workspace that has slot queues: on Redis over two links,
-however many workspaces there are; in memory by a listener each.
+"""Slots are given back when executions complete, and handed on when leases end though nobody looks, in every workspace
+that has slot queues: on Redis over two links, however many workspaces there are; in memory by a listener each.
 """
 
 import asyncio
@@ -33,6 +33,7 @@ _WORKSPACES = 10_000
 # How often a workspace is looked at where nothing is heard of it: for what dead listeners of elsewhere have left.
 _LOOK_S = 10.0
 _SWEEP_S = 300.0
+_TEND_S = 1.0
 _STEPS_A_ROUND = 20
 _FAREWELL_S = 1.0
 
@@ -40,7 +41,8 @@ _FAREWELL_S = 1.0
 class _Served:
     """One workspace on Redis."""
 
-    def __init__(self, work: CompletionWork, group: LogGroup) -> None:
+    def __init__(self, slots: SlotService, work: CompletionWork, group: LogGroup) -> None:
+        self.slots = slots
         self.work = work
         self.group = group
         self.look_at = 0.0
@@ -62,6 +64,7 @@ class Completions:
         self._links: tuple[AsyncLink, AsyncLink] | None = None
         self._task: asyncio.Task[None] | None = None
         self._discover_at = 0.0
+        self._tend_at = 0.0
         self._scope: asyncio.Timeout | None = None
         self._open = False
 
@@ -72,6 +75,8 @@ class Completions:
         if self._logs.connect is not None:
             self._links = (self._logs.connect(1), self._logs.connect(_WORKING_AT_ONCE))
             self._task = asyncio.create_task(self._run(*self._links), name="eventlog-completions")
+        else:
+            self._task = asyncio.create_task(self._tend_in_memory(), name="eventlog-completions")
 
     def note(self, log: AsyncEventLog) -> None:
         """The slots of this log's workspace are in use."""
@@ -98,8 +103,9 @@ class Completions:
         if served is None:
             log = redis_backend(self._logs.config, workspace)
             group = LogGroup(log.keys, GROUP, COMPLETED, take_over_s=TAKE_OVER_S, deadline_s=log.deadline_s)
-            work = CompletionWork(workspace, SlotService(slots_beside(log)), group)
-            served = self._served[workspace] = _Served(work, group)
+            slots = SlotService(slots_beside(log))
+            work = CompletionWork(workspace, slots, group)
+            served = self._served[workspace] = _Served(slots, work, group)
             if self._scope is not None:
                 self._scope.reschedule(asyncio.get_running_loop().time())
         return served
@@ -110,6 +116,7 @@ class Completions:
                 await self._discover(working)
                 await self._wait(waiting)
                 await self._look(working)
+                await self._tend(working)
             except EventLogError as error:
                 _log.warning("completions wait for Redis: %s", error)
                 await asyncio.sleep(_PAUSE_S)
@@ -162,6 +169,20 @@ class Completions:
             for outcome in await asyncio.gather(*steps, return_exceptions=True):
                 if outcome is not None:
                     raise outcome
+
+    async def _tend(self, working: AsyncLink) -> None:
+        """Those who wait attend to their queues themselves; but places may be unattended, and events are to be told."""
+        if time.monotonic() < self._tend_at:
+            return
+        for served in list(self._served.values()):
+            await arun(served.slots.tend(), working.execute)
+        self._tend_at = time.monotonic() + _TEND_S
+
+    async def _tend_in_memory(self) -> None:
+        while True:
+            await asyncio.sleep(_TEND_S)
+            for workspace in list(self._listeners):
+                await self._logs.slots(workspace).tend()
 
     async def _step(self, served: _Served, working: AsyncLink) -> None:
         for _ in range(_STEPS_A_ROUND):

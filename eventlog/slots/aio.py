@@ -329,6 +329,10 @@ class AsyncSlotQueue:
         """See `SlotQueue.queues_of`."""
         return await self._run(self._service.queues_of(execution_id, action))
 
+    async def tend(self) -> int:
+        """See `SlotQueue.tend`."""
+        return await self._run(self._service.tend())
+
     async def set_limit(self, action: str, max_concurrent: int | None, *, group_key: str | None = None) -> int:
         """See `SlotQueue.set_limit`."""
         return await self._run(self._service.set_limit(action, max_concurrent, group_key))

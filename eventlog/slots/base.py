@@ -122,6 +122,12 @@ class SlotBackend(Protocol):
     def queues(self) -> Plan[list[str]]:
         """The queues that were used within the last week, in the order of their names."""
 
+    def due(self, passed_over: int, most: int) -> Plan[tuple[int, list[str]]]:
+        """Look at `most` queues, after so many `passed_over`: in which has something expired, does somebody wait?
+
+        Returns how many there were to look at, and the names.
+        """
+
     def find(self, execution: str, queues: Sequence[str]) -> Plan[list[str]]:
         """Those of `queues` in which an execution has a place or a slot."""
 

@@ -62,6 +62,11 @@ class DisabledSlots:
         return []
 
     @at_once
+    def due(self, passed_over: int, most: int) -> tuple[int, list[str]]:
+        """Nothing ever is."""
+        return 0, []
+
+    @at_once
     def find(self, execution: str, queues: Sequence[str]) -> list[str]:
         """Nobody is anywhere."""
         return []

@@ -135,6 +135,14 @@ class MemorySlots:
         return sorted(self._queues)
 
     @at_once
+    def due(self, passed_over: int, most: int) -> tuple[int, list[str]]:
+        """See `SlotBackend.due`."""
+        with self._lock:
+            now = self._call().now
+            some = [self._queues[name] for name in self._names()[passed_over : passed_over + most]]
+            return len(some), [queue.name for queue in some if queue.next <= now or queue.line]
+
+    @at_once
     def find(self, execution: str, queues: Sequence[str]) -> list[str]:
         """See `SlotBackend.find`."""
         with self._lock:

@@ -373,6 +373,14 @@ class SlotQueue:
         """The queues (of an action) in which an execution has a place or a slot, by name."""
         return self._run(self._service.queues_of(execution_id, action))
 
+    def tend(self) -> int:
+        """Hand on what has expired or come free where nobody looks; returns in how many queues somebody should have.
+
+        Who waits with `acquire` looks by itself; nobody looks after places taken with `enqueue`. A server tends every
+        second.
+        """
+        return self._run(self._service.tend())
+
     def set_limit(self, action: str, max_concurrent: int | None, *, group_key: str | None = None) -> int:
         """Set (None: remove) the queue's own limit, which goes before all policies and callers; returns its version.
 

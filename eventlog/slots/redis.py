@@ -114,6 +114,14 @@ class RedisSlots:
         names = yield from call_command("ZRANGE", self._keys.queues, 0, -1, deadline_s=self._deadline_s)
         return sorted(name.decode() for name in names)
 
+    def due(self, passed_over: int, most: int) -> Plan[tuple[int, list[str]]]:
+        """One call of `slot_due.lua`."""
+        keys = (self._keys.queues, self._keys.slots)
+        looked, *names = yield from call_script(
+            script("slot_due"), keys, (passed_over, most), deadline_s=self._deadline_s
+        )
+        return looked, [name.decode() for name in names]
+
     def find(self, execution: str, queues: Sequence[str]) -> Plan[list[str]]:
         """`slot_find.lua`, a call for some queues at a time."""
         found: list[str] = []

@@ -12,6 +12,7 @@ from .acts import (
     Answer,
     Granted,
     Performed,
+    Poke,
     Queued,
     Renew,
     Touch,
@@ -33,6 +34,8 @@ from .terms import Acquisition, checked_lease, moment
 from .waiting import Grant, refusal
 
 _SHORTEST_LOOK_S = 0.005
+_TENDED_A_CALL = 1000
+_POKES_A_CALL = 64
 LISTED, MOST_LISTED = 100, 1000
 """How many holders and waiters of a queue are listed, unless the caller says it, and at most."""
 
@@ -198,6 +201,17 @@ class SlotService:
         if action is not None:
             names = [name for name in names if name.partition("/")[0] == action]
         return (yield from self.backend.find(execution_id, names))
+
+    def tend(self) -> Plan[int]:
+        """Hand on what has expired or come free where nobody looks. Returns in how many queues somebody should have."""
+        found, looked, passed_over = 0, _TENDED_A_CALL, 0
+        while looked == _TENDED_A_CALL:
+            looked, names = yield from self.backend.due(passed_over, _TENDED_A_CALL)
+            for first in range(0, len(names), _POKES_A_CALL):
+                yield from self.backend.perform([Poke(name) for name in names[first : first + _POKES_A_CALL]])
+            found += len(names)
+            passed_over += looked
+        return found
 
     def set_limit(self, action: str, max_concurrent: int | None, group_key: str | None) -> Plan[int]:
         """The queue's own limit, above all policies; None removes it."""

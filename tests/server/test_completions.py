@@ -63,6 +63,26 @@ def test_in_memory_too(client: httpx.Client) -> None:
         assert there.state("e1") == "granted"
 
 
+@pytest.mark.parametrize("backend", ["redis", "memory"])
+def test_a_lease_that_ends_is_handed_on_though_nobody_asks(
+    backend: str, redis_server: RedisProcess, workspace: str, client: httpx.Client
+) -> None:
+    log = EventLogConfig(backend=backend, redis_url=redis_server.url)
+    with background(ServerSettings(port=0, log=log)) as address:
+        base = f"{address.url}/v1/workspaces/{workspace}"
+        for execution in ("e1", "e2"):
+            asked = {"execution_id": execution, "max_concurrent": 1, "lease_seconds": 0.5}
+            client.post(f"{base}/actions/build/slots", json=asked).raise_for_status()
+
+        def told() -> list[tuple[str, str]]:
+            events = client.get(f"{base}/events", params={"kind": "slot.*"}).json()["events"]
+            return [(event["kind"], event["payload"]["execution_id"]) for event in events]
+
+        eventually(lambda: ("slot.granted", "e2") in told(), "the next has the slot")
+        eventually(lambda: ("slot.expired", "e2") in told(), "the last lease is told to have ended")
+        assert told()[2:4] == [("slot.expired", "e1"), ("slot.granted", "e2")]
+
+
 def test_it_can_be_turned_off(redis_server: RedisProcess, serve: Serve, client: httpx.Client) -> None:
     with serve(redis_server.url, completions=False) as url:
         here = Workspace(url, "w1", client)

@@ -113,3 +113,15 @@ def test_a_reset_of_all_queues(slots: Any) -> None:
     assert slots.clear_all() == Cleared(holders=4, waiters=2)
     assert [(stats.active_count, stats.queue_length) for stats in slots.queues()] == [(0, 0)] * 3
     assert slots.stats("a").max_concurrent == 7
+
+
+def test_tending_hands_on_what_nobody_looks_after(slots: Any, place: World) -> None:
+    assert slots.tend() == 0
+    for queue in ("build", "deploy"):
+        slots.enqueue(queue, "e1", max_concurrent=1, lease_s=0.2)
+    slots.enqueue("build", "e2", max_concurrent=1, lease_s=60.0)
+    place.pass_time(0.2)
+    assert slots.tend() == 2
+    assert [holder.execution_id for holder in slots.stats("build").holders] == ["e2"]
+    assert [slots.stats(queue).total_expired for queue in ("build", "deploy")] == [1, 1]
+    assert slots.tend() == 0
