@@ -82,10 +82,30 @@ def _reason(payload: Mapping[str, Any]) -> str:
 
 
 def _took(payload: Mapping[str, Any]) -> str:
-    taken = payload.get("duration_ms")
-    if isinstance(taken, bool) or not isinstance(taken, int | float):
+    return _after(payload, "duration_ms", " in ")
+
+
+def _after(payload: Mapping[str, Any], name: str, words: str) -> str:
+    taken = payload.get(name)
+    if isinstance(taken, bool) or not isinstance(taken, int | float) or not taken:
         return ""
-    return f" in {taken / 1000:.1f} s" if taken >= 1000 else f" in {taken:.0f} ms"
+    return f"{words}{taken / 1000:.1f} s" if taken >= 1000 else f"{words}{taken:.0f} ms"
+
+
+def _slot(verb: str) -> Callable[[Event, Mapping[str, Any]], str]:
+    def phrase(event: Event, payload: Mapping[str, Any]) -> str:
+        queue = "/".join(_shown(payload[name]) for name in ("action", "group") if payload.get(name)) or "?"
+        who = _first(payload, "execution_id") or "everybody"
+        place = _first(payload, "position")
+        return (
+            f"{who} {verb} {queue}"
+            + ("" if place is None else f", position {place}")
+            + _after(payload, "waited_ms", " after ")
+            + _after(payload, "held_ms", " after ")
+            + _reason(payload)
+        )
+
+    return phrase
 
 
 def _tool(verb: str) -> Callable[[Event, Mapping[str, Any]], str]:
@@ -119,6 +139,13 @@ _PHRASES: dict[str, Callable[[Event, Mapping[str, Any]], str]] = {
     "tool.succeeded": _tool("done:"),
     "tool.completed": _tool("done:"),
     "tool.failed": _tool("failed:"),
+    "slot.queued": _slot("queues for"),
+    "slot.granted": _slot("has a slot of"),
+    "slot.released": _slot("gave back its slot of"),
+    "slot.cancelled": _slot("left the line of"),
+    "slot.timed_out": _slot("waited too long for"),
+    "slot.expired": _slot("was dropped from"),
+    "slot.cleared": _slot("was taken out of"),
     "turn.started": _turn("started"),
     "turn.finished": _turn("finished"),
 }

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from itertools import combinations
 
-from eventlog.factory import create_async_slot_queue
-from eventlog.slots.aio import AsyncSlotQueue
+from eventlog import AsyncSlotQueue, create_async_slot_queue
 
 from ..arena import OUR_WORKSPACE, Arena
 from ..contest import Contest, Lap, Metric, Sides

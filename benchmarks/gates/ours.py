@@ -4,9 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from typing import Any
 
-from eventlog.factory import create_async_slot_queue, create_slot_queue
-from eventlog.slots.aio import AsyncSlotQueue
-from eventlog.slots.queue import SlotQueue
+from eventlog import AsyncSlotQueue, SlotQueue, create_async_slot_queue, create_slot_queue
 
 from ..arena import OUR_WORKSPACE
 from .base import AsyncGate, AsyncWay, Gate, Terms, Way

@@ -35,6 +35,17 @@ def told(kind: str, payload: dict[str, Any] | None = None, **parts: Any) -> str:
         (("tool.invoked", {"tool": "search", "arguments": {"q": 1}}), 'invoked search {"q":1}'),
         (("tool.invoked", {}), "invoked a tool"),
         (("turn.started", {"turn": 3}), "turn 3 started"),
+        (("slot.queued", {"action": "build", "execution_id": "e1", "position": 2}), "e1 queues for build, position 2"),
+        (
+            ("slot.granted", {"action": "a", "group": "g", "execution_id": "e1", "waited_ms": 1500}),
+            "e1 has a slot of a/g after 1.5 s",
+        ),
+        (("slot.granted", {"action": "a", "execution_id": "e1", "waited_ms": 0}), "e1 has a slot of a"),
+        (
+            ("slot.expired", {"action": "a", "execution_id": "e1", "held_ms": 40, "reason": "lease"}),
+            "e1 was dropped from a after 40 ms: lease",
+        ),
+        (("slot.cleared", {"action": "a", "holders": 1, "waiters": 0}), "everybody was taken out of a"),
         (
             ("log.line", {"text": "x"}, {"run_id": "r", "stage_name": "build"}),
             'log.line stage build run r {"text":"x"}',
@@ -54,12 +65,38 @@ ANYTHING = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["a", "error"]), inner, max_size=4),
     max_leaves=8,
 )  # fmt: skip
-NAMES = ("tool", "name", "query", "error", "reason", "duration_ms", "exit_code", "stage_attempt", "turn", "arguments")
+NAMES = (
+    "action",
+    "group",
+    "execution_id",
+    "waited_ms",
+    "held_ms",
+    "position",
+    "tool",
+    "name",
+    "query",
+    "error",
+    "reason",
+    "duration_ms",
+    "exit_code",
+    "stage_attempt",
+    "turn",
+    "arguments",
+)
 
 
 @given(
     st.sampled_from(
-        ["a.b", "run.failed", "run.finished", "stage.failed", "tool.invoked", "tool.failed", "turn.started"]
+        [
+            "a.b",
+            "run.failed",
+            "run.finished",
+            "stage.failed",
+            "tool.invoked",
+            "tool.failed",
+            "turn.started",
+            "slot.granted",
+        ]
     ),
     st.dictionaries(st.sampled_from(NAMES), ANYTHING),
 )
