@@ -140,7 +140,7 @@ def test_a_rate_limited_execution_that_may_wait_runs_when_the_rate_allows_it(her
         assert held(here) == ["e1"]
         permit = second.result(20)
     granted = {holder.execution_id: holder.granted_at for holder in here.slots.stats("build").holders}
-            assert round(1000 * (granted["e2"] - granted["e1"])) >= 400
+    assert round(1000 * (granted["e2"] - granted["e1"])) >= 400
     first.release()
     permit.release()
 
