@@ -276,7 +276,7 @@ class Desk:
     async def _carry_out(self, acts: list[Act], within_s: float) -> list[Holding]:
         try:
             performed = await self._perform(acts, within_s)
-        except EventLogError as error:
+        except Exception as error:
             return self._roster.failed(error)
         return self._roster.answered(acts, performed.answers)
 
