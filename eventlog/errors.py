@@ -93,7 +93,7 @@ class QueueTimeout(SlotRefused):
 
     def __init__(self, queue: str, execution_id: str, waited_s: float) -> None:
         self.waited_s = waited_s
-        super().__init__(queue, execution_id, f"no slot within {waited_s:.1f} s")
+        super().__init__(queue, execution_id, f"no slot within {waited_s:.3g} s")
 
 
 class RateLimited(SlotRefused):

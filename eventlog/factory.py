@@ -14,6 +14,7 @@ from .backends.redis import RedisBackend
 from .config import EventLogConfig
 from .core import LogLimits
 from .embedded import EmbeddedRedis
+from .errors import InvalidInput
 from .log import EventLog
 from .slots.aio import AsyncSlotQueue
 from .slots.opening import slots_beside
@@ -46,7 +47,7 @@ class LogOptions(TypedDict, total=False):
 
 
 def create_slot_queue(
-    backend: str = "memory",
+    backend: str = "redis",
     *,
     url: str | None = None,
     config: EventLogConfig | None = None,
@@ -55,8 +56,11 @@ def create_slot_queue(
 ) -> SlotQueue:
     """Open a workspace's slot queues, as `create_event_log` opens its log: the same settings, the same Redis.
 
-    Beside a log that is open already, `log.slots()` shares its connections.
+    `memory` keeps a limit within this one object, `disabled` keeps none. Another name is no backend and raises
+    `InvalidInput`: a limit that nobody keeps must not look like one. Beside a log that is open already, `log.slots()`
+    shares its connections.
     """
+    _known(backend, config)
     parts = _parts(backend, url, config, clock, options)
     return SlotQueue(
         slots_beside(parts.backend),
@@ -67,7 +71,7 @@ def create_slot_queue(
 
 
 def create_async_slot_queue(
-    backend: str = "memory",
+    backend: str = "redis",
     *,
     url: str | None = None,
     config: EventLogConfig | None = None,
@@ -75,6 +79,7 @@ def create_async_slot_queue(
     **options: Unpack[LogOptions],
 ) -> AsyncSlotQueue:
     """The asyncio twin of `create_slot_queue`."""
+    _known(backend, config)
     parts = _parts(backend, url, config, clock, options)
     return AsyncSlotQueue(
         slots_beside(parts.backend),
@@ -133,6 +138,12 @@ def create_async_event_log(
         connect=_async_links(parts.url),
         on_close=parts.on_close,
     )
+
+
+def _known(backend: str, config: EventLogConfig | None) -> None:
+    name = backend if config is None else config.backend
+    if name.lower() not in _BACKENDS:
+        raise InvalidInput("backend", f"{name!r} is none of {', '.join(_BACKENDS)}")
 
 
 def _sync_links(url: str | None) -> Callable[[int], SyncLink] | None:

@@ -116,7 +116,7 @@ def _refused(error: SlotRefused) -> Problem:
             full = {**who, "length": error.length, "limit": error.limit}
             return _problem(429, "QUEUE_FULL", str(error), headers=_retry_after(1.0), **full)
         case QueueTimeout():
-            waited = {**who, "waited_seconds": error.waited_s}
+            waited = {**who, "waited_seconds": round(error.waited_s, 3)}
             return _problem(429, "QUEUE_TIMEOUT", str(error), headers=_retry_after(1.0), **waited)
         case RateLimited():
             limited = {**who, "retry_after_seconds": error.retry_after_s}

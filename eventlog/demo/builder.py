@@ -38,7 +38,7 @@ def _build(work: Task, stopping: Stopping, run_id: str, scratch: Path) -> None:
     steps.say("run.started", {"goal": "build"})
     archive = str(scratch / "store.zip")
     for command in (
-        Command("check", ("-m", "tabnanny", "-v", str(_SOURCES))),
+        Command("check", ("-m", "tabnanny", str(_SOURCES))),
         Command("measure", ("-m", "timeit", "-n", "200000", "sum(range(100))")),
         Command("package", ("-m", "zipfile", "-c", archive, str(_SOURCES))),
     ):
@@ -57,6 +57,8 @@ def _stage(work: Task, stopping: Stopping, run_id: str, command: Command) -> int
     options = {
         "action": "build",
         "max-concurrent": str(_AT_ONCE),
+        # In the log and in `eventlog slots` this tells who waits for whom.
+        "execution-id": f"{run_id}.{command.stage}",
         "run": run_id,
         "stage": command.stage,
         "source": work.name,

@@ -82,8 +82,8 @@ class AsyncSlot(Holding):
             self.lose()
         try:
             await self.release()
-        except BackendUnavailable as failure:
-            _log.warning("a slot of %s will be released when Redis answers: %s", self.acquisition.queue, failure)
+        except (BackendUnavailable, LogClosed) as failure:
+            _log.warning("a slot of %s is not released now: %s", self.acquisition.queue, failure)
         if lost and kind is None:
             raise LeaseLost(self.acquisition.queue, self.execution_id)
 

@@ -31,8 +31,9 @@ _TELL_EVERY_S = 10.0
 
 
 class Completion(NamedTuple):
-    """An execution is over, whatever came of it. Without an `action` it is so in every queue; without a `group_key` in
-    every group of the action. With a `fencing_token` only the slot that was granted with it is meant.
+    """An execution is over, whatever came of it: for every action unless one is named, and in every group.
+
+    With a `fencing_token` only the slot that was granted with it is meant.
     """
 
     execution_id: str
@@ -48,9 +49,6 @@ class Completion(NamedTuple):
         if "execution_id" not in said:
             raise InvalidInput("execution_id", "is missing")
         action, group, fence = said.get("action"), said.get("group_key", said.get("group")), said.get("fencing_token")
-        if action is None:
-            # Groups and tokens are an action's: without it they name nothing.
-            group = fence = None
         return cls(
             checked_name("execution_id", said["execution_id"]),
             None if action is None else checked_name("action", action),
@@ -218,6 +216,8 @@ class CompletionWork:
     def _queues_of(self, completion: Completion, names: list[str]) -> Plan[list[str]]:
         if completion.action is not None:
             names = [name for name in names if name.partition("/")[0] == completion.action]
+        if completion.group_key is not None:
+            names = [name for name in names if name.partition("/")[2] == completion.group_key]
         if len(names) <= 1:
             return names  # to ask whether it is there takes as long as to release it
         return (yield from self._slots.backend.find(completion.execution_id, names))

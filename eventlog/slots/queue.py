@@ -102,8 +102,8 @@ class Slot(Holding):
             self.lose()
         try:
             self.release()
-        except BackendUnavailable as failure:
-            _log.warning("a slot of %s will be released when Redis answers: %s", self.acquisition.queue, failure)
+        except (BackendUnavailable, LogClosed) as failure:
+            _log.warning("a slot of %s is not released now: %s", self.acquisition.queue, failure)
         if lost and kind is None:
             # What was done in the block may have been done beside another holder.
             raise LeaseLost(self.acquisition.queue, self.execution_id)
@@ -412,10 +412,6 @@ class SlotQueue:
         """Remove a policy, if it is set; raises `VersionConflict`."""
         return self._run(self._service.put_policy(scope, None, expected_version))
 
-    def reset(self) -> None:
-        """Forget what is held, as a forked child must: it is its parent's."""
-        self.keeper.reset()
-
     def close(self) -> None:
         """Renew nothing any more and close all connections. What is still held ends with its lease. Idempotent."""
         if self._closed:
@@ -446,7 +442,8 @@ _queues: "weakref.WeakSet[SlotQueue]" = weakref.WeakSet()
 
 def _reset_all() -> None:
     for queue in list(_queues):
-        queue.reset()
+        # What is held is the parent's.
+        queue.keeper.reset()
 
 
 if hasattr(os, "register_at_fork"):

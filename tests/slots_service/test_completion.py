@@ -72,8 +72,11 @@ def test_a_fencing_token_says_which_acquisition_is_meant(here: Any) -> None:
         complete(here, "e1", action="build", fencing_token=token - 1)
         settled(listener, seen=1, released=0, unknown=1)
         assert states(here, "e1") == ["granted"]
+        complete(here, "e1", fencing_token=token - 1)
+        settled(listener, seen=2, released=0, unknown=2)
+        assert states(here, "e1") == ["granted"]
         complete(here, "e1", action="build", fencing_token=token)
-        settled(listener, seen=2, released=1)
+        settled(listener, seen=3, released=1)
 
 
 def test_a_completion_of_an_execution_that_still_waits_takes_it_out_of_the_line(here: Any) -> None:

@@ -1,13 +1,14 @@
 """Slot queues without Redis: how they are opened, and what the disabled ones answer."""
 
 import asyncio
-import logging
+from collections.abc import Callable
 
 import pytest
 
-from eventlog import create_async_event_log, create_event_log
+from eventlog import InvalidInput, create_async_event_log, create_event_log
 from eventlog.factory import create_async_slot_queue, create_slot_queue
 from eventlog.slots.policy import Policy
+from tests.support.redis_process import RedisProcess
 
 
 def test_disabled_slots_are_granted_to_everybody_under_growing_tokens() -> None:
@@ -49,12 +50,16 @@ def test_disabled_slots_on_asyncio() -> None:
     asyncio.run(main())
 
 
-def test_memory_is_the_default_and_the_way_out(caplog: pytest.LogCaptureFixture) -> None:
-    with create_slot_queue() as slots:
-        assert slots.backend == "memory"
-    with caplog.at_level(logging.WARNING), create_slot_queue("cassandra") as slots:
-        assert slots.backend == "memory"
-    assert "unknown backend 'cassandra'" in caplog.text
+def test_the_default_is_a_limit_that_holds_between_processes(redis_server: RedisProcess) -> None:
+    with create_slot_queue(url=redis_server.url) as slots:
+        assert slots.backend == "redis"
+
+
+@pytest.mark.parametrize("name", ["cassandra", "http://127.0.0.1:8707", ""])
+@pytest.mark.parametrize("create", [create_slot_queue, create_async_slot_queue])
+def test_a_limit_that_nobody_keeps_is_not_made(create: Callable[..., object], name: str) -> None:
+    with pytest.raises(InvalidInput, match="backend"):
+        create(name)
 
 
 def test_a_log_has_one_set_of_slot_queues_and_closes_them() -> None:
