@@ -20,7 +20,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Action = Annotated[str, typer.Argument(help="What is competed for.")]
+Action = Annotated[str, typer.Argument(help="What is competed for: an action, or a queue as ACTION/GROUP.")]
 Execution = Annotated[str, typer.Argument(metavar="EXECUTION_ID", help="Who holds a slot, or waits.")]
 Group = Annotated[str | None, typer.Option("--group", help="The queue of this group of the action.")]
 Token = Annotated[
@@ -53,7 +53,7 @@ def show(
 ) -> None:
     """Show one queue: its limits, who holds a slot and who waits."""
     with open_slots(url, workspace, data_dir) as slots:
-        stats = slots.stats(action, group_key=group)
+        stats = slots.stats(_action(action), group_key=_group(action, group))
     if output is Format.json:
         put(orjson.dumps(stats.to_dict()))
         return
@@ -96,7 +96,9 @@ def show(
 def acquire(
     action: Action,
     execution_id: Execution,
-    max_concurrent: Annotated[int | None, typer.Option(help="The limit, where no policy says. [default: none]")] = None,
+    max_concurrent: Annotated[
+        int | None, typer.Option(help="The limit, where no policy says. [default: the last that was named]")
+    ] = None,
     lease: Annotated[float, typer.Option(help="Seconds that the slot is held for, unless it is renewed.")] = 30.0,
     timeout: Annotated[
         float | None, typer.Option(help="Wait at most so many seconds; 0 does not. [default: 3600]")
@@ -115,17 +117,17 @@ def acquire(
     """
     with open_slots(url, workspace, data_dir) as slots:
         slot = slots.acquire(
-            action,
+            _action(action),
             execution_id,
             max_concurrent=max_concurrent,
             lease_s=lease,
             timeout_s=timeout,
-            group_key=group,
+            group_key=_group(action, group),
             pack=pack,
         )
         # From here on nobody renews it but who asked for it.
         slot.renew(lease)
-        state = slots.state(action, execution_id, group_key=group)
+        state = slots.state(_action(action), execution_id, group_key=_group(action, group))
     put(orjson.dumps(state.to_dict()) if output is Format.json else str(slot.fencing_token))
 
 
@@ -142,7 +144,9 @@ def renew(
 ) -> None:
     """Let the lease on a slot begin anew, and print for how many seconds it stands. Exits 1 if it was lost."""
     with open_slots(url, workspace, data_dir) as slots:
-        state = slots.renew(action, execution_id, fencing_token=fencing_token, lease_s=lease, group_key=group)
+        state = slots.renew(
+            _action(action), execution_id, fencing_token=fencing_token, lease_s=lease, group_key=_group(action, group)
+        )
     assert state.lease_expires_at is not None
     put(f"{state.lease_expires_at - state.time:.1f}")
 
@@ -159,7 +163,9 @@ def release(
 ) -> None:
     """Give a slot back, or leave the line. Where there is neither, nothing happens."""
     with open_slots(url, workspace, data_dir) as slots:
-        held = slots.release(action, execution_id, fencing_token=fencing_token, group_key=group)
+        held = slots.release(
+            _action(action), execution_id, fencing_token=fencing_token, group_key=_group(action, group)
+        )
     put("released" if held else "held no slot")
 
 
@@ -174,7 +180,7 @@ def cancel(
 ) -> None:
     """Take an execution out of the line. One that holds a slot keeps it."""
     with open_slots(url, workspace, data_dir) as slots:
-        waited = slots.cancel(action, execution_id, group_key=group)
+        waited = slots.cancel(_action(action), execution_id, group_key=_group(action, group))
     put("cancelled" if waited else "did not wait")
 
 
@@ -190,7 +196,7 @@ def limit(
     """Set a queue's own limit, above all policies. Raised, it hands slots out at once; lowered, it takes none away."""
     count = None if max_concurrent == "none" else _count("max_concurrent", max_concurrent)
     with open_slots(url, workspace, data_dir) as slots:
-        slots.set_limit(action, count, group_key=group)
+        slots.set_limit(_action(action), count, group_key=_group(action, group))
 
 
 @app.command("policy")
@@ -266,8 +272,20 @@ def reset(
     if everything and group is not None:
         raise InvalidInput("group", "is of one action")
     with open_slots(url, workspace, data_dir) as slots:
-        cleared = slots.clear_all() if action is None else slots.clear(action, group_key=group)
+        cleared = slots.clear_all() if action is None else slots.clear(_action(action), group_key=_group(action, group))
     put(f"{cleared.holders} holders and {cleared.waiters} waiters taken out")
+
+
+def _action(named: str) -> str:
+    """The action of a queue as `slots ls` names it: `action`, or `action/group`."""
+    return named.partition("/")[0]
+
+
+def _group(named: str, group: str | None) -> str | None:
+    inside = named.partition("/")[2] or None
+    if inside is not None and group is not None:
+        raise InvalidInput("group", f"is {inside!r} in {named!r} and {group!r} in --group: name one")
+    return inside or group
 
 
 def _name(stats: QueueStats) -> str:

@@ -15,6 +15,7 @@ from .desk import Desk
 from .holding import Holding
 from .leaving import cancel, leave
 from .policy import Policy, Scope, StoredPolicy
+from .roster import tell_lost
 from .service import LISTED, Left, SlotService, SlotState, checked_wait, key_of, look_again_s, state_of
 from .terms import Acquisition, SlotOptions, checked_timeout, moment
 from .waiting import Ask, Grant, Listen, acquire, refusal
@@ -48,14 +49,17 @@ class AsyncSlot(Holding):
         told = await self._desk.ask(self.renewal(lease_s))
         if not self.renewed(told.answer, asked_at):
             self._desk.drop(self)
-            self.lose()
+            tell_lost((self,))
             raise LeaseLost(self.acquisition.queue, self.execution_id)
 
     async def release(self) -> bool:
         """See `Slot.release`. Cancelled, it gives the slot back all the same."""
         if self.released or not self.is_ours:
             return False
-        lost, self.released = self.lost, True
+        lost = self.lost
+        if lost:
+            tell_lost((self,))
+        self.released = True
         self._desk.drop(self)
         if lost:
             self._desk.owe(self.release_act())
@@ -78,8 +82,6 @@ class AsyncSlot(Holding):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         lost = self.lost
-        if lost:
-            self.lose()
         try:
             await self.release()
         except (BackendUnavailable, LogClosed) as failure:

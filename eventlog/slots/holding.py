@@ -1,6 +1,7 @@
 """What a holder knows of its slot, whatever the colour. `queue.py` and `aio.py` add what takes a call."""
 
 import os
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,9 @@ from ..errors import LeaseLost
 from .acts import Granted, Release, Renew
 from .terms import Acquisition, checked_lease, moment
 from .waiting import Grant
+
+# The thread that keeps a slot and the one that uses it may find out at the same time.
+_losing = threading.Lock()
 
 
 class Holding:
@@ -101,7 +105,8 @@ class Holding:
 
     def lose(self) -> None:
         """The slot is lost: give notice, once."""
-        if not self._lost and not self.released:
-            self._lost = True
-            if self._on_lost is not None:
-                self._on_lost(self)
+        with _losing:
+            is_news = not self._lost and not self.released
+            self._lost = self._lost or is_news
+        if is_news and self._on_lost is not None:
+            self._on_lost(self)

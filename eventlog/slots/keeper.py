@@ -1,6 +1,6 @@
 """Keeps the slots of blocking callers: one thread renews every lease, and gives back what could not be given back.
 
-It starts with the first slot, and is woken only where something falls due earlier than it would look anyway.
+It starts with the first slot, and is woken only where something falls due before it would look anyway.
 """
 
 import threading
@@ -10,6 +10,11 @@ from .acts import Act, Answer, Release
 from .holding import Holding
 from .roster import Roster, tell_lost
 from .terms import moment
+
+# It naps no longer than this, so that a new slot, which is due after that, need not wake it, and whoever has waited for
+# the slot goes on at once. It ends when nothing was held for a while.
+_NAP_S = 0.5
+_IDLE_S = 10.0
 
 Perform = Callable[[Sequence[Act], float], list[Answer]]
 """Carry out acts within so many seconds."""
@@ -60,19 +65,23 @@ class Keeper:
             self._changed.notify_all()
 
     def _run(self) -> None:
+        busy_at = moment()
         while True:
             with self._changed:
                 while (left_s := self._looks_at - moment()) > 0:
                     self._changed.wait(left_s)
-                if self._roster.is_empty or self._closed:
+                now = moment()
+                if not self._roster.is_empty:
+                    busy_at = now
+                if self._closed or now - busy_at > _IDLE_S:
                     self._thread = None
                     return
                 acts, within_s = self._roster.due()
             for holding in self._carry_out(acts, within_s) if acts else ():
-                # A notice may take its time (end a process, say), and the other leases do not wait for it.
-                threading.Thread(target=tell_lost, args=([holding],), name="eventlog-slots-lost", daemon=True).start()
+                # A notice may take its time (end a process, say): other leases do not wait for it, the process does.
+                threading.Thread(target=tell_lost, args=([holding],), name="eventlog-slots-lost", daemon=False).start()
             with self._changed:
-                self._looks_at = self._roster.next_at()
+                self._looks_at = min(self._roster.next_at(), moment() + _NAP_S)
 
     def _carry_out(self, acts: list[Act], within_s: float) -> list[Holding]:
         try:

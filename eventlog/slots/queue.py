@@ -17,6 +17,7 @@ from .holding import Holding
 from .keeper import Keeper
 from .leaving import cancel, leave
 from .policy import Policy, Scope, StoredPolicy
+from .roster import tell_lost
 from .service import LISTED, Left, SlotService, SlotState, checked_wait, key_of, look_again_s, state_of
 from .terms import Acquisition, SlotOptions, checked_timeout, moment
 from .waiting import HEARTBEAT_S, Ask, Grant, Listen, acquire, refusal
@@ -65,7 +66,7 @@ class Slot(Holding):
         answer = self._queue.perform((self.renewal(lease_s),))[0]
         if not self.renewed(answer, asked_at):
             self._queue.keeper.drop(self)
-            self.lose()
+            tell_lost((self,))
             raise LeaseLost(self.acquisition.queue, self.execution_id)
 
     def release(self) -> bool:
@@ -76,7 +77,10 @@ class Slot(Holding):
         """
         if self.released or not self.is_ours:
             return False
-        lost, self.released = self.lost, True
+        lost = self.lost
+        if lost:
+            tell_lost((self,))
+        self.released = True
         try:
             self._queue.keeper.drop(self)
             if lost:
@@ -98,8 +102,6 @@ class Slot(Holding):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         lost = self.lost
-        if lost:
-            self.lose()
         try:
             self.release()
         except (BackendUnavailable, LogClosed) as failure:

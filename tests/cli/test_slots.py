@@ -58,6 +58,15 @@ def test_one_queue_is_shown_with_its_limits_holders_and_waiters(here: Here, slot
     assert [one["execution_id"] for one in as_json["holders"] + as_json["waiters"]] == ["e1", "e2"]
 
 
+def test_a_queue_is_named_as_it_is_listed(here: Here, slots: SlotQueue) -> None:
+    slots.enqueue("deploy", "e1", max_concurrent=1, group_key="g1")
+    assert "deploy/g1" in _said(here, "ls")
+    assert _said(here, "show", "deploy/g1") == _said(here, "show", "deploy", "--group", "g1")
+    _said(here, "release", "deploy/g1", "e1")
+    assert slots.stats("deploy", group_key="g1").active_count == 0
+    assert here("slots", "show", "deploy/g1", "--group", "g2").returncode == 2
+
+
 def test_a_queue_that_was_never_used_is_empty(here: Here) -> None:
     assert _said(here, "show", "nothing").startswith("nothing: 0 held, 0 waiting; limits: ")
 

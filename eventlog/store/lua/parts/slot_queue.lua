@@ -154,7 +154,7 @@ local function grant(q, execution, nonce, ticket, lease, bell, attended, owner, 
   redis.call('ZADD', q.held, int(until_ms), execution)
   redis.call('HSET', q.book, execution, table.concat(
     {state, nonce, ticket, int(now), lease, bell, claim_end, owner, fence}, ' '))
-  if q.active == 1 then give_expiry(q.held, q.book) end
+  if q.active == 1 then give_expiry(q.held, not promoted and q.book or nil) end
   due(q, until_ms)
   if not is_taken_over then consume(q) end
   if promoted and bell ~= '-' then ring(bell, nonce .. ' ' .. fence .. ' ' .. int(valid)) end
