@@ -102,12 +102,15 @@ def test_ctrl_c_ends_the_command_whether_it_has_the_terminal_or_not(stage: Stage
 
 @pytest.mark.parametrize("reads", [False, True])
 def test_ctrl_z_stops_the_job_and_fg_goes_on_with_it(stage: Stage, shell: Shell, reads: bool) -> None:
-    """In the second case the command has the terminal when it is stopped."""
-    first = "input()" if reads else "None"
+    """In the second case the command has the terminal when it is stopped; in the first it asks for it afterwards."""
+    # Were it about to ask, the signal that lets it go on would take back the one that stops it.
+    first = "input()" if reads else "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCONT})"
+    then = "None" if reads else "signal.sigwait({signal.SIGCONT})"
     source = f"""
         import signal, sys
         {first}
         print("now" + ":")
+        {then}
         for line in sys.stdin: print("heard", line)
     """
     shell.type(shlex.join(stage.command(*python(source), lease_s=60.0)) + "\n")
