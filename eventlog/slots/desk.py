@@ -1,5 +1,6 @@
-"""One desk for all tasks of an event loop: what they ask within a tick goes to Redis as one call, and all that is rung
-for them comes through one inbox. It beats for those who wait, and renews for those who hold.
+"""One desk for all tasks of an event loop: what they ask within a tick goes to Redis as one call, what they give
+back as another, and all that is rung for them comes through one inbox. It beats for those who wait, and renews for
+those who hold.
 """
 
 import asyncio
