@@ -4,16 +4,19 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from typing import Any, TypeVar
 
-from .plan import Command, Park, Pause, Plan
+from .plan import Park, Pause
 
+E = TypeVar("E")
 T = TypeVar("T")
+Steps = Generator[E | Pause | Park, Any, T]
+"""A plan whose own effects are `E`: `Command` for those of Redis."""
 
 
-def run(plan: Plan[T], execute: Callable[[Command], Any]) -> T:
-    """Drive `plan` to its end, blocking; `execute` carries out its Redis commands."""
+def run(plan: Steps[E, T], execute: Callable[[E], Any]) -> T:
+    """Drive `plan` to its end, blocking; `execute` carries out all that it asks for but time and waking."""
     reply: Any = None
     failure: BaseException | None = None
     while True:
@@ -23,17 +26,17 @@ def run(plan: Plan[T], execute: Callable[[Command], Any]) -> T:
             return done.value  # type: ignore[no-any-return]
         reply = failure = None
         try:
-            if type(effect) is Command:
-                reply = execute(effect)
-            elif isinstance(effect, Pause):
+            if type(effect) is Pause:
                 time.sleep(effect.seconds)
-            elif isinstance(effect, Park):
+            elif type(effect) is Park:
                 _park(effect)
+            else:
+                reply = execute(effect)
         except Exception as error:
             failure = error
 
 
-async def arun(plan: Plan[T], execute: Callable[[Command], Awaitable[Any]]) -> T:
+async def arun(plan: Steps[E, T], execute: Callable[[E], Awaitable[Any]]) -> T:
     """Drive `plan` to its end on the running event loop."""
     reply: Any = None
     failure: BaseException | None = None
@@ -44,12 +47,12 @@ async def arun(plan: Plan[T], execute: Callable[[Command], Awaitable[Any]]) -> T
             return done.value  # type: ignore[no-any-return]
         reply = failure = None
         try:
-            if type(effect) is Command:
-                reply = await execute(effect)
-            elif isinstance(effect, Pause):
+            if type(effect) is Pause:
                 await asyncio.sleep(effect.seconds)
-            elif isinstance(effect, Park):
+            elif type(effect) is Park:
                 await _apark(effect)
+            else:
+                reply = await execute(effect)
         except Exception as error:
             failure = error
 

@@ -7,7 +7,7 @@ or on asyncio; a failed effect is thrown into the plan at the place that asked f
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, final
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -21,6 +21,7 @@ class Command:
     timeout_s: float
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Pause:
     """Let `seconds` pass."""
@@ -28,6 +29,7 @@ class Pause:
     seconds: float
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Park:
     """Wait until the callback handed to `subscribe` is called, at most `timeout_s`.
