@@ -41,7 +41,7 @@ class SharedFollower(Protocol):
 
 
 class SharedLog(Protocol):
-    """What `EventLog` and `RemoteLog` have in common, and all that commands use."""
+    """What `EventLog` and `EventLogClient` have in common, and all that commands use."""
 
     @property
     def workspace(self) -> str: ...
@@ -219,6 +219,6 @@ def _open_remote_slots(server: str, config: EventLogConfig) -> AbstractContextMa
 
 
 def _open_remote(server: str, config: EventLogConfig) -> SharedLog:
-    from ..client import RemoteLog
+    from ..client import EventLogClient
 
-    return RemoteLog(server, workspace=config.workspace, deadline_s=config.deadline_seconds)
+    return EventLogClient(server, workspace=config.workspace, deadline_s=config.deadline_seconds)

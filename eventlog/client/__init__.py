@@ -1,11 +1,11 @@
-"""Through an HTTP server: `RemoteLog` and `RemoteSlots`, with the calls, results and errors of `EventLog`, `SlotQueue`.
+"""Through an HTTP server: `EventLogClient` and `RemoteSlots`, with the calls, results and errors of `EventLog`, `SlotQueue`.
 
 `wire` and `slot_wire` know what travels (routes, parameters, bodies, problem codes) and do no I/O; `server` asks and
 retries; `follower` keeps a stream open. Nothing here imports `redis`.
 """
 
 from .follower import RemoteFollower
-from .log import RemoteLog
+from .log import EventLogClient
 from .slots import RemoteSlots
 
-__all__ = ["RemoteFollower", "RemoteLog", "RemoteSlots"]
+__all__ = ["RemoteFollower", "EventLogClient", "RemoteSlots"]

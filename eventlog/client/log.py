@@ -1,4 +1,4 @@
-"""`RemoteLog`: a workspace's log through a server, for blocking callers."""
+"""`EventLogClient`: a workspace's log through a server, for blocking callers."""
 
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
@@ -16,7 +16,7 @@ from .follower import RemoteFollower
 from .server import Server
 
 
-class RemoteLog:
+class EventLogClient:
     """A workspace's log behind the server at `url`. Safe under threads. Close it, or use it as a context manager.
 
     The calls are those of `EventLog`, with the same results. Each is bounded by `deadline_s` seconds, within which it

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from ..client import RemoteLog
+from ..client import EventLogClient
 from ..errors import BackendUnavailable
 from ..factory import create_event_log
 from ..log import EventLog
@@ -20,7 +20,7 @@ class Task(NamedTuple):
     """What a worker was started with: its name, its log and where that is, the pause between its events in seconds."""
 
     name: str
-    log: EventLog | RemoteLog
+    log: EventLog | EventLogClient
     url: str
     pace_s: float
 
@@ -33,9 +33,9 @@ def task(description: str) -> Task:
     parser.add_argument("--workspace", required=True)
     parser.add_argument("--pace", type=float, default=0.5)
     given = parser.parse_args()
-    log: EventLog | RemoteLog
+    log: EventLog | EventLogClient
     if given.url.startswith(("http://", "https://")):
-        log = RemoteLog(given.url, workspace=given.workspace)
+        log = EventLogClient(given.url, workspace=given.workspace)
     else:
         log = create_event_log("redis", url=given.url, workspace=given.workspace)
     return Task(given.name, log, given.url, given.pace)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from eventlog import BackendUnavailable, Conflict, EventLogError, InvalidInput, NotFound, PayloadTooLarge
-from eventlog.client import RemoteLog, wire
+from eventlog.client import EventLogClient, wire
 from eventlog.events import Body
 from eventlog.filters import EventFilter
 
@@ -96,9 +96,9 @@ def test_control_lines_are_told_from_events() -> None:
 @pytest.mark.parametrize("url", ["redis://x", "http://", "x", "http:///path", "http://[", "http://x:y"])
 def test_only_the_url_of_a_server_is_taken(url: str) -> None:
     with pytest.raises(InvalidInput, match=r"^url: "):
-        RemoteLog(url)
+        EventLogClient(url)
 
 
 def test_a_workspace_name_is_checked_before_it_becomes_a_path() -> None:
     with pytest.raises(InvalidInput, match=r"^workspace: "):
-        RemoteLog("http://127.0.0.1:1", workspace="../x")
+        EventLogClient("http://127.0.0.1:1", workspace="../x")

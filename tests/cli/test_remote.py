@@ -1,4 +1,4 @@
-"""`RemoteLog`, and the command line with `--url http://…`, through a real server on a real Redis."""
+"""`EventLogClient`, and the command line with `--url http://…`, through a real server on a real Redis."""
 
 import json
 import signal
@@ -24,7 +24,7 @@ from eventlog import (
     PayloadTooLarge,
     create_event_log,
 )
-from eventlog.client import RemoteLog
+from eventlog.client import EventLogClient
 from eventlog.events import Body
 from tests.support.redis_process import RedisProcess
 
@@ -67,12 +67,12 @@ def own_server(program: Program) -> Iterator[Server]:
 
 
 @pytest.fixture
-def remote(server: Server, log: EventLog) -> Iterator[RemoteLog]:
-    with RemoteLog(server.url, workspace=log.workspace) as opened:
+def remote(server: Server, log: EventLog) -> Iterator[EventLogClient]:
+    with EventLogClient(server.url, workspace=log.workspace) as opened:
         yield opened
 
 
-def test_the_calls_of_a_log_have_the_same_answers_through_a_server(remote: RemoteLog, log: EventLog) -> None:
+def test_the_calls_of_a_log_have_the_same_answers_through_a_server(remote: EventLogClient, log: EventLog) -> None:
     first = remote.append("tool.a", {"n": 1, "é": "\u2028"}, run_id="r", stage_name="s", source="me")
     rest = remote.append_many([{"kind": "b", "run_id": "r"}, Body.of("tool.c", visibility="private")])
     assert [first, *rest] == log.query()
@@ -94,13 +94,13 @@ def test_the_calls_of_a_log_have_the_same_answers_through_a_server(remote: Remot
     assert remote.append_many([]) == []
 
 
-def test_more_than_a_page_is_read_page_by_page(remote: RemoteLog, log: EventLog) -> None:
+def test_more_than_a_page_is_read_page_by_page(remote: EventLogClient, log: EventLog) -> None:
     log.append_many([{"kind": "a"}] * 2300)
     assert [event.offset for event in remote.query()] == list(range(1, 2301))
     assert [event.offset for event in remote.query(order="desc", limit=1200)] == list(range(2300, 1100, -1))
 
 
-def test_errors_are_those_of_the_library(remote: RemoteLog, log: EventLog) -> None:
+def test_errors_are_those_of_the_library(remote: EventLogClient, log: EventLog) -> None:
     with pytest.raises(InvalidInput, match=r"^kind: "):
         remote.append("no good")
     with pytest.raises(InvalidInput, match=r"^events\[1\]\.kind: "):
@@ -118,7 +118,7 @@ def test_errors_are_those_of_the_library(remote: RemoteLog, log: EventLog) -> No
     assert log.query() == []
 
 
-def test_a_repeated_key_is_a_duplicate_through_a_server_too(remote: RemoteLog, log: EventLog) -> None:
+def test_a_repeated_key_is_a_duplicate_through_a_server_too(remote: EventLogClient, log: EventLog) -> None:
     first = remote.append("a", idempotency_key="k")
     again = remote.append("a", idempotency_key="k")
     assert (again, first.duplicate, again.duplicate) == (first, False, True)
@@ -132,7 +132,7 @@ def test_a_repeated_key_is_a_duplicate_through_a_server_too(remote: RemoteLog, l
 def test_a_lost_answer_costs_no_second_event(server: Server, log: EventLog) -> None:
     with (
         _cutting(server.port, answers_to_lose=3) as port,
-        RemoteLog(f"http://127.0.0.1:{port}", workspace=log.workspace) as remote,
+        EventLogClient(f"http://127.0.0.1:{port}", workspace=log.workspace) as remote,
     ):
         event = remote.append("once")
         assert (event.offset, event.duplicate) == (1, False)
@@ -142,7 +142,7 @@ def test_a_lost_answer_costs_no_second_event(server: Server, log: EventLog) -> N
 
 def test_a_server_that_is_away_is_told_within_the_deadline() -> None:
     began = time.monotonic()
-    with RemoteLog(f"http://127.0.0.1:{free_port()}", deadline_s=0.5) as remote:
+    with EventLogClient(f"http://127.0.0.1:{free_port()}", deadline_s=0.5) as remote:
         with pytest.raises(BackendUnavailable, match="no answer from http://127") as away:
             remote.append("a")
         assert away.value.outcome_unknown is False
@@ -153,7 +153,7 @@ def test_a_server_that_is_away_is_told_within_the_deadline() -> None:
 
 def test_something_that_is_no_eventlog_server_is_named_as_such() -> None:
     empty = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
-    with _answering(empty) as port, RemoteLog(f"http://127.0.0.1:{port}") as remote:
+    with _answering(empty) as port, EventLogClient(f"http://127.0.0.1:{port}") as remote:
         with pytest.raises(EventLogError, match="did not answer as an eventlog server does"):
             remote.page()
         with pytest.raises(EventLogError, match="did not answer as an eventlog server does"):
@@ -166,7 +166,7 @@ def test_a_follower_sees_everything_once_over_cut_connections_and_keeps_its_filt
     log.append_many([{"kind": "a"}, {"kind": "b"}] * 50)
     with (
         _cutting(server.port, cut_after_bytes=1500) as port,
-        RemoteLog(f"http://127.0.0.1:{port}", workspace=log.workspace) as remote,
+        EventLogClient(f"http://127.0.0.1:{port}", workspace=log.workspace) as remote,
     ):
         follower = remote.follow(0, kind="a")
         offsets = []
@@ -180,14 +180,14 @@ def test_a_follower_sees_everything_once_over_cut_connections_and_keeps_its_filt
         assert follower.cursor == log.query(since=139)[0].id
 
 
-def test_a_follower_from_now_sees_what_is_appended_after_the_call(remote: RemoteLog, log: EventLog) -> None:
+def test_a_follower_from_now_sees_what_is_appended_after_the_call(remote: EventLogClient, log: EventLog) -> None:
     log.append("before")
     follower = remote.follow()
     log.append("after")
     assert next(iter(follower)).kind == "after"
 
 
-def test_a_follower_is_told_what_it_missed(remote: RemoteLog, log: EventLog) -> None:
+def test_a_follower_is_told_what_it_missed(remote: EventLogClient, log: EventLog) -> None:
     log.append_many([{"kind": "a"}] * 3)
     log.clear()
     log.append("b")
@@ -197,7 +197,7 @@ def test_a_follower_is_told_what_it_missed(remote: RemoteLog, log: EventLog) -> 
     assert gaps == [(2, 2, 3, "trimmed")]
 
 
-def test_until_terminal_ends_by_itself_also_where_the_run_had_ended(remote: RemoteLog, log: EventLog) -> None:
+def test_until_terminal_ends_by_itself_also_where_the_run_had_ended(remote: EventLogClient, log: EventLog) -> None:
     log.append("run.started", run_id="r")
     log.append("run.finished", run_id="r")
     log.append("after", run_id="r")
@@ -209,7 +209,7 @@ def test_until_terminal_ends_by_itself_also_where_the_run_had_ended(remote: Remo
     assert list(remote.follow(3, run_id="r", until_terminal=True)) == []
 
 
-def test_closing_a_follower_from_another_thread_ends_it_at_once(remote: RemoteLog) -> None:
+def test_closing_a_follower_from_another_thread_ends_it_at_once(remote: EventLogClient) -> None:
     follower = remote.follow()
     threading.Timer(0.5, follower.close).start()
     began = time.monotonic()
@@ -219,7 +219,7 @@ def test_closing_a_follower_from_another_thread_ends_it_at_once(remote: RemoteLo
 
 def test_an_outage_is_waited_out_and_no_longer_than_the_patience(own_server: Server, log: EventLog) -> None:
     log.append("one")
-    with RemoteLog(own_server.url, workspace=log.workspace) as remote:
+    with EventLogClient(own_server.url, workspace=log.workspace) as remote:
         follower = remote.follow(0, patience_s=30)
         events = iter(follower)
         assert next(events).kind == "one"
