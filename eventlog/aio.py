@@ -11,10 +11,12 @@ from .core import EventInput, LogCore, LogInfo, LogLimits, query_request, warn_o
 from .drive import arun
 from .errors import EventLogError, LogClosed
 from .events import Body, Event, EventParts
-from .filters import EventFilter, Filters
+from .filters import EventFilter, Filters, ReplayFilters
 from .ids import parse_cursor
 from .plan import Command, Plan
 from .reading import Page, PageRequest, Tail, read_page
+from .runs.reading import find_run, list_runs, read_replay, replay, replay_request, whole_replay
+from .runs.records import ReplayPage, RunsPage, RunsQuery, RunStatus, RunSummary
 from .slots.aio import AsyncSlotQueue
 from .slots.opening import slots_beside
 
@@ -184,6 +186,41 @@ class AsyncEventLog:
         finally:
             if link is not None:
                 await link.close()
+
+    async def runs(self, limit: int = 100, *, until: object = None, status: RunStatus | None = None) -> RunsPage:
+        """See `EventLog.runs`."""
+        return await self._run(list_runs(self._core.backend, RunsQuery.of(limit, until, status)))
+
+    async def run(self, run_id: str) -> RunSummary:
+        """See `EventLog.run`."""
+        return await self._run(find_run(self._core.backend, run_id))
+
+    async def replay(
+        self,
+        run_id: str,
+        *,
+        lane_id: str | None = None,
+        since_seq: int = 0,
+        limit: int | None = None,
+        **filters: Unpack[ReplayFilters],
+    ) -> list[Event]:
+        """See `EventLog.replay`."""
+        wanted = EventFilter.of(lane_id=lane_id, since_seq=since_seq, **filters)
+        return await self._run(replay(self._core.backend, whole_replay(run_id, limit, wanted)))
+
+    async def replay_page(
+        self,
+        run_id: str,
+        *,
+        lane_id: str | None = None,
+        since_seq: int = 0,
+        since: object = None,
+        limit: int | None = None,
+        **filters: Unpack[ReplayFilters],
+    ) -> ReplayPage:
+        """See `EventLog.replay_page`."""
+        wanted = EventFilter.of(lane_id=lane_id, since_seq=since_seq, **filters)
+        return await self._run(read_replay(self._core.backend, replay_request(run_id, since, limit, wanted)))
 
     def slots(self) -> AsyncSlotQueue:
         """See `EventLog.slots`."""

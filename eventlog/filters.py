@@ -6,20 +6,27 @@ from typing import Any, NamedTuple, TypedDict
 
 from .errors import InvalidInput
 from .events import RUN_PATTERN, TERMINAL_KINDS, VISIBILITIES, Event
+from .ids import MAX_COUNTER
 
 _KIND_PATTERN = re.compile(r"[A-Za-z0-9_.:/-]{0,128}\*?", re.ASCII)
 _NAME = re.compile(RUN_PATTERN, re.ASCII)
 _MAX_KINDS = 64
 
 
-class Filters(TypedDict, total=False):
-    """The filters that every reading call takes; see `EventFilter.of`."""
+class ReplayFilters(TypedDict, total=False):
+    """The filters of a run's replay beside lane and seq; see `EventFilter.of`."""
 
     kind: str | Iterable[str] | None
-    run_id: str | None
-    lane_id: str | None
     stage_name: str | None
     visibility: str | None
+
+
+class Filters(ReplayFilters, total=False):
+    """The filters that every reading call takes; see `EventFilter.of`."""
+
+    run_id: str | None
+    lane_id: str | None
+    since_seq: int | None
 
 
 class EventFilter(NamedTuple):
@@ -31,6 +38,7 @@ class EventFilter(NamedTuple):
     lane_id: str | None = None
     stage_name: str | None = None
     visibility: str | None = None
+    since_seq: int = 0
 
     @classmethod
     def of(
@@ -41,9 +49,11 @@ class EventFilter(NamedTuple):
         lane_id: str | None = None,
         stage_name: str | None = None,
         visibility: str | None = None,
+        since_seq: int | None = None,
     ) -> "EventFilter":
         """`kind` is one kind, a prefix such as `tool.*`, or several of both (any may match).
 
+        `since_seq` leaves out what has no higher seq in its lane, so with a run and a lane it is a place to go on from.
         Raises `InvalidInput` naming the field that is wrong.
         """
         wanted = (kind,) if isinstance(kind, str) else _several(kind)
@@ -66,6 +76,7 @@ class EventFilter(NamedTuple):
             lane_id,
             stage_name,
             None if visibility == VISIBILITIES[-1] else visibility,
+            0 if since_seq is None else _checked_seq(since_seq),
         )
 
     @property
@@ -90,7 +101,7 @@ class EventFilter(NamedTuple):
             return _always
         kinds = frozenset(self.kinds)
         prefixes = self.prefixes
-        run_id, lane_id, stage_name = self.run_id, self.lane_id, self.stage_name
+        run_id, lane_id, stage_name, since_seq = self.run_id, self.lane_id, self.stage_name, self.since_seq
         levels = None if self.visibility is None else frozenset(VISIBILITIES[: VISIBILITIES.index(self.visibility) + 1])
 
         def matches(event: Event) -> bool:
@@ -101,12 +112,19 @@ class EventFilter(NamedTuple):
                 and (lane_id is None or event.lane_id == lane_id)
                 and (stage_name is None or event.stage_name == stage_name)
                 and (levels is None or event.visibility in levels)
+                and (not since_seq or (event.seq or 0) > since_seq)
             )
 
         return matches
 
 
 _EVERYTHING = EventFilter()
+
+
+def _checked_seq(since_seq: object) -> int:
+    if isinstance(since_seq, bool) or not isinstance(since_seq, int) or not 0 <= since_seq <= MAX_COUNTER:
+        raise InvalidInput("since_seq", f"{since_seq!r} is not an integer from 0 to {MAX_COUNTER}")
+    return since_seq
 
 
 def _several(kinds: object) -> tuple[Any, ...]:

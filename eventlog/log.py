@@ -12,10 +12,12 @@ from .core import EventInput, LogCore, LogInfo, LogLimits, query_request, warn_o
 from .drive import run
 from .errors import EventLogError, LogClosed
 from .events import Body, Event, EventParts
-from .filters import EventFilter, Filters
+from .filters import EventFilter, Filters, ReplayFilters
 from .ids import parse_cursor
 from .plan import Command, Plan
 from .reading import Page, PageRequest, Tail, read_page
+from .runs.reading import find_run, list_runs, read_replay, replay, replay_request, whole_replay
+from .runs.records import ReplayPage, RunsPage, RunsQuery, RunStatus, RunSummary
 from .slots.opening import slots_beside
 from .slots.queue import SlotQueue
 
@@ -192,6 +194,47 @@ class EventLog:
         # From now means from this call on, not from the first iteration.
         self._run(tail.resolve())
         return Follower(tail, None if self._connect is None else self._connect(1), on_gap)
+
+    def runs(self, limit: int = 100, *, until: object = None, status: RunStatus | None = None) -> RunsPage:
+        """A page of at most `limit` (1000) runs with a resident event, the one with the newest event first.
+
+        `status` is `running`, `finished`, `failed` or `cancelled`; pass a page's cursor as `until` to go on.
+        """
+        return self._run(list_runs(self._core.backend, RunsQuery.of(limit, until, status)))
+
+    def run(self, run_id: str) -> RunSummary:
+        """One run; raises `NotFound` if no event of it is resident."""
+        return self._run(find_run(self._core.backend, run_id))
+
+    def replay(
+        self,
+        run_id: str,
+        *,
+        lane_id: str | None = None,
+        since_seq: int = 0,
+        limit: int | None = None,
+        **filters: Unpack[ReplayFilters],
+    ) -> list[Event]:
+        """A run's resident events after `since_seq` of their lanes, in the order of the log; `limit=None` is all.
+
+        Raises `NotFound` if no event of the run is resident. `replay_page` tells what is gone.
+        """
+        wanted = EventFilter.of(lane_id=lane_id, since_seq=since_seq, **filters)
+        return self._run(replay(self._core.backend, whole_replay(run_id, limit, wanted)))
+
+    def replay_page(
+        self,
+        run_id: str,
+        *,
+        lane_id: str | None = None,
+        since_seq: int = 0,
+        since: object = None,
+        limit: int | None = None,
+        **filters: Unpack[ReplayFilters],
+    ) -> ReplayPage:
+        """One page of at most `limit` (100; 1000 at the most) events of a run, and how many are gone in which lane."""
+        wanted = EventFilter.of(lane_id=lane_id, since_seq=since_seq, **filters)
+        return self._run(read_replay(self._core.backend, replay_request(run_id, since, limit, wanted)))
 
     def slots(self) -> SlotQueue:
         """The slot queues of this log's workspace, over its connections. Closed with the log."""

@@ -4,7 +4,7 @@ Data flows one way: `EventLog` (log.py) → `Backend` → plan → store. A back
 backend is written once for blocking and asyncio callers alike.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -111,6 +111,41 @@ class Segment:
     complete: bool
 
 
+class RunRecord(NamedTuple):
+    """What a log knows of a run while one of its events is visible. `first` may be gone already.
+
+    `events` counts all that were appended, `lanes` gives each lane's last seq; `ended` is the kind of the run's first
+    terminal event and `ended_at` its place, None while there is none. `now_ms` is when this was so.
+    """
+
+    run_id: str
+    first: EventId
+    last: EventId
+    events: int
+    lanes: dict[str, int]
+    ended: str | None
+    ended_at: EventId | None
+    now_ms: int
+
+
+class RunsRequest(NamedTuple):
+    """Runs whose last event is below offset `below`; at most `count` are looked at, those newest first.
+
+    `endings` says by which kind they may have ended, None standing for not yet; empty is all the same.
+    """
+
+    below: int | None = None
+    count: int = 100
+    endings: tuple[str | None, ...] = ()
+
+
+class RunsSegment(NamedTuple):
+    """The runs found, and the offset to go on below; None where no more follow."""
+
+    runs: list[RunRecord]
+    go_on_below: int | None
+
+
 @dataclass(slots=True)
 class Audit:
     """What `verify` found: `problems` is empty for a sound log."""
@@ -147,6 +182,15 @@ class Backend(Protocol):
         Returns the events that arrived, None if nothing did and the log is as it was, or an empty list: look for
         yourself with `read`.
         """
+
+    def run(self, run_id: str) -> Plan[RunRecord | None]:
+        """What is known of a run, None if no event of it is visible."""
+
+    def runs(self, request: RunsRequest) -> Plan[RunsSegment]:
+        """Runs with a visible event, the one with the newest event first."""
+
+    def first_seqs(self, run_id: str, lanes: Collection[str]) -> Plan[dict[str, int]]:
+        """The seq of the first visible event of each of these lanes that has one."""
 
     def clear(self) -> Plan[int]:
         """Remove every event and keep counters and epoch. Returns how many visible events were removed."""

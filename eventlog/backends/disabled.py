@@ -2,13 +2,13 @@
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from ..events import Event
 from ..ids import ZERO, EventId
 from ..plan import Pause, Plan, at_once
 from ..retention import Retention
-from .base import Append, Audit, LogState, Outcome, ReadRequest, Segment
+from .base import Append, Audit, LogState, Outcome, ReadRequest, RunRecord, RunsRequest, RunsSegment, Segment
 
 
 class DisabledBackend:
@@ -44,6 +44,21 @@ class DisabledBackend:
         """Nothing ever comes."""
         yield Pause(timeout_s)
         return []
+
+    @at_once
+    def run(self, run_id: str) -> RunRecord | None:
+        """No run is known."""
+        return None
+
+    @at_once
+    def runs(self, request: RunsRequest) -> RunsSegment:
+        """There are none."""
+        return RunsSegment([], None)
+
+    @at_once
+    def first_seqs(self, run_id: str, lanes: Collection[str]) -> dict[str, int]:
+        """No lane has an event."""
+        return {}
 
     @at_once
     def clear(self) -> int:

@@ -5,15 +5,15 @@ import threading
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import islice
 
 from ..errors import Conflict
-from ..events import TERMINAL_KINDS, Body, Event
-from ..ids import ZERO, Cursor, EventId
+from ..events import Body, Event
+from ..ids import MAX_COUNTER, ZERO, Cursor, EventId
 from ..plan import Park, Plan, at_once
 from ..retention import Retention
-from .base import Append, Audit, LogState, Outcome, ReadRequest, Segment
+from .base import Append, Audit, LogState, Outcome, ReadRequest, RunRecord, RunsRequest, RunsSegment, Segment
 
 _TAIL_BATCH = 1000
 _RECORD_BYTES = 200
@@ -25,8 +25,32 @@ class _Run:
     def __init__(self) -> None:
         self.last = ZERO
         self.lanes: dict[str, int] = {}
-        self.ended: str | None = None
+        self.first: Event | None = None
+        self.ended_by: Event | None = None
+        self.count = 0
         self.events: list[Event] = []
+
+    def add(self, event: Event) -> None:
+        self.last = event.position
+        self.count += 1
+        self.first = self.first or event
+        if event.is_terminal and self.ended_by is None:
+            self.ended_by = event
+        self.events.append(event)
+
+    def record(self, run_id: str, now: int) -> RunRecord:
+        ended = self.ended_by
+        first = self.last if self.first is None else self.first.position
+        return RunRecord(
+            run_id=run_id,
+            first=first,
+            last=self.last,
+            events=self.count,
+            lanes=dict(self.lanes),
+            ended=None if ended is None else ended.kind,
+            ended_at=None if ended is None else ended.position,
+            now_ms=now,
+        )
 
 
 class MemoryBackend:
@@ -95,9 +119,7 @@ class MemoryBackend:
         event = Event(*self._last, body, seq)
         self._events.append(event)
         if run is not None:
-            run.last = self._last
-            run.events.append(event)
-            run.ended = event.kind if event.kind in TERMINAL_KINDS else run.ended
+            run.add(event)
         if key is not None:
             self._remember(key, now, [event])
         self._evict(now)
@@ -190,6 +212,42 @@ class MemoryBackend:
         with self._lock:
             start = self._after(Cursor(*after))
             return _handed_out(self._events[start : start + _TAIL_BATCH])
+
+    @at_once
+    def run(self, run_id: str) -> RunRecord | None:
+        """See `Backend.run`."""
+        with self._lock:
+            now = self._now()
+            self._evict(now)
+            run = self._runs.get(run_id)
+            return None if run is None else run.record(run_id, now)
+
+    @at_once
+    def runs(self, request: RunsRequest) -> RunsSegment:
+        """See `Backend.runs`."""
+        with self._lock:
+            now = self._now()
+            self._evict(now)
+            below = MAX_COUNTER if request.below is None else request.below
+            listed = [(run.last.offset, name, run) for name, run in self._runs.items() if run.last.offset < below]
+            listed = sorted(listed, reverse=True)[: request.count]
+            records = [run.record(name, now) for _, name, run in listed]
+            go_on_below = listed[-1][0] if listed and len(listed) == request.count else None
+            return RunsSegment(
+                [one for one in records if not request.endings or one.ended in request.endings], go_on_below
+            )
+
+    @at_once
+    def first_seqs(self, run_id: str, lanes: Collection[str]) -> dict[str, int]:
+        """See `Backend.first_seqs`."""
+        with self._lock:
+            self._evict(self._now())
+            run = self._runs.get(run_id)
+            first: dict[str, int] = {}
+            for event in run.events if run is not None else ():
+                if event.lane_id in lanes and event.seq is not None:
+                    first.setdefault(str(event.lane_id), event.seq)
+            return first
 
     @at_once
     def clear(self) -> int:

@@ -5,7 +5,7 @@ import os
 import time
 import uuid
 import weakref
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from ..errors import BackendUnavailable, EventLogError
@@ -15,15 +15,16 @@ from ..plan import Command, Pause, Plan
 from ..retention import Retention
 from ..store.audit import audit
 from ..store.calls import call_command, call_script
-from ..store.encoding import decode_entry, decode_outcomes, encode_appends
+from ..store.encoding import decode_entry, decode_outcomes, decode_run, encode_appends, pairs
 from ..store.keys import WorkspaceKeys
 from ..store.links import LinkLost, Refused
 from ..store.scripts import script
-from .base import Append, Audit, LogState, Outcome, ReadRequest, Segment
+from .base import Append, Audit, LogState, Outcome, ReadRequest, RunRecord, RunsRequest, RunsSegment, Segment
 
 _CALL_MEMORY_MS = 600_000
 _BLOCK_MARGIN_S = 2.0
 _TAIL_BATCH = 1000
+_INDEX_STEP = 2000
 
 
 class RedisBackend:
@@ -132,6 +133,48 @@ class RedisBackend:
         # XREAD is as silent where the log was lost, or went back to a state before `after`.
         state = (yield from self.read(ReadRequest())).state
         return None if state.last == after else []
+
+    def run(self, run_id: str) -> Plan[RunRecord | None]:
+        """One call of `run_find.lua`."""
+        k = self.keys
+        now, fields = yield from call_script(
+            script("run_find"), (k.meta, k.run + run_id), (self._retention,), deadline_s=self.deadline_s
+        )
+        return decode_run(run_id, fields, int(now)) if fields else None
+
+    def runs(self, request: RunsRequest) -> Plan[RunsSegment]:
+        """One call of `run_list.lua`."""
+        k = self.keys
+        below = "+inf" if request.below is None else request.below
+        endings = "".join(f" {kind or '-'} " for kind in request.endings)
+        now, go_on_below, *rows = yield from call_script(
+            script("run_list"),
+            (k.meta, k.runs, k.run),
+            (below, request.count, endings, self._retention),
+            deadline_s=self.deadline_s,
+        )
+        found = [decode_run(name.decode(), fields, int(now)) for name, fields in pairs(rows)]
+        return RunsSegment(found, int(go_on_below) if go_on_below else None)
+
+    def first_seqs(self, run_id: str, lanes: Collection[str]) -> Plan[dict[str, int]]:
+        """Calls of `run_lanes.lua`, from the first visible event on until all lanes were seen."""
+        state = (yield from self.read(ReadRequest())).state
+        wanted, found = set(lanes), dict[str, int]()
+        begin = state.first
+        while begin is not None and wanted:
+            last, *seen = yield from call_script(
+                script("run_lanes"),
+                (self.keys.run_index + run_id,),
+                (str(begin), _INDEX_STEP),
+                deadline_s=self.deadline_s,
+            )
+            for lane, seq in ((name.decode(), int(seq)) for name, seq in pairs(seen)):
+                if lane in wanted:
+                    found[lane] = seq
+                    wanted.remove(lane)
+            reached = _id(last)
+            begin = None if reached is None else EventId(reached.ms, reached.offset + 1)
+        return found
 
     def clear(self) -> Plan[int]:
         """One call of `log_clear.lua`."""

@@ -4,10 +4,10 @@ The stream's fields are a documented part of the product (docs/redis-layout.md):
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ..backends.base import Append, Outcome
+from ..backends.base import Append, Outcome, RunRecord
 from ..errors import Conflict
 from ..events import Body, Event
 from ..ids import EventId
@@ -158,3 +158,26 @@ def decode_entry(entry: Sequence[Any]) -> Event:
     known = {name: value.decode() for name, value in named.items() if name in Body._fields}
     kind = known.pop("kind", "")
     return Event(int(ms), int(offset), Body(kind, payload, **known), None if seq is None else int(seq))
+
+
+def decode_run(run_id: str, fields: Sequence[bytes], now_ms: int) -> RunRecord:
+    """Read a run's hash, its fields and values in turn."""
+    named = {name.decode(): value.decode() for name, value in pairs(fields)}
+    last = EventId.parse(named["last"])
+    ended = named.get("ended")
+    return RunRecord(
+        run_id=run_id,
+        first=EventId.parse(named["first"]),
+        last=last,
+        events=int(named["count"]),
+        lanes={name[5:]: int(seq) for name, seq in named.items() if name.startswith("lane:")},
+        ended=ended,
+        # A record of an earlier version does not say where.
+        ended_at=None if ended is None else EventId.parse(named.get("ended_id", named["last"])),
+        now_ms=now_ms,
+    )
+
+
+def pairs(flat: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+    """Two by two, as Redis sends what it has by name."""
+    return zip(flat[::2], flat[1::2], strict=True)

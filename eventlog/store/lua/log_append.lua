@@ -59,13 +59,13 @@ else
     if run and not is_gone(run.last) then return run end
     local key = run_prefix .. run_id
     local h = run and {false, run.last}
-      or redis.call('HMGET', key, 'first', 'last', 'count', 'upkeep', 'lane:' .. lane, 'retention')
+      or redis.call('HMGET', key, 'first', 'last', 'count', 'upkeep', 'lane:' .. lane, 'retention', 'ended')
     if h[2] and is_gone(h[2]) then
       redis.call('UNLINK', key, index_prefix .. run_id)   -- all its events are gone: the run begins anew
       h = {}
     end
     run = {key = key, first = h[1], last = h[2], count = tonumber(h[3] or '0'), upkeep = tonumber(h[4] or '0'),
-           lanes = {[lane] = tonumber(h[5] or '0')}, retention = h[6]}
+           lanes = {[lane] = tonumber(h[5] or '0')}, retention = h[6], ended = h[7]}
     touched[run_id] = run
     return run
   end
@@ -102,7 +102,7 @@ else
     if run then
       redis.call('XADD', index_prefix .. run_id, id, lane, seq)
       run.first, run.last, run.count = run.first or id, id, run.count + 1
-      if TERMINAL[ARGV[i]] then run.ended = ARGV[i] end
+      if TERMINAL[ARGV[i]] and not run.ended then run.ended, run.ended_id = ARGV[i], id end
     end
     if key then
       remember(key, id .. ':1:' .. seq)

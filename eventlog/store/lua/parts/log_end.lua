@@ -31,7 +31,10 @@ if offset > before then
       for lane, seq in pairs(run.lanes) do
         fields[#fields + 1], fields[#fields + 2] = 'lane:' .. lane, int(seq)
       end
-      if run.ended then fields[#fields + 1], fields[#fields + 2] = 'ended', run.ended end
+      if run.ended_id then
+        fields[#fields + 1], fields[#fields + 2] = 'ended', run.ended
+        fields[#fields + 1], fields[#fields + 2] = 'ended_id', run.ended_id
+      end
       -- Another retention moves the expiry at once: what was set under a shorter one would come too early.
       local run_due = now >= run.upkeep or run.retention ~= retention
       if run_due then

@@ -1,0 +1,92 @@
+"""Reading runs: one, many, and the replay of one. Plans, for every backend alike."""
+
+from ..backends.base import Backend, ReadRequest, RunRecord, RunsRequest
+from ..errors import NotFound
+from ..events import Event
+from ..filters import EventFilter
+from ..ids import MAX_COUNTER, parse_cursor
+from ..plan import Plan
+from ..reading import MAX_PAGE, PageRequest, read_page
+from .records import ReplayPage, RunsPage, RunsQuery, RunSummary, checked_run
+
+_STEP = 200
+_STEPS = 10
+
+
+def find_run(backend: Backend, run_id: object) -> Plan[RunSummary]:
+    """One run's summary; raises `NotFound` where no event of it is resident."""
+    record = yield from _record(backend, checked_run(run_id))
+    return RunSummary.of(record)
+
+
+def _record(backend: Backend, run_id: str) -> Plan[RunRecord]:
+    record = yield from backend.run(run_id)
+    if record is None:
+        raise NotFound(f"run {run_id} has no event in the log (any more)")
+    return record
+
+
+def list_runs(backend: Backend, query: RunsQuery) -> Plan[RunsPage]:
+    """One page of runs. Looks at a bounded number of them in bounded steps."""
+    found: list[RunSummary] = []
+    below = query.below
+    for _ in range(_STEPS):
+        count = min(_STEP, query.limit - len(found)) if not query.endings else _STEP
+        segment = yield from backend.runs(RunsRequest(below, count, query.endings))
+        for record in segment.runs:
+            found.append(RunSummary.of(record))
+            below = record.last.offset
+            if len(found) == query.limit:
+                at_end = segment.go_on_below is None and record is segment.runs[-1]
+                return RunsPage(found, str(below), at_end)
+        if segment.go_on_below is None:
+            return RunsPage(found, None if below is None else str(below), True)
+        below = segment.go_on_below
+    return RunsPage(found, str(below), False)
+
+
+def replay_request(run_id: object, since: object, limit: int | None, wanted: EventFilter) -> PageRequest:
+    """A checked request for a page of a run's events; raises `InvalidInput` naming the field that is wrong."""
+    return PageRequest.of(since, None, limit, wanted._replace(run_id=checked_run(run_id)))
+
+
+def whole_replay(run_id: object, limit: int | None, wanted: EventFilter) -> PageRequest:
+    """A checked request for all of a run's events, or the first `limit` of them."""
+    limit = MAX_COUNTER if limit is None else limit
+    return PageRequest.of(None, None, limit, wanted._replace(run_id=checked_run(run_id)), largest=MAX_COUNTER)
+
+
+def read_replay(backend: Backend, request: PageRequest) -> Plan[ReplayPage]:
+    """One page of a run's events; raises `NotFound` where no event of it is resident."""
+    run_id = str(request.wanted.run_id)
+    missed: dict[str, int] = {}
+    if request.since is None:
+        record = yield from _record(backend, run_id)
+        missed = yield from _missed(backend, record, request.wanted)
+    page = yield from read_page(backend, request)
+    return ReplayPage(run_id, page.events, page.cursor, page.at_end, missed)
+
+
+def replay(backend: Backend, request: PageRequest) -> Plan[list[Event]]:
+    """All that `request` asks for, over as many pages as that takes; raises `NotFound`."""
+    found: list[Event] = []
+    while True:
+        left = min(request.limit - len(found), MAX_PAGE)
+        page = yield from read_replay(backend, request._replace(limit=left))
+        found += page.events
+        if page.at_end or len(found) >= request.limit:
+            return found
+        request = request._replace(since=parse_cursor(page.cursor))
+
+
+def _missed(backend: Backend, record: RunRecord, wanted: EventFilter) -> Plan[dict[str, int]]:
+    """Events after `since_seq` that are gone, by lane. Lanes are dense, so a lane's first resident event tells."""
+    state = (yield from backend.read(ReadRequest())).state
+    if state.first is not None and record.first >= state.first:
+        return {}
+    behind = {
+        lane: last for lane, last in record.lanes.items() if last > wanted.since_seq and wanted.lane_id in (None, lane)
+    }
+    first = yield from backend.first_seqs(record.run_id, behind)
+    gone = {lane: first.get(lane, last + 1) - 1 - wanted.since_seq for lane, last in behind.items()}
+    return {lane: count for lane, count in sorted(gone.items()) if count > 0}
