@@ -15,7 +15,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-FILTERS = ("kind", "run_id", "lane_id", "stage_name", "visibility")
+FILTERS = ("kind", "run_id", "lane_id", "stage_name", "visibility", "since_seq")
 PAGE_PARAMETERS = ("since", "until", "limit", *FILTERS, "order", "since_time", "epoch")
 ACTIVITY_PARAMETERS = ("until", "limit", *FILTERS, "since_time")
 STREAM_PARAMETERS = ("since", *FILTERS, "until_terminal", "epoch")
@@ -104,6 +104,7 @@ class Query:
             lane_id=self.text("lane_id"),
             stage_name=self.text("stage_name"),
             visibility=self.text("visibility"),
+            since_seq=self.integer("since_seq"),
         )
 
     def epoch(self) -> str | None:

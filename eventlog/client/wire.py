@@ -113,6 +113,8 @@ def _filters(wanted: EventFilter) -> Params:
         value = getattr(wanted, name)
         if value is not None:
             params.append((name, value))
+    if wanted.since_seq:
+        params.append(("since_seq", wanted.since_seq))
     return params
 
 
