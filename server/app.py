@@ -18,13 +18,13 @@ from .hot import App
 from .logs import Logs
 from .parsing import Disconnected
 from .problems import MEDIA_TYPE, problem_of
-from .routes import actions, activity, events, health, log, policies, slots, stream, workspaces
+from .routes import actions, activity, events, health, log, policies, runs, slots, stream, workspaces
 from .settings import ServerSettings
 from .streaming import Streams
 
 # The stream comes first: its path would else be an event's id.
 _ROUTERS = (
-    *(stream.router, events.router, activity.router, log.router),
+    *(stream.router, events.router, activity.router, runs.router, log.router),
     *(slots.router, actions.router, policies.router, workspaces.router, health.router),
 )
 _DESCRIPTION = (

@@ -7,11 +7,12 @@ from fastapi import Path, Request, Response
 
 from .logs import Logs
 from .parsing import Receive, Scope, Send
-from .schemas import NAME, WORKSPACE
+from .schemas import NAME, RUN, WORKSPACE
 from .streaming import Streams
 
 Workspace = Annotated[str, Path(pattern=WORKSPACE, description="The tenant whose log it is.")]
 Action = Annotated[str, Path(pattern=NAME, description="What is competed for.")]
+RunId = Annotated[str, Path(pattern=RUN, description="The run.")]
 Execution = Annotated[str, Path(pattern=NAME, description="Who competes.")]
 
 

@@ -5,6 +5,7 @@ import orjson
 from eventlog.cloudevents import to_cloudevent_json
 from eventlog.events import ascii_json
 from eventlog.reading import Page
+from eventlog.runs.records import ReplayPage
 from eventlog.summary import summarize
 
 from .problems import Headers
@@ -29,6 +30,12 @@ def encode_activity(page: Page) -> bytes:
 def encode_cloudevents(page: Page, workspace: str) -> bytes:
     """The events of a page as a batch of CloudEvents."""
     return b"[%s]" % b",".join([to_cloudevent_json(event, workspace) for event in page.events])
+
+
+def encode_replay(page: ReplayPage) -> bytes:
+    """The wire form of a page of a run's events."""
+    rest = {"run_id": page.run_id, "cursor": page.cursor, "at_end": page.at_end, "missed": page.missed}
+    return b'{"events":[%s],%s' % (b",".join([event.to_json() for event in page.events]), orjson.dumps(rest)[1:])
 
 
 def page_headers(page: Page) -> Headers:

@@ -1,6 +1,8 @@
 """The shapes of requests and answers, for the documentation. Nothing is parsed or encoded with these models."""
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import models_json_schema
@@ -8,6 +10,8 @@ from pydantic.json_schema import models_json_schema
 from eventlog.config import WORKSPACE_PATTERN
 from eventlog.events import KEY_PATTERN, KIND_PATTERN, RUN_PATTERN
 from eventlog.ids import MAX_COUNTER
+from eventlog.reading import MAX_PAGE
+from eventlog.runs.records import RunStatus
 from eventlog.slots.policy import LARGEST_COUNT, LONGEST_WAIT_S, LONGEST_WINDOW_S, NAME_PATTERN
 from eventlog.slots.service import MOST_LISTED
 from eventlog.slots.terms import LONGEST_LEASE_S, SHORTEST_LEASE_S
@@ -150,6 +154,126 @@ class Cleared(BaseModel):
     """How many events were removed; counters and epoch stay."""
 
     removed: int
+
+
+class RunOut(BaseModel):
+    """One run. Its first terminal event decides its status. Times are seconds since the Unix epoch."""
+
+    run_id: str
+    status: RunStatus
+    first_id: str = Field(pattern=ID)
+    last_id: str = Field(pattern=ID)
+    ended_id: str | None = Field(description="Its terminal event; null while it runs.")
+    started_at: float
+    last_event_at: float
+    ended_at: float | None
+    duration_ms: int = Field(ge=0, description="From its first event to its terminal one, or until now.")
+    events: int = Field(ge=1, description="All that were ever appended.")
+    lanes: dict[str, int] = Field(description="The last seq of each lane.")
+
+
+class RunsOut(BaseModel):
+    """The runs that have events in the log, the latest active first. Pass `cursor` as `until` to go further back."""
+
+    runs: list[RunOut]
+    cursor: str | None
+    at_end: bool
+
+
+class ReplayOut(BaseModel):
+    """A page of a run's events in the order of the log. Pass `cursor` as `since` to go on."""
+
+    run_id: str
+    events: list[EventOut]
+    cursor: str = Field(pattern=CURSOR)
+    at_end: bool
+    missed: dict[str, int] = Field(
+        description="How many events after `since_seq` of which lanes are gone; told on a page without `since`."
+    )
+
+
+class StageOut(BaseModel):
+    """One stage, as its latest attempt stands. What is not known is null. Times are seconds since the Unix epoch."""
+
+    stage_name: str
+    status: Literal["queued", "running", "succeeded", "failed", "skipped"]
+    stage_attempt: int | None
+    group_id: str
+    depends_on: list[str]
+    queued_at: float | None
+    started_at: float | None
+    completed_at: float | None
+    duration_ms: float | None
+    exit_code: int | None
+    error: str | None
+    reason: str | None
+
+
+class StagesOut(BaseModel):
+    """The stages of a run, by group and first appearance."""
+
+    run_id: str
+    stages: list[StageOut]
+
+
+class HostSample(BaseModel):
+    """What a process and its children use. What the system does not tell is left out."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rss_bytes: float = Field(default=0, ge=0)
+    cpu_percent: float = Field(default=0, ge=0, description="100 is one core.")
+    io_read_bytes: float = Field(default=0, ge=0, description="Since the process began.")
+    io_write_bytes: float = Field(default=0, ge=0)
+
+
+class SampleIn(BaseModel):
+    """One sample: of the host, of a guest, or both."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    stage_name: str | None = Field(default=None, min_length=1, max_length=256)
+    source: str | None = Field(default=None, min_length=1, max_length=256)
+    host: HostSample | None = None
+    guest: dict[str, Any] | None = Field(default=None, description="Any JSON object.")
+
+
+class SamplesIn(BaseModel):
+    """Samples to add to the ring of a run."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    samples: list[SampleIn]
+    capacity: int | None = Field(
+        default=None, ge=0, description="How many samples the run keeps from now on; 0 keeps none."
+    )
+
+
+class SampleOut(BaseModel):
+    """A sample of the ring. `seq` counts 1, 2, 3, … in the run; absent attributes are left out."""
+
+    seq: int
+    timestamp: float = Field(description="Seconds since the Unix epoch, by the Redis clock.")
+    stage_name: str = ""
+    source: str = ""
+    host: HostSample = HostSample()
+    guest: dict[str, Any] = {}
+
+
+class SamplesOut(BaseModel):
+    """The samples that were added, in order; none where the ring keeps none."""
+
+    samples: list[SampleOut]
+
+
+class TelemetryOut(BaseModel):
+    """Samples, oldest first. Pass `next_seq` as `from_seq` to go on."""
+
+    run_id: str
+    samples: list[SampleOut]
+    next_seq: int
+    missed: int = Field(description="How many samples after `from_seq` were evicted.")
+    capacity: int = Field(description="How many samples the run keeps.")
 
 
 class WorkspaceOut(BaseModel):
@@ -399,6 +523,13 @@ _MODELS: tuple[type[BaseModel], ...] = (
     ActivityOut,
     LogOut,
     Cleared,
+    RunOut,
+    RunsOut,
+    ReplayOut,
+    StagesOut,
+    SamplesIn,
+    SamplesOut,
+    TelemetryOut,
     WorkspacesOut,
     Ready,
     Alive,
@@ -474,7 +605,6 @@ def _query(name: str, schema: dict[str, Any], description: str, place: str = "qu
 _PARAMETERS: dict[str, dict[str, Any]] = {
     "since": {"type": "string", "pattern": CURSOR},
     "until": {"type": "string", "pattern": CURSOR},
-    "limit": {"type": "integer", "minimum": 0, "maximum": 1000},
     "kind": {
         "type": "array",
         "maxItems": 64,
@@ -485,6 +615,8 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
     "stage_name": {"type": "string"},
     "visibility": {"type": "string", "enum": ["public", "internal", "private"]},
     "since_seq": {"type": "integer", "minimum": 0, "maximum": MAX_COUNTER},
+    "status": {"type": "string", "enum": list(get_args(RunStatus))},
+    "from_seq": {"type": "integer", "minimum": 0, "maximum": MAX_COUNTER},
     "order": {"type": "string", "enum": ["asc", "desc"]},
     "since_time": {"type": "number", "minimum": 0, "maximum": 9_000_000_000_000},
     "epoch": {"type": "string", "pattern": "^[A-Za-z0-9_.-]{1,64}$"},
@@ -507,6 +639,8 @@ _MEANINGS = {
     "stage_name": "Only events of this stage.",
     "visibility": "A ceiling: this level and all before it. Absent: all.",
     "since_seq": "Only events of runs whose seq within their lane is above this.",
+    "status": "Only runs of this status.",
+    "from_seq": "Only samples with a higher seq.",
     "order": "Oldest first (asc) or newest first (desc).",
     "since_time": "Only events at or after this time, in seconds since the Unix epoch.",
     "epoch": "The `epoch` of the page that the cursor is from: a lost log is told for offsets too.",
@@ -521,12 +655,22 @@ _MEANINGS = {
 }
 
 
-def parameters(*names: str, headers: dict[str, str] | None = None) -> list[dict[str, Any]]:
-    """Query parameters by name, and headers with their meanings, for a route's documentation."""
-    documented = [_query(name, _PARAMETERS[name], _MEANINGS[name]) for name in names]
+def parameters(
+    *names: str,
+    headers: dict[str, str] | None = None,
+    limit: tuple[int, int] = (0, MAX_PAGE),
+    meanings: Mapping[str, str] = MappingProxyType({}),
+) -> list[dict[str, Any]]:
+    """Query parameters by name, and headers with their meanings, for a route's documentation.
+
+    `limit` is the range of the parameter of that name; `meanings` go before the usual ones.
+    """
+    schemas = {**_PARAMETERS, "limit": {"type": "integer", "minimum": limit[0], "maximum": limit[1]}}
+    documented = [_query(name, schemas[name], {**_MEANINGS, **meanings}[name]) for name in names]
     documented += [_query(name, {"type": "string"}, meaning, "header") for name, meaning in (headers or {}).items()]
     return documented
 
 
 WORKSPACE = f"^{WORKSPACE_PATTERN}$"
+RUN = f"^{RUN_PATTERN}$"
 NAME = f"^{NAME_PATTERN}$"

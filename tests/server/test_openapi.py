@@ -26,6 +26,9 @@ ROUTES = {
     ("GET", "/v1/workspaces/{workspace}/events/stream"),
     ("GET", "/v1/workspaces/{workspace}/activity"),
     ("GET", "/v1/workspaces/{workspace}/log"),
+    ("GET", "/v1/workspaces/{workspace}/runs"),
+    ("GET", "/v1/workspaces/{workspace}/runs/{run_id}"),
+    ("GET", "/v1/workspaces/{workspace}/runs/{run_id}/events"),
     ("POST", "/v1/workspaces/{workspace}/actions/{ref}/slots"),
     ("GET", "/v1/workspaces/{workspace}/actions/{ref}/slots/{execution_id}"),
     ("PUT", "/v1/workspaces/{workspace}/actions/{ref}/slots/{execution_id}/lease"),
@@ -107,6 +110,8 @@ def test_no_request_that_can_be_made_up_breaks_a_route(
     def attempt(case: Any) -> None:
         if mode is ALLOWED and "workspace" in case.path_parameters:
             case.path_parameters["workspace"] = api.workspace
+        if mode is ALLOWED and "run_id" in case.path_parameters:
+            case.path_parameters["run_id"] = "r"
         if isinstance(case.body, dict) and type(case.body.get("wait_seconds")) in (int, float):
             case.body["wait_seconds"] = min(case.body["wait_seconds"], 0.01)  # as long as it may is too long here
         case.call_and_validate(base_url=server_url, checks=CHECKS)
