@@ -2,7 +2,8 @@
 
 EventLogError
 ├── InvalidInput            the caller's data is wrong; nothing was appended      (also a ValueError)
-│   └── PayloadTooLarge     a payload, an event or a batch is over its limit
+│   ├── PayloadTooLarge     a payload, an event or a batch is over its limit
+│   └── RejectedContent     a payload carries what must not be in a log: hidden chain-of-thought
 ├── NotFound                the event asked for is not (or no longer) in the log  (also a LookupError)
 ├── Conflict                `expected_offset` is not the log's last offset
 ├── VersionConflict         a policy has not the version that was expected
@@ -42,6 +43,10 @@ class InvalidInput(EventLogError, ValueError):
 
 class PayloadTooLarge(InvalidInput):
     """A payload, an event or a batch is over its configured limit."""
+
+
+class RejectedContent(InvalidInput):
+    """A payload carries hidden chain-of-thought in `field`, a path such as `payload.steps[1].chain_of_thought`."""
 
 
 class NotFound(EventLogError, LookupError):
