@@ -1,0 +1,409 @@
+"""Samples a process while it runs and pushes what it finds, in threads of its own: its owner never waits for either."""
+
+import asyncio
+import logging
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from ..errors import BackendUnavailable, InvalidInput, LogClosed, NotFound
+from .host import HostMetrics
+
+_log = logging.getLogger("eventlog")
+
+_FIRST_S = 0.1
+_RETRY_S = 0.5
+_BATCH = 100
+_ANSWER_S = 30.0
+DEFAULT_INTERVAL_S = 1.0
+DEFAULT_BUFFER = 600
+STOP_S = 2.0
+
+Stage = str | Callable[[], str | None] | None
+"""The stage that a sample is of: a name, or what tells the current one when the sample is taken."""
+
+
+class Push(Protocol):
+    """`push_telemetry` of a log, here or over HTTP. An answer without samples says that none are kept."""
+
+    def __call__(
+        self,
+        run_id: str,
+        samples: Sequence[Mapping[str, Any]],
+        /,
+        *,
+        capacity: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> Sequence[object]: ...
+
+
+class AsyncPush(Protocol):
+    """`push_telemetry` of an asyncio log."""
+
+    def __call__(
+        self,
+        run_id: str,
+        samples: Sequence[Mapping[str, Any]],
+        /,
+        *,
+        capacity: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> Coroutine[Any, Any, Sequence[object]]: ...
+
+
+class Sampled(Protocol):
+    """A log whose runs can be sampled."""
+
+    @property
+    def push_telemetry(self) -> Push: ...
+
+
+class AsyncSampled(Protocol):
+    """The asyncio twin of `Sampled`."""
+
+    @property
+    def push_telemetry(self) -> AsyncPush: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SamplerStats:
+    """Counts until now. `taken` = `pushed` + `dropped` + `waiting`; `dropped` were older than there was room for, or
+    refused, or given up at the end. `problem` is what stood in the way last, "" if nothing does.
+    """
+
+    taken: int
+    pushed: int
+    dropped: int
+    waiting: int
+    problem: str
+
+
+class TelemetrySampler:
+    """Takes a sample of `pid` (None: this process) and its descendants every `interval_s` and pushes it to `run_id`.
+
+    `stage` is asked when a sample is taken. At most `buffer` samples wait for the log, the newest: where it is away,
+    the oldest are dropped. A run that does not exist yet is waited for. With a `capacity` of 0 nothing is sampled at
+    all, and sampling ends where the log keeps no samples. Use it with `with`, or `start` and `stop`.
+    """
+
+    def __init__(
+        self,
+        push: Push,
+        run_id: str,
+        *,
+        pid: int | None = None,
+        interval_s: float = DEFAULT_INTERVAL_S,
+        stage: Stage = None,
+        source: str | None = None,
+        capacity: int | None = None,
+        buffer: int = DEFAULT_BUFFER,
+        metrics: Callable[[], Mapping[str, int | float] | None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if not 0 < interval_s <= 3600:
+            raise InvalidInput("interval_s", f"{interval_s!r} is not a number of seconds above 0, up to 3600")
+        if buffer < 1:
+            raise InvalidInput("buffer", f"{buffer!r} is not a number of samples from 1 on")
+        self._push = push
+        self._run_id = run_id
+        self._pid = pid
+        self._interval_s = interval_s
+        self._stage = stage
+        self._source = source
+        self._capacity = capacity
+        self._metrics = metrics
+        self._clock = clock
+        self._bound = buffer
+        self._changed = threading.Condition()
+        self._waiting: deque[_Taken] = deque()
+        self._batch: _Batch | None = None
+        self._taken = self._pushed = self._dropped = 0
+        self._problem = ""
+        self._stopping = self._sampled_all = self._abandoned = False
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Begin. The first sample comes after an instant, the next after `interval_s`. Idempotent."""
+        with self._changed:
+            if self._threads or self._stopping or self._capacity == 0:
+                return
+            if self._metrics is None:
+                self._metrics = HostMetrics(self._pid).sample
+            self._threads = [
+                threading.Thread(target=work, name=f"eventlog-telemetry-{name}", daemon=True)
+                for name, work in (("sampler", self._keep_sampling), ("pusher", self._keep_pushing))
+            ]
+            for thread in self._threads:
+                thread.start()
+
+    def sample(self) -> bool:
+        """Take a sample now, in this thread, besides those of its own. False if there is nothing to take."""
+        metrics = self._metrics
+        if metrics is None or self._abandoned:
+            return False
+        try:
+            host = metrics()
+            stage = self._stage() if callable(self._stage) else self._stage
+        except Exception as error:
+            self._tell(f"no sample: {error!r}")
+            return False
+        if host is None:
+            return False
+        sample: dict[str, Any] = {"host": dict(host)}
+        if stage is not None:
+            sample["stage_name"] = stage
+        if self._source is not None:
+            sample["source"] = self._source
+        with self._changed:
+            self._taken += 1
+            self._waiting.append(_Taken(self._clock(), sample))
+            self._make_room()
+            self._changed.notify_all()
+        return True
+
+    def stop(self, timeout_s: float = STOP_S) -> None:
+        """Take a last sample, push what waits, and end, all within `timeout_s`. Idempotent, and never raises."""
+        deadline = time.monotonic() + timeout_s
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        threads = list(self._threads)
+        for thread in threads:
+            thread.join(max(deadline - time.monotonic(), 0.0))
+        with self._changed:
+            self._give_up()
+
+    def stats(self) -> SamplerStats:
+        """See `SamplerStats`."""
+        with self._changed:
+            return SamplerStats(self._taken, self._pushed, self._dropped, self._held(), self._problem)
+
+    @property
+    def running(self) -> bool:
+        """True while it samples or pushes."""
+        return any(thread.is_alive() for thread in self._threads)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _keep_sampling(self) -> None:
+        next_s = time.monotonic() + min(self._interval_s, _FIRST_S)
+        while not self._stopped_before(next_s):
+            self.sample()
+            # Where sampling took longer than the interval, what was missed is not made up for.
+            next_s = max(next_s + self._interval_s, time.monotonic())
+        self.sample()
+        with self._changed:
+            self._sampled_all = True
+            self._changed.notify_all()
+
+    def _stopped_before(self, moment_s: float) -> bool:
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: self._stopping or self._abandoned, max(moment_s - time.monotonic(), 0.0)
+            )
+
+    def _keep_pushing(self) -> None:
+        while (batch := self._next_batch()) is not None:
+            if not self._settle(batch):
+                with self._changed:
+                    self._changed.wait_for(lambda: self._abandoned, _RETRY_S)
+        if self._batch is not None:
+            self._lose(self._batch, self._problem)
+
+    def _next_batch(self) -> "_Batch | None":
+        """What is to be pushed next: a batch whose outcome is unknown as it was. None at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._batch or self._waiting or self._sampled_all or self._abandoned)
+            if self._abandoned or not (self._batch or self._waiting):
+                return None
+            if self._batch is None:
+                some = [self._waiting.popleft() for _ in range(min(len(self._waiting), _BATCH))]
+                self._batch = _Batch(some, uuid.uuid4().hex)
+            return self._batch
+
+    def _settle(self, batch: "_Batch") -> bool:
+        """Push a batch; False if it is to be tried again after a while."""
+        now_s = self._clock()
+        samples = [{**one.sample, "age_ms": max(round((now_s - one.at_s) * 1000), 0)} for one in batch.taken]
+        try:
+            kept = self._push(self._run_id, samples, capacity=self._capacity, idempotency_key=batch.key)
+        except NotFound as error:
+            return self._put_back(batch, error, for_good=self._stopping)
+        except InvalidInput as error:
+            return self._lose(batch, error)
+        except LogClosed as error:
+            self._lose(batch, error)
+            self._end()
+            return True
+        except BackendUnavailable as error:
+            self._tell(str(error))
+            return False
+        except Exception as error:
+            _log.warning("telemetry of run %s: %r", self._run_id, error)
+            return self._lose(batch, error)
+        with self._changed:
+            self._batch = None
+            if kept:
+                self._pushed += len(batch.taken)
+                self._problem = ""
+                return True
+        self._lose(batch, "the log keeps no samples of this run")
+        self._end()
+        return True
+
+    def _put_back(self, batch: "_Batch", why: Exception, *, for_good: bool) -> bool:
+        """Nothing of the batch was stored: its samples wait again, unless there is no time left to wait."""
+        if for_good:
+            return self._lose(batch, why)
+        with self._changed:
+            self._batch = None
+            self._waiting.extendleft(reversed(batch.taken))
+            self._make_room()
+            self._problem = str(why)
+            return False
+
+    def _lose(self, batch: "_Batch", why: object) -> bool:
+        with self._changed:
+            self._batch = None
+            self._dropped += len(batch.taken)
+            self._problem = str(why)
+            return True
+
+    def _make_room(self) -> None:
+        while self._waiting and self._held() > self._bound:
+            self._waiting.popleft()
+            if not self._dropped:
+                _log.warning("telemetry of run %s: samples are dropped, as the log does not take them", self._run_id)
+            self._dropped += 1
+
+    def _held(self) -> int:
+        return len(self._waiting) + (0 if self._batch is None else len(self._batch.taken))
+
+    def _tell(self, problem: str) -> None:
+        with self._changed:
+            self._problem = problem
+
+    def _end(self) -> None:
+        with self._changed:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        self._abandoned = True
+        self._dropped += len(self._waiting)
+        self._waiting.clear()
+        self._changed.notify_all()
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    at_s: float
+    sample: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    taken: list[_Taken]
+    key: str
+
+
+def sample_run(
+    log: Sampled,
+    run_id: str,
+    *,
+    pid: int | None = None,
+    interval_s: float = DEFAULT_INTERVAL_S,
+    stage: Stage = None,
+    source: str | None = None,
+    capacity: int | None = None,
+) -> TelemetrySampler:
+    """Sample this process, or `pid`, into a run of `log` while a block runs: `with sample_run(log, "r1", stage="a"):`
+
+    Where telemetry is off, for the log or by a `capacity` of 0, nothing is sampled.
+    """
+    return TelemetrySampler(
+        log.push_telemetry,
+        run_id,
+        pid=pid,
+        interval_s=interval_s,
+        stage=stage,
+        source=source,
+        capacity=_capacity_of(log, capacity),
+    )
+
+
+@asynccontextmanager
+async def asample_run(
+    log: AsyncSampled,
+    run_id: str,
+    *,
+    pid: int | None = None,
+    interval_s: float = DEFAULT_INTERVAL_S,
+    stage: Stage = None,
+    source: str | None = None,
+    capacity: int | None = None,
+) -> AsyncIterator[TelemetrySampler]:
+    """The asyncio twin of `sample_run`: samples are taken in a thread, and pushed by the running event loop."""
+    sampler = TelemetrySampler(
+        _PushOn(asyncio.get_running_loop(), log.push_telemetry),
+        run_id,
+        pid=pid,
+        interval_s=interval_s,
+        stage=stage,
+        source=source,
+        capacity=_capacity_of(log, capacity),
+    )
+    # Reading the first state of a process takes a moment that the loop has no time for.
+    await asyncio.to_thread(sampler.start)
+    try:
+        yield sampler
+    finally:
+        await asyncio.to_thread(sampler.stop)
+
+
+class _PushOn:
+    """An asyncio log's push as a blocking one, for threads other than its loop's."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, push: AsyncPush) -> None:
+        self._loop = loop
+        self._push = push
+
+    def __call__(
+        self,
+        run_id: str,
+        samples: Sequence[Mapping[str, Any]],
+        /,
+        *,
+        capacity: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> Sequence[object]:
+        work = self._push(run_id, samples, capacity=capacity, idempotency_key=idempotency_key)
+        try:
+            answer = asyncio.run_coroutine_threadsafe(work, self._loop)
+        except RuntimeError as error:
+            work.close()
+            raise LogClosed("the event loop was closed") from error
+        try:
+            return answer.result(_ANSWER_S)
+        except TimeoutError as error:
+            answer.cancel()
+            raise BackendUnavailable("the event loop does not get round to pushing", outcome_unknown=True) from error
+
+
+def _capacity_of(log: object, capacity: int | None) -> int | None:
+    """0 where telemetry is off. A log over HTTP does not know what its server keeps."""
+    if capacity is None and getattr(log, "telemetry_capacity", None) == 0:
+        return 0
+    return capacity
