@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from .events import Event
+from .runs.fold import fold_stages
 
 LONGEST = 160
 _LONGEST_VALUE = 80
@@ -74,6 +75,18 @@ def _stage(verb: str) -> Callable[[Event, Mapping[str, Any]], str]:
     return phrase
 
 
+def _stage_queued(event: Event, payload: Mapping[str, Any]) -> str:
+    after = payload.get("depends_on")
+    names = ", ".join(str(name) for name in after) if isinstance(after, list) else ""
+    return _stage("is queued")(event, payload) + (f", after {_shown(names)}" if names else "")
+
+
+def _stage_completed(event: Event, payload: Mapping[str, Any]) -> str:
+    """An end as older producers tell it: how it went is in the payload."""
+    views = fold_stages([event])
+    return _STAGE_ENDS[views[0].status if views else "succeeded"](event, payload)
+
+
 def _reason(payload: Mapping[str, Any]) -> str:
     why = _first(payload, "error", "reason", "message")
     if why is None and isinstance(payload.get("exit_code"), int) and payload["exit_code"] != 0:
@@ -125,16 +138,19 @@ def _turn(verb: str) -> Callable[[Event, Mapping[str, Any]], str]:
     return phrase
 
 
+_STAGE_ENDS = {"succeeded": _stage("succeeded"), "failed": _stage("failed"), "skipped": _stage("was skipped")}
+
 _PHRASES: dict[str, Callable[[Event, Mapping[str, Any]], str]] = {
+    "run.queued": _run("is queued"),
     "run.started": _run("started"),
     "run.finished": _run("finished"),
     "run.failed": _run("failed"),
     "run.error": _run("ended with an error"),
     "run.cancelled": _run("was cancelled"),
+    "stage.queued": _stage_queued,
     "stage.started": _stage("started"),
-    "stage.succeeded": _stage("succeeded"),
-    "stage.failed": _stage("failed"),
-    "stage.skipped": _stage("was skipped"),
+    "stage.completed": _stage_completed,
+    **{f"stage.{status}": phrase for status, phrase in _STAGE_ENDS.items()},
     "tool.invoked": _tool("invoked"),
     "tool.succeeded": _tool("done:"),
     "tool.completed": _tool("done:"),

@@ -31,6 +31,19 @@ def told(kind: str, payload: dict[str, Any] | None = None, **parts: Any) -> str:
             ),
             "stage s of run r failed (attempt 2): no in 4 ms",
         ),
+        (("stage.queued", {}, {"stage_name": "s", "run_id": "r"}), "stage s of run r is queued"),
+        (
+            ("stage.queued", {"depends_on": ["fetch", "build\n"], "stage_attempt": 2}, {"stage_name": "s"}),
+            "stage s is queued (attempt 2), after fetch, build\\n",
+        ),
+        (("stage.queued", {"depends_on": "fetch"}, {"stage_name": "s"}), "stage s is queued"),
+        (("stage.completed", {"duration_ms": 40}, {"stage_name": "s"}), "stage s succeeded in 40 ms"),
+        (("stage.completed", {"exit_code": 3}, {"stage_name": "s"}), "stage s failed: exit code 3"),
+        (("stage.completed", {"success": False}, {"stage_name": "s"}), "stage s failed"),
+        (("stage.completed", {"status": "skipped"}, {"stage_name": "s"}), "stage s was skipped"),
+        (("stage.completed", {}), "stage ? succeeded"),
+        (("stage.skipped", {"reason": "run cancelled"}, {"stage_name": "s"}), "stage s was skipped: run cancelled"),
+        (("run.queued", {}, {"run_id": "r"}), "run r is queued"),
         (("tool.invoked", {"tool": "search", "query": "x"}), "invoked search x"),
         (("tool.invoked", {"tool": "search", "arguments": {"q": 1}}), 'invoked search {"q":1}'),
         (("tool.invoked", {}), "invoked a tool"),
@@ -82,6 +95,9 @@ NAMES = (
     "stage_attempt",
     "turn",
     "arguments",
+    "depends_on",
+    "status",
+    "success",
 )
 
 
@@ -92,6 +108,8 @@ NAMES = (
             "run.failed",
             "run.finished",
             "stage.failed",
+            "stage.queued",
+            "stage.completed",
             "tool.invoked",
             "tool.failed",
             "turn.started",
