@@ -54,19 +54,19 @@ def follow(
     printer = EventPrinter(output, colour=wants_colour(os.environ))
     log = open_log(url, workspace, data_dir)
     try:
-        following = _Following(log, printer, wanted, until_terminal)
+        following = Following(log, printer, wanted, until_terminal)
         following.begin(since)
         for event in _last_events(log, following.cursor, last or 0, wanted):
             printer.event(event)
             if until_terminal and event.is_terminal:
                 return
-        with _watched_pipe(following):
+        with watched_pipe(following):
             following.go_on()
     finally:
         log.close()
 
 
-class _Following:
+class Following:
     """Follows over any number of outages, each told once."""
 
     def __init__(self, log: SharedLog, printer: EventPrinter, wanted: Filters, until_terminal: bool) -> None:
@@ -136,7 +136,7 @@ def _last_events(log: SharedLog, cursor: str, count: int, wanted: Filters) -> li
 
 
 @contextlib.contextmanager
-def _watched_pipe(following: _Following) -> Iterator[None]:
+def watched_pipe(following: Following) -> Iterator[None]:
     """Stop following when the reader of our stdout goes away, even while no event comes that would tell us."""
     done = threading.Event()
     if hasattr(select, "poll") and stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode):
@@ -147,7 +147,7 @@ def _watched_pipe(following: _Following) -> Iterator[None]:
         done.set()
 
 
-def _watch(pipe: int, done: threading.Event, following: _Following) -> None:
+def _watch(pipe: int, done: threading.Event, following: Following) -> None:
     poll = select.poll()
     poll.register(pipe, 0)
     while not done.is_set():

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from ..backends.base import Gap
-from ..events import Event
+from ..events import Event, ascii_json
 from .escape import escaped
 
 
@@ -74,10 +74,29 @@ class EventPrinter:
         else:
             note(gap_line(gap))
 
+    def missed(self, lanes: Mapping[str, int]) -> None:
+        """How many events of a run's lanes are gone; as a gap is told. Nothing where none are."""
+        if not lanes:
+            return
+        if self._form is Format.json:
+            put_json({"control": "missed", "missed": dict(lanes)})
+        else:
+            told = ", ".join(f"{count} of lane {lane}" for lane, count in lanes.items())
+            note(f"--- gone: {told}; they were evicted ---")
+
 
 def json_line(event: Event) -> bytes:
     r"""The wire form as ASCII; DEL, the one control character JSON lets through, is written as `\u007f`."""
-    return event.to_json().replace(b"\x7f", b"\\u007f")
+    return _harmless(event.to_json())
+
+
+def put_json(document: Mapping[str, Any]) -> None:
+    """Write an object on one line, as ASCII without control characters."""
+    put(_harmless(ascii_json(orjson.dumps(document))))
+
+
+def _harmless(ascii_line: bytes) -> bytes:
+    return ascii_line.replace(b"\x7f", b"\\u007f")
 
 
 def gap_line(gap: Gap) -> str:
@@ -93,8 +112,12 @@ def gap_line(gap: Gap) -> str:
 
 def text_line(event: Event, *, colour: bool = False) -> str:
     """`2025-11-21 12:44:16.123 #41 tool.invoked r1/main:3 stage=build private source=agent {"turn":1}`."""
-    paint = _painted if colour else _plain
-    parts = [paint(_time(event), "2"), paint(f"#{event.offset}", "2"), paint(escaped(event.kind), _shade(event))]
+    paint = painted if colour else _plain
+    parts = [
+        paint(shown_time(event.timestamp), "2"),
+        paint(f"#{event.offset}", "2"),
+        paint(escaped(event.kind), _shade(event)),
+    ]
     if event.run_id is not None:
         parts.append(paint(escaped(f"{event.run_id}/{event.lane_id}:{event.seq}"), "35"))
     if event.stage_name is not None:
@@ -110,11 +133,12 @@ def text_line(event: Event, *, colour: bool = False) -> str:
     return " ".join(parts)
 
 
-def _time(event: Event) -> str:
+def shown_time(timestamp: float) -> str:
+    """Seconds since the Unix epoch as people of this place read them: `2025-11-21 12:44:16.123`."""
     try:
-        return datetime.fromtimestamp(event.timestamp).astimezone().isoformat(" ", "milliseconds")[:23]
+        return datetime.fromtimestamp(timestamp).astimezone().isoformat(" ", "milliseconds")[:23]
     except (OverflowError, ValueError, OSError):
-        return f"{event.timestamp:.3f}"
+        return f"{timestamp:.3f}"
 
 
 def _shade(event: Event) -> str:
@@ -123,7 +147,8 @@ def _shade(event: Event) -> str:
     return "1;32" if event.is_terminal or event.kind.endswith(".succeeded") else "36"
 
 
-def _painted(text: str, code: str) -> str:
+def painted(text: str, code: str) -> str:
+    """The text in a colour, by its SGR code."""
     return f"\x1b[{code}m{text}\x1b[0m"
 
 

@@ -1,6 +1,5 @@
 """`eventlog slots`: the queues as operators see them, and slots for scripts that hold one across several commands."""
 
-from collections.abc import Iterable
 from typing import Annotated, Any
 
 import orjson
@@ -12,6 +11,7 @@ from ..slots.policy import Policy, Rate, Scope
 from .escape import escaped
 from .options import DataDir, Output, Url, Workspace
 from .output import Format, note, put
+from .tables import put_table
 from .target import open_slots
 
 app = typer.Typer(
@@ -39,7 +39,7 @@ def list_queues(
         for stats in found:
             put(orjson.dumps(stats.to_dict()))
     else:
-        _table(["QUEUE", "HELD", "WAITING", "LONGEST"], [_row(stats) for stats in found])
+        put_table(["QUEUE", "HELD", "WAITING", "LONGEST"], [_row(stats) for stats in found])
 
 
 @app.command("show")
@@ -86,7 +86,7 @@ def show(
         ]
         for waiter in stats.waiters
     ]
-    _table([], held + waiting)
+    put_table([], held + waiting)
     unlisted = stats.active_count + stats.queue_length - len(held) - len(waiting)
     if unlisted:
         note(f"--- {unlisted} more are not listed ---")
@@ -308,17 +308,6 @@ def _limits(policy: Policy) -> str:
 
 def _limit(value: Any) -> str:
     return f"{value['count']}/{value['seconds']:g}s" if isinstance(value, dict) else str(value)
-
-
-def _table(head: list[str], rows: list[list[str]]) -> None:
-    lines = [head, *rows] if head else rows
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        put(escaped("  ".join(_padded(line, widths)).rstrip()))
-
-
-def _padded(line: Iterable[str], widths: list[int]) -> list[str]:
-    return [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
 
 
 def _rate(field: str, text: str) -> Rate:
