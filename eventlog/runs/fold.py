@@ -10,7 +10,6 @@ A stage is known by its name within its run. Its events, in the order of the log
   with the reason. A stage's own end is believed wherever it stands. A run that finished says nothing of its stages.
 """
 
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -18,6 +17,7 @@ from typing import Any, Literal, Self, TypeGuard, get_args
 
 from ..errors import InvalidInput
 from ..events import TERMINAL_KINDS, Event
+from ..ids import MAX_COUNTER
 
 StageStatus = Literal["queued", "running", "succeeded", "failed", "skipped"]
 STAGE_STATUSES: tuple[StageStatus, ...] = get_args(StageStatus)
@@ -278,7 +278,8 @@ def _names(value: object) -> list[str]:
 
 
 def _milliseconds(value: object) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+    # Above it, no JSON holds the number.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_COUNTER:
         return None
     return round(value)
 

@@ -4,6 +4,7 @@ import random
 from collections.abc import Iterable
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -259,6 +260,7 @@ def test_garbage_in_a_payload_is_as_good_as_nothing(kind: str, value: object) ->
     assert isinstance(view.duration_ms, int | None)
     assert isinstance(view.error, str | None)
     assert all(isinstance(name, str) for name in view.depends_on)
+    assert orjson.loads(orjson.dumps(view.to_dict())) == view.to_dict()
 
 
 @pytest.mark.parametrize("raw", [b"[]", b"null", b"5", b"{", b"\xff"])
