@@ -1,0 +1,195 @@
+"""Attempts at a stage: finding the number of the next, and telling how it ended. Plans, driven in `stages.py`.
+
+An attempt is claimed by its `stage.started` event, under an idempotency key that all share who start that stage of that
+run: one of them appends it, the others are told that it is not theirs, and claim the next number. So numbers are true
+across processes, and each attempt has one `stage.started`. They count on from the events of the stage that are resident
+and, by the key, for as long as the log remembers keys (10 minutes unless configured).
+"""
+
+import asyncio
+import hashlib
+import logging
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, Literal, TypeVar
+
+from ..errors import InvalidInput, NotFound
+from ..events import Body, Event
+from ..reading import Page
+from .fold import HIGHEST_ATTEMPT, LEGACY_END, attempt_of
+from .stage_events import StageParts, stage_failed, stage_queued, stage_skipped, stage_started, stage_succeeded
+
+T = TypeVar("T")
+Ended = Literal["failed", "skipped"]
+
+LONGEST_TEXT = 500
+_ATTEMPTS = ("stage.started", "stage.succeeded", "stage.failed", "stage.skipped", LEGACY_END)
+_log = logging.getLogger("eventlog")
+
+Ask = Callable[[Any], Any]
+"""One call on the log of whoever drives the plan."""
+Plan = Generator[Ask, Any, T]
+
+
+class StageHandle:
+    """What a `with stage(…) as handle` block is given: one attempt at the stage.
+
+    `attempt` is its number: 1, 2, 3, … within the run. `unrecorded` is why its end is not in the log, None if it is.
+    """
+
+    def __init__(self, name: str, run_id: str, attempt: int) -> None:
+        self.name = name
+        self.run_id = run_id
+        self.attempt = attempt
+        self.unrecorded: Exception | None = None
+        self._began = time.monotonic()
+        self._ended: Ended | None = None
+        self._reason: str | None = None
+        self._exit_code: int | None = None
+
+    def fail(self, reason: str) -> None:
+        """The attempt will have failed when the block ends, whether or not it raises anything."""
+        self._ended, self._reason = "failed", _bounded(reason)
+
+    def skip(self, reason: str) -> None:
+        """The stage will have been skipped when the block ends, unless that raises something."""
+        self._ended, self._reason = "skipped", _bounded(reason)
+
+    def set(self, *, exit_code: int) -> None:
+        """The exit code of what ran. Any but 0 means that the attempt failed, unless it was skipped."""
+        if isinstance(exit_code, bool) or not isinstance(exit_code, int):
+            raise InvalidInput("exit_code", f"{exit_code!r} is not an integer")
+        self._exit_code = exit_code
+
+    def end(self, error: BaseException | None, parts: StageParts) -> Body:
+        """The event that ends the attempt, by what was said and what the block raised."""
+        told: Any = {
+            "run_id": self.run_id,
+            "stage_attempt": self.attempt,
+            "duration_ms": round((time.monotonic() - self._began) * 1000),
+            **parts,
+        }
+        exit_code = _exit_code(error, self._exit_code)
+        if error is not None and not (isinstance(error, SystemExit) and exit_code == 0):
+            reason = "cancelled" if isinstance(error, _CANCELLED) else self._reason
+            return stage_failed(self.name, **told, exit_code=exit_code, error=_described(error), reason=reason)
+        if self._ended == "skipped":
+            return stage_skipped(self.name, **told, reason=self._reason)
+        if self._ended == "failed" or exit_code:
+            return stage_failed(self.name, **told, exit_code=exit_code, reason=self._reason)
+        return stage_succeeded(self.name, **told, exit_code=exit_code)
+
+
+_CANCELLED = (KeyboardInterrupt, asyncio.CancelledError, GeneratorExit)
+
+
+def _exit_code(error: BaseException | None, known: int | None) -> int | None:
+    if isinstance(error, SystemExit):
+        return int(error.code) if isinstance(error.code, int) else int(error.code is not None)
+    if isinstance(error, subprocess.CalledProcessError):
+        return error.returncode
+    return known
+
+
+def _described(error: BaseException) -> str:
+    """Type and message."""
+    try:
+        message = str(error)
+    except Exception:
+        message = "(its message cannot be shown)"
+    return _bounded(f"{type(error).__name__}: {message}" if message else type(error).__name__)
+
+
+def _bounded(text: str) -> str:
+    """Short enough for any log, and with nothing that JSON cannot hold, such as undecodable bytes of a file name."""
+    return str(text)[:LONGEST_TEXT].encode(errors="replace").decode()
+
+
+class Attempts:
+    """The attempts at one stage of a run, one after the other. Plans, for both colours."""
+
+    def __init__(self, name: str, run_id: str, depends_on: Sequence[str], queued: bool, parts: StageParts) -> None:
+        self.name = name
+        self.run_id = run_id
+        self.depends_on = depends_on
+        self.queued = queued
+        self.parts = parts
+        self.handle: StageHandle | None = None
+        # What is wrong is told where it was written, not where the block begins.
+        stage_queued(name, run_id=run_id, depends_on=depends_on, **parts)
+
+    def begin(self) -> Plan[StageHandle]:
+        if self.queued:
+            waiting = stage_queued(self.name, run_id=self.run_id, depends_on=self.depends_on, **self.parts)
+            yield lambda log: log.append_many([waiting])
+        attempt = (yield from self._last()) + 1
+        attempt_id = uuid.uuid4().hex
+        while not (yield from self._claim(attempt, attempt_id)):
+            attempt += 1
+        self.handle = StageHandle(self.name, self.run_id, attempt)
+        return self.handle
+
+    def _last(self) -> Plan[int]:
+        """The highest attempt that the log tells of, 0 for none. No attempt starts before the one below it."""
+        highest = 0
+        until: str | None = None
+        while True:
+            found: Page = yield self._newest_before(until)
+            for event in found.events:
+                attempt = attempt_of(event)
+                highest = max(highest, attempt or 1)
+                if event.kind == "stage.started" and attempt is not None:
+                    return highest
+            if found.at_end:
+                return highest
+            until = found.cursor
+
+    def _newest_before(self, until: str | None) -> Ask:
+        return lambda log: log.page(until=until, order="desc", kind=_ATTEMPTS, run_id=self.run_id, stage_name=self.name)
+
+    def _claim(self, attempt: int, attempt_id: str) -> Plan[bool]:
+        """True if this attempt is ours: nobody else's `stage.started` has its number."""
+        if attempt > HIGHEST_ATTEMPT:
+            raise InvalidInput("stage_attempt", f"{self.name} was attempted more than {HIGHEST_ATTEMPT} times")
+        parts: StageParts = {**self.parts, "idempotency_key": _claim_key(self.run_id, self.name, attempt)}
+        started = stage_started(
+            self.name,
+            run_id=self.run_id,
+            stage_attempt=attempt,
+            depends_on=self.depends_on,
+            attempt_id=attempt_id,
+            **parts,
+        )
+        (appended,) = yield lambda log: log.append_many([started])
+        if not appended.duplicate:
+            return True
+        # A client that had to send it twice is told of a duplicate too: then it is its own.
+        try:
+            first: Event = yield lambda log: log.get(appended.id)
+        except NotFound:
+            return False
+        return first.payload.get("attempt_id") == attempt_id
+
+    def end(self, error: BaseException | None) -> Plan[None]:
+        """Tell how the attempt ended. Where that fails, what the block did is not undone: it is logged and noted."""
+        handle, self.handle = self.handle, None
+        if handle is None:
+            return
+        try:
+            ended = handle.end(error, self.parts)
+            yield lambda log: log.append_many([ended])
+        except Exception as failure:
+            handle.unrecorded = failure
+            which = f"attempt {handle.attempt} at stage {self.name} of run {self.run_id}"
+            told = f"the end of {which} is not in the log: {failure}"
+            _log.warning("%s", told)
+            if error is not None:
+                error.add_note(told)
+
+
+def _claim_key(run_id: str, name: str, attempt: int) -> str:
+    # A stage may have any characters in its name, a key not.
+    digest = hashlib.sha256(name.encode()).hexdigest()[:32]
+    return f"stage:{run_id}:{digest}:{attempt}"

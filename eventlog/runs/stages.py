@@ -1,0 +1,142 @@
+"""`stage` and `astage`: blocks of work that a log is told of, under true attempt numbers. Also what they append."""
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from types import TracebackType
+from typing import Any, Protocol
+
+from ..core import EventInput
+from ..drive import arun, run
+from ..events import Event
+from ..reading import Page
+from .attempts import Ask, Attempts, StageHandle
+from .fold import DEFAULT_GROUP
+from .stage_events import StageParts, stage_failed, stage_queued, stage_skipped, stage_started, stage_succeeded
+
+__all__ = [
+    "AsyncStageBlock",
+    "AsyncStageLog",
+    "StageBlock",
+    "StageHandle",
+    "StageLog",
+    "StageParts",
+    "astage",
+    "stage",
+    "stage_failed",
+    "stage_queued",
+    "stage_skipped",
+    "stage_started",
+    "stage_succeeded",
+]
+
+
+class StageLog(Protocol):
+    """What a stage needs of a log: `EventLog`, `EventLogClient`, or anything with these calls."""
+
+    def append_many(self, events: Iterable[EventInput]) -> list[Event]: ...
+
+    def page(
+        self,
+        *,
+        until: object = ...,
+        order: str = ...,
+        kind: Iterable[str],
+        run_id: str,
+        stage_name: str,
+    ) -> Page: ...
+
+    def get(self, event_id: str) -> Event: ...
+
+
+class AsyncStageLog(Protocol):
+    """The asyncio twin of `StageLog`: `AsyncEventLog`, `AsyncEventLogClient`."""
+
+    async def append_many(self, events: Iterable[EventInput]) -> list[Event]: ...
+
+    async def page(
+        self,
+        *,
+        until: object = ...,
+        order: str = ...,
+        kind: Iterable[str],
+        run_id: str,
+        stage_name: str,
+    ) -> Page: ...
+
+    async def get(self, event_id: str) -> Event: ...
+
+
+class StageBlock:
+    """See `stage`. May be entered again after its end: that is the next attempt."""
+
+    def __init__(self, log: StageLog, attempts: Attempts) -> None:
+        self._attempts = attempts
+        self._execute: Callable[[Ask], Any] = lambda ask: ask(log)
+
+    def __enter__(self) -> StageHandle:
+        return run(self._attempts.begin(), self._execute)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        run(self._attempts.end(error), self._execute)
+
+
+class AsyncStageBlock:
+    """See `astage`. May be entered again after its end: that is the next attempt."""
+
+    def __init__(self, log: AsyncStageLog, attempts: Attempts) -> None:
+        self._attempts = attempts
+        self._execute: Callable[[Ask], Awaitable[Any]] = lambda ask: ask(log)
+
+    async def __aenter__(self) -> StageHandle:
+        return await arun(self._attempts.begin(), self._execute)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await arun(self._attempts.end(error), self._execute)
+
+
+def stage(
+    log: StageLog,
+    name: str,
+    *,
+    run_id: str,
+    lane_id: str | None = None,
+    group_id: str = DEFAULT_GROUP,
+    depends_on: Sequence[str] = (),
+    source: str | None = None,
+    queued: bool = False,
+) -> StageBlock:
+    """Tell `log` of a block of work: `with stage(log, "build", run_id="r1") as handle: …`
+
+    Entering appends `stage.started` (with `queued`, `stage.queued` before it) with the number of this attempt, counted
+    over all processes that try this stage of this run. Where that fails it raises, and nothing has run.
+
+    Leaving appends `stage.succeeded`; or `stage.failed` with the type and message of what the block raised, which goes
+    on; or what the handle was told. With it come the duration in ms and the exit code of a `SystemExit` or
+    `CalledProcessError`. An interrupt or a cancellation is a failure with the reason "cancelled". An end that cannot be
+    appended is logged, and noted on what was raised, and raises nothing itself: the work was done all the same.
+
+    Raises `InvalidInput`, at once, for a name, a run or a group that is none.
+    """
+    return StageBlock(log, Attempts(name, run_id, depends_on, queued, _parts(lane_id, group_id, source)))
+
+
+def astage(
+    log: AsyncStageLog,
+    name: str,
+    *,
+    run_id: str,
+    lane_id: str | None = None,
+    group_id: str = DEFAULT_GROUP,
+    depends_on: Sequence[str] = (),
+    source: str | None = None,
+    queued: bool = False,
+) -> AsyncStageBlock:
+    """The asyncio twin of `stage`: `async with astage(log, "build", run_id="r1") as handle: …`"""
+    return AsyncStageBlock(log, Attempts(name, run_id, depends_on, queued, _parts(lane_id, group_id, source)))
+
+
+def _parts(lane_id: str | None, group_id: str, source: str | None) -> StageParts:
+    return {"lane_id": lane_id, "group_id": group_id, "source": source}
