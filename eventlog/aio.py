@@ -12,10 +12,12 @@ from .drive import arun
 from .errors import EventLogError, LogClosed
 from .events import Body, Event, EventParts
 from .filters import EventFilter, Filters, ReplayFilters
+from .guard import ContentGuard
 from .ids import parse_cursor
 from .plan import Command, Plan
 from .reading import Page, PageRequest, Tail, read_page
-from .runs.reading import find_run, list_runs, read_replay, replay, replay_request, whole_replay
+from .runs.fold import StageView
+from .runs.reading import find_run, list_runs, read_replay, read_stages, replay, replay_request, whole_replay
 from .runs.records import ReplayPage, RunsPage, RunsQuery, RunStatus, RunSummary
 from .slots.aio import AsyncSlotQueue
 from .slots.opening import slots_beside
@@ -40,11 +42,12 @@ class AsyncEventLog:
         *,
         workspace: str,
         limits: LogLimits = LogLimits(),  # noqa: B008  (immutable)
+        guard: ContentGuard = ContentGuard(),  # noqa: B008  (immutable)
         connect: Callable[[int], AsyncTransport] | None = None,
         on_close: Callable[[], None] | None = None,
         link: AsyncTransport | None = None,
     ) -> None:
-        self._core = LogCore(backend, workspace, limits)
+        self._core = LogCore(backend, workspace, limits, guard)
         self._connect = connect
         self._owns_link = link is None
         self._link = link if link is not None or connect is None else connect(8)
@@ -221,6 +224,10 @@ class AsyncEventLog:
         """See `EventLog.replay_page`."""
         wanted = EventFilter.of(lane_id=lane_id, since_seq=since_seq, **filters)
         return await self._run(read_replay(self._core.backend, replay_request(run_id, since, limit, wanted)))
+
+    async def stages(self, run_id: str) -> list[StageView]:
+        """See `EventLog.stages`."""
+        return await self._run(read_stages(self._core.backend, run_id))
 
     def slots(self) -> AsyncSlotQueue:
         """See `EventLog.slots`."""

@@ -13,10 +13,12 @@ from .drive import run
 from .errors import EventLogError, LogClosed
 from .events import Body, Event, EventParts
 from .filters import EventFilter, Filters, ReplayFilters
+from .guard import ContentGuard
 from .ids import parse_cursor
 from .plan import Command, Plan
 from .reading import Page, PageRequest, Tail, read_page
-from .runs.reading import find_run, list_runs, read_replay, replay, replay_request, whole_replay
+from .runs.fold import StageView
+from .runs.reading import find_run, list_runs, read_replay, read_stages, replay, replay_request, whole_replay
 from .runs.records import ReplayPage, RunsPage, RunsQuery, RunStatus, RunSummary
 from .slots.opening import slots_beside
 from .slots.queue import SlotQueue
@@ -46,10 +48,11 @@ class EventLog:
         *,
         workspace: str,
         limits: LogLimits = LogLimits(),  # noqa: B008  (immutable)
+        guard: ContentGuard = ContentGuard(),  # noqa: B008  (immutable)
         connect: Callable[[int], Transport] | None = None,
         on_close: Callable[[], None] | None = None,
     ) -> None:
-        self._core = LogCore(backend, workspace, limits)
+        self._core = LogCore(backend, workspace, limits, guard)
         self._connect = connect
         self._link = None if connect is None else connect(8)
         self._execute = _no_transport if self._link is None else self._link.execute
@@ -235,6 +238,13 @@ class EventLog:
         """One page of at most `limit` (100; 1000 at the most) events of a run, and how many are gone in which lane."""
         wanted = EventFilter.of(lane_id=lane_id, since_seq=since_seq, **filters)
         return self._run(read_replay(self._core.backend, replay_request(run_id, since, limit, wanted)))
+
+    def stages(self, run_id: str) -> list[StageView]:
+        """The run's stages by group, each as its latest attempt stands, folded from its resident `stage.*` events.
+
+        Raises `NotFound` if no event of the run is resident.
+        """
+        return self._run(read_stages(self._core.backend, run_id))
 
     def slots(self) -> SlotQueue:
         """The slot queues of this log's workspace, over its connections. Closed with the log."""

@@ -2,11 +2,12 @@
 
 from ..backends.base import Backend, ReadRequest, RunRecord, RunsRequest
 from ..errors import NotFound
-from ..events import Event
+from ..events import TERMINAL_KINDS, Event
 from ..filters import EventFilter
 from ..ids import MAX_COUNTER, parse_cursor
 from ..plan import Plan
 from ..reading import MAX_PAGE, PageRequest, read_page
+from .fold import StageView, fold_stages
 from .records import ReplayPage, RunsPage, RunsQuery, RunSummary, checked_run
 
 _STEP = 200
@@ -77,6 +78,12 @@ def replay(backend: Backend, request: PageRequest) -> Plan[list[Event]]:
         if page.at_end or len(found) >= request.limit:
             return found
         request = request._replace(since=parse_cursor(page.cursor))
+
+
+def read_stages(backend: Backend, run_id: object) -> Plan[list[StageView]]:
+    """The stages of a run, folded from what is resident of its events; raises `NotFound`."""
+    told = EventFilter.of(("stage.*", *sorted(TERMINAL_KINDS)))
+    return fold_stages((yield from replay(backend, whole_replay(run_id, None, told))))
 
 
 def _missed(backend: Backend, record: RunRecord, wanted: EventFilter) -> Plan[dict[str, int]]:

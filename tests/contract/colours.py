@@ -21,6 +21,7 @@ from eventlog import (
     create_async_event_log,
     create_event_log,
 )
+from eventlog.runs.fold import StageView
 from eventlog.runs.records import ReplayPage, RunsPage, RunSummary
 
 T = TypeVar("T")
@@ -57,6 +58,8 @@ class Colour(Protocol):
     def replay(self, *args: Any, **kwargs: Any) -> list[Event]: ...
 
     def replay_page(self, *args: Any, **kwargs: Any) -> ReplayPage: ...
+
+    def stages(self, run_id: str) -> list[StageView]: ...
 
     def clear(self) -> int: ...
 

@@ -199,3 +199,22 @@ def test_what_is_gone_is_counted_over_a_long_index(world: World) -> None:
     assert log.replay_page("r", limit=1).missed == {"early": 60}
     log.append_many([{"kind": "b"}] * 50)
     assert log.replay_page("r", limit=1).missed == {"early": 100, "long": 10}
+
+
+def test_the_stages_of_a_run_are_folded_from_its_events_alone(log: Colour) -> None:
+    with pytest.raises(NotFound, match="run r "):
+        log.stages("r")
+    log.append("a", run_id="r")
+    assert log.stages("r") == []
+    log.append_many([{"kind": "line", "run_id": "r", "stage_name": "build"}] * 1100)
+    for run in ("r", "other"):
+        log.append("stage.started", run_id=run, lane_id="w", stage_name="build")
+    log.append("stage.failed", {"exit_code": 2, "duration_ms": 40}, run_id="r", lane_id="w", stage_name="build")
+    log.append("stage.queued", run_id="r", stage_name="test", visibility="private")
+    log.append("run.cancelled", run_id="r")
+    build, test = log.stages("r")
+    assert (build.stage_name, build.status, build.exit_code, build.duration_ms) == ("build", "failed", 2, 40)
+    assert (test.stage_name, test.status, test.reason) == ("test", "skipped", "run cancelled")
+    assert [stage.status for stage in log.stages("other")] == ["running"]
+    with pytest.raises(InvalidInput, match="run_id"):
+        log.stages("a b")
