@@ -7,7 +7,8 @@ EventLogError
 ├── NotFound                the event asked for is not (or no longer) in the log  (also a LookupError)
 ├── Conflict                `expected_offset` is not the log's last offset
 ├── VersionConflict         a policy has not the version that was expected
-├── LogClosed               the log or slot object was closed
+├── LogClosed               the log, bus or slot object was closed
+├── FellBehind              a subscriber of a bus read nothing while more runs ended than can be kept for it
 ├── SlotRefused             no slot, and no place in the line either
 │   ├── QueueFull           as many wait as may
 │   ├── QueueTimeout        it did not come to its turn in time
@@ -72,7 +73,11 @@ class VersionConflict(EventLogError):
 
 
 class LogClosed(EventLogError):
-    """The log or slot object was closed; nothing was sent."""
+    """The log, bus or slot object was closed; nothing was sent."""
+
+
+class FellBehind(EventLogError):
+    """A subscriber was so slow that events which end runs would have been lost; its subscription is over."""
 
 
 class SlotRefused(EventLogError):
