@@ -12,11 +12,11 @@ import logging
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 from ..errors import InvalidInput, NotFound
-from ..events import Body, Event
+from ..events import Body, Event, encode_payload
 from ..reading import Page
 from .fold import HIGHEST_ATTEMPT, LEGACY_END, attempt_of
 from .stage_events import StageParts, stage_failed, stage_queued, stage_skipped, stage_started, stage_succeeded
@@ -107,29 +107,27 @@ def _bounded(text: str) -> str:
     return str(text)[:LONGEST_TEXT].encode(errors="replace").decode()
 
 
-class Attempts:
-    """The attempts at one stage of a run, one after the other. Plans, for both colours."""
+class AttemptClaim:
+    """One attempt at a stage of a run: its number is the next that nobody else has.
 
-    def __init__(self, name: str, run_id: str, depends_on: Sequence[str], queued: bool, parts: StageParts) -> None:
-        self.name = name
-        self.run_id = run_id
-        self.depends_on = depends_on
-        self.queued = queued
-        self.parts = parts
-        self.handle: StageHandle | None = None
-        # What is wrong is told where it was written, not where the block begins.
-        stage_queued(name, run_id=run_id, depends_on=depends_on, **parts)
+    `facts` stand beside the number in the payload of its `stage.started`.
+    """
 
-    def begin(self) -> Plan[StageHandle]:
-        if self.queued:
-            waiting = stage_queued(self.name, run_id=self.run_id, depends_on=self.depends_on, **self.parts)
-            yield lambda log: log.append_many([waiting])
-        attempt = (yield from self._last()) + 1
-        attempt_id = uuid.uuid4().hex
-        while not (yield from self._claim(attempt, attempt_id)):
-            attempt += 1
-        self.handle = StageHandle(self.name, self.run_id, attempt)
-        return self.handle
+    def __init__(self, name: str, run_id: str, facts: Mapping[str, Any], parts: StageParts) -> None:
+        self._started = stage_started(name, run_id=run_id, **parts)
+        self._name = name
+        self._run_id = run_id
+        self._facts = facts
+        self._attempt_id = uuid.uuid4().hex
+        self._attempt: int | None = None
+
+    def plan(self) -> Plan[int]:
+        """Append `stage.started` and return the number. After an error it may be repeated: it is still one attempt."""
+        if self._attempt is None:
+            self._attempt = (yield from self._last()) + 1
+        while not (yield from self._take(self._attempt)):
+            self._attempt += 1
+        return self._attempt
 
     def _last(self) -> Plan[int]:
         """The highest attempt that the log tells of, 0 for none. No attempt starts before the one below it."""
@@ -147,49 +145,72 @@ class Attempts:
             until = found.cursor
 
     def _newest_before(self, until: str | None) -> Ask:
-        return lambda log: log.page(until=until, order="desc", kind=_ATTEMPTS, run_id=self.run_id, stage_name=self.name)
+        return lambda log: log.page(
+            until=until, order="desc", kind=_ATTEMPTS, run_id=self._run_id, stage_name=self._name
+        )
 
-    def _claim(self, attempt: int, attempt_id: str) -> Plan[bool]:
+    def _take(self, attempt: int) -> Plan[bool]:
         """True if this attempt is ours: nobody else's `stage.started` has its number."""
         if attempt > HIGHEST_ATTEMPT:
-            raise InvalidInput("stage_attempt", f"{self.name} was attempted more than {HIGHEST_ATTEMPT} times")
-        parts: StageParts = {**self.parts, "idempotency_key": _claim_key(self.run_id, self.name, attempt)}
-        started = stage_started(
-            self.name,
-            run_id=self.run_id,
-            stage_attempt=attempt,
-            depends_on=self.depends_on,
-            attempt_id=attempt_id,
-            **parts,
+            raise InvalidInput("stage_attempt", f"more than {HIGHEST_ATTEMPT} attempts at {self._name}")
+        said = {**self._facts, "stage_attempt": attempt, "attempt_id": self._attempt_id}
+        started = self._started._replace(
+            payload_json=encode_payload(said), idempotency_key=_key(self._run_id, self._name, attempt)
         )
         (appended,) = yield lambda log: log.append_many([started])
         if not appended.duplicate:
             return True
-        # A client that had to send it twice is told of a duplicate too: then it is its own.
+        # Who had to send it twice is told of a duplicate too: then it is its own.
         try:
             first: Event = yield lambda log: log.get(appended.id)
         except NotFound:
             return False
-        return first.payload.get("attempt_id") == attempt_id
+        return bool(first.payload.get("attempt_id") == self._attempt_id)
+
+
+def _key(run_id: str, stage_name: str, attempt: int) -> str:
+    # A stage may have any characters in its name, a key not.
+    digest = hashlib.sha256(stage_name.encode()).hexdigest()[:32]
+    return f"stage:{run_id}:{digest}:{attempt}"
+
+
+class Attempts:
+    """The attempts at one stage of a run, one after the other. Plans, for both colours."""
+
+    def __init__(self, name: str, run_id: str, depends_on: Sequence[str], queued: bool, parts: StageParts) -> None:
+        self._name = name
+        self._run_id = run_id
+        self._parts = parts
+        # What is wrong is told where it was written, not where the block begins.
+        self._waits = stage_queued(name, run_id=run_id, depends_on=depends_on, **parts)
+        self._is_queued = queued
+        self._facts = {"depends_on": list(depends_on)} if depends_on else {}
+        self._claim: AttemptClaim | None = None
+        self._handle: StageHandle | None = None
+
+    def begin(self) -> Plan[StageHandle]:
+        """Claim the next attempt; the same one if that failed before."""
+        if self._claim is None:
+            if self._is_queued:
+                yield lambda log: log.append_many([self._waits])
+            self._claim = AttemptClaim(self._name, self._run_id, self._facts, self._parts)
+        attempt = yield from self._claim.plan()
+        self._claim = None
+        self._handle = StageHandle(self._name, self._run_id, attempt)
+        return self._handle
 
     def end(self, error: BaseException | None) -> Plan[None]:
         """Tell how the attempt ended. Where that fails, what the block did is not undone: it is logged and noted."""
-        handle, self.handle = self.handle, None
+        handle, self._handle = self._handle, None
         if handle is None:
             return
         try:
-            ended = handle.end(error, self.parts)
+            ended = handle.end(error, self._parts)
             yield lambda log: log.append_many([ended])
         except Exception as failure:
             handle.unrecorded = failure
-            which = f"attempt {handle.attempt} at stage {self.name} of run {self.run_id}"
+            which = f"attempt {handle.attempt} at stage {self._name} of run {self._run_id}"
             told = f"the end of {which} is not in the log: {failure}"
             _log.warning("%s", told)
             if error is not None:
                 error.add_note(told)
-
-
-def _claim_key(run_id: str, name: str, attempt: int) -> str:
-    # A stage may have any characters in its name, a key not.
-    digest = hashlib.sha256(name.encode()).hexdigest()[:32]
-    return f"stage:{run_id}:{digest}:{attempt}"

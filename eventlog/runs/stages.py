@@ -8,18 +8,20 @@ from ..core import EventInput
 from ..drive import arun, run
 from ..events import Event
 from ..reading import Page
-from .attempts import Ask, Attempts, StageHandle
+from .attempts import Ask, AttemptClaim, Attempts, StageHandle
 from .fold import DEFAULT_GROUP
 from .stage_events import StageParts, stage_failed, stage_queued, stage_skipped, stage_started, stage_succeeded
 
 __all__ = [
     "AsyncStageBlock",
     "AsyncStageLog",
+    "AttemptClaim",
     "StageBlock",
     "StageHandle",
     "StageLog",
     "StageParts",
     "astage",
+    "claim_attempt",
     "stage",
     "stage_failed",
     "stage_queued",
@@ -136,6 +138,14 @@ def astage(
 ) -> AsyncStageBlock:
     """The asyncio twin of `stage`: `async with astage(log, "build", run_id="r1") as handle: …`"""
     return AsyncStageBlock(log, Attempts(name, run_id, depends_on, queued, _parts(lane_id, group_id, source)))
+
+
+def claim_attempt(log: StageLog, claim: AttemptClaim) -> int:
+    """The number of an attempt, for who tells of a stage by other means than `stage`; appends its `stage.started`.
+
+    If it raises it may be called again with the same claim: that appends nothing twice.
+    """
+    return run(claim.plan(), lambda ask: ask(log))
 
 
 def _parts(lane_id: str | None, group_id: str, source: str | None) -> StageParts:
