@@ -28,6 +28,7 @@ _EXTENSIONS = {
     "visibility": "visibility",
     "traceparent": "traceparent",
 }
+_ATTRIBUTE = re.compile(r"[.\[]")
 _NAME = re.compile(r"[a-z0-9]+", re.ASCII)
 _PAYLOADS = ("data", "data_base64")
 _JSON_TYPE = re.compile(r"\s*(application/json|[\w.+-]+/[\w.+-]+\+json)\s*(;.*)?", re.ASCII | re.IGNORECASE)
@@ -67,9 +68,10 @@ def append_fields(cloudevent: object) -> dict[str, Any]:
 
 
 def attribute_of(field: str) -> str:
-    """CloudEvents' name for one of our fields, for messages."""
+    """CloudEvents' name for one of our fields, or of a path into it, for messages."""
     names = {"kind": "type", "payload": "data", **{ours: theirs for theirs, ours in _EXTENSIONS.items()}}
-    return names.get(field, field)
+    name = _ATTRIBUTE.split(field, maxsplit=1)[0]
+    return names.get(name, name) + field[len(name) :]
 
 
 def redelivery_key(source: str, event_id: str) -> str:

@@ -3,25 +3,40 @@
 A value given in code wins over an `EVENTLOG_*` variable, that over a file, that over the default.
 """
 
+import json
 import os
 import re
 import tomllib
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
 import platformdirs
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from .errors import InvalidInput
 from .events import DEFAULT_PAYLOAD_MAX_BYTES
+from .guard import (
+    DEFAULT_REDACT_FIELDS,
+    DEFAULT_REDACT_PATTERNS,
+    DEFAULT_REFUSED_FIELDS,
+    ContentGuard,
+    checked_names,
+    compiled_patterns,
+)
 from .retention import DEFAULT_MAX_ENTRIES, DEFAULT_TTL_S, DEFAULT_WINDOW_S, Retention
 from .store.keys import DEFAULT_PREFIX
 
 ENV_PREFIX = "EVENTLOG_"
 WORKSPACE_PATTERN = r"[A-Za-z0-9_.-]{1,64}"
 _WORKSPACE = re.compile(WORKSPACE_PATTERN, re.ASCII)
+_BUILT_IN = {
+    "refused_fields": DEFAULT_REFUSED_FIELDS,
+    "redact_fields": DEFAULT_REDACT_FIELDS,
+    "redact_patterns": DEFAULT_REDACT_PATTERNS,
+}
 
 
 def checked_workspace(name: object) -> str:
@@ -55,6 +70,10 @@ class EventLogConfig(BaseModel):
     idempotency_window_seconds: float = DEFAULT_WINDOW_S
     payload_max_bytes: int = Field(default=DEFAULT_PAYLOAD_MAX_BYTES, ge=2, le=16 * 1024 * 1024)
     deadline_seconds: float = Field(default=5.0, gt=0, le=300)
+    refused_fields: tuple[str, ...] = DEFAULT_REFUSED_FIELDS
+    redact: bool = False
+    redact_fields: tuple[str, ...] = DEFAULT_REDACT_FIELDS
+    redact_patterns: tuple[str, ...] = DEFAULT_REDACT_PATTERNS
 
     @field_validator("workspace")
     @classmethod
@@ -65,6 +84,32 @@ class EventLogConfig(BaseModel):
     @classmethod
     def _no_empty_url(cls, value: str | None) -> str | None:
         return value or None
+
+    @field_validator("refused_fields", "redact_fields", "redact_patterns", mode="before")
+    @classmethod
+    def _list(cls, value: object, info: ValidationInfo) -> object:
+        return _listed(value, _BUILT_IN[str(info.field_name)])
+
+    @field_validator("refused_fields", "redact_fields")
+    @classmethod
+    def _names(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        return checked_names(str(info.field_name), value)
+
+    @field_validator("redact_patterns")
+    @classmethod
+    def _patterns(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        compiled_patterns(value)
+        return value
+
+    @property
+    def guard(self) -> ContentGuard:
+        """The content guard as it is configured."""
+        return ContentGuard(
+            refused_fields=self.refused_fields,
+            redact=self.redact,
+            redact_fields=self.redact_fields,
+            redact_patterns=self.redact_patterns,
+        )
 
     @property
     def retention(self) -> Retention:
@@ -105,6 +150,18 @@ class ObservabilityConfig(BaseModel):
     def load(cls, file: Path | None = None, *, environ: Mapping[str, str] | None = None) -> Self:
         """See `EventLogConfig.load`."""
         return cls(event_log=EventLogConfig.load(file, environ=environ))
+
+
+def _listed(value: object, built_in: tuple[str, ...]) -> object:
+    """A list as it is meant: a string is one with commas, or JSON; `none` is empty; `default` what is built in."""
+    if isinstance(value, str):
+        if value.lstrip().startswith("["):
+            value = json.loads(value)
+        else:
+            value = [] if value.strip().lower() == "none" else [part.strip() for part in value.split(",")]
+    if not isinstance(value, list | tuple):
+        return value
+    return tuple(chain.from_iterable(built_in if part == "default" else (part,) for part in value))
 
 
 def _section(file: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from .commit.batch import Bounds, size_of
 from .errors import InvalidInput, NotFound, PayloadTooLarge
 from .events import DEFAULT_PAYLOAD_MAX_BYTES, Body, Event, checked_key
 from .filters import EventFilter
+from .guard import ContentGuard
 from .ids import MAX_COUNTER, Cursor, EventId, parse_cursor
 from .plan import Plan
 from .reading import PageRequest, read_page
@@ -67,24 +68,45 @@ class LogInfo:
 class LogCore:
     """What a log does, as plans and checks; the facades only drive it."""
 
-    def __init__(self, backend: Backend, workspace: str, limits: LogLimits) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        workspace: str,
+        limits: LogLimits,
+        guard: ContentGuard = ContentGuard(),  # noqa: B008  (immutable)
+    ) -> None:
         self.backend = backend
         self.workspace = workspace
         self.limits = limits
+        self.guard = guard
 
     def one(self, body: Body, expected_offset: int | None) -> Append:
-        """An append of one event."""
-        return Append((body,), checked_offset(expected_offset))
+        """An append of one event; raises `RejectedContent`."""
+        return Append((self._screened(body),), checked_offset(expected_offset))
 
     def many(self, events: Iterable[EventInput], expected_offset: int | None, idempotency_key: str | None) -> Append:
         """An append of several events; raises `InvalidInput` with the index of the one that is wrong."""
         limits = self.limits
         bodies = checked_bodies(events, idempotency_key, limits.payload_max_bytes, limits.batch_max_events)
+        self._screen_all(bodies)
         append = Append(bodies, checked_offset(expected_offset), _checked_key(idempotency_key))
         size = size_of(append)[1]
         if size > limits.batch_max_bytes:
             raise PayloadTooLarge("events", f"{size} bytes of payload, the limit is {limits.batch_max_bytes}")
         return append
+
+    def _screen_all(self, bodies: list[Body]) -> None:
+        index = 0
+        try:
+            for index, body in enumerate(bodies):
+                bodies[index] = self._screened(body)
+        except InvalidInput as error:
+            raise error.at(index) from None
+
+    def _screened(self, body: Body) -> Body:
+        screened = self.guard.screen(body)
+        # What stands for a secret may be longer than the secret was.
+        return body if screened is body else screened.within(self.limits.payload_max_bytes)
 
     def info(self) -> Plan[LogInfo]:
         """The state of the log."""

@@ -44,6 +44,10 @@ class LogOptions(TypedDict, total=False):
     deadline_seconds: float
     key_prefix: str
     data_dir: Path
+    refused_fields: tuple[str, ...]
+    redact: bool
+    redact_fields: tuple[str, ...]
+    redact_patterns: tuple[str, ...]
 
 
 def create_slot_queue(
@@ -116,6 +120,7 @@ def create_event_log(
         parts.backend,
         workspace=parts.config.workspace,
         limits=parts.limits,
+        guard=parts.config.guard,
         connect=_sync_links(parts.url),
         on_close=parts.on_close,
     )
@@ -135,6 +140,7 @@ def create_async_event_log(
         parts.backend,
         workspace=parts.config.workspace,
         limits=parts.limits,
+        guard=parts.config.guard,
         connect=_async_links(parts.url),
         on_close=parts.on_close,
     )

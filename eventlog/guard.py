@@ -85,13 +85,21 @@ DEFAULT_REDACT_PATTERNS: Final = (
 """What secrets look like inside of text, in time that grows no faster than the text. Of a match with a group `secret`,
 only that is replaced."""
 
+# One of these is in every JSON document in which one of the patterns above finds something.
+_MARKS = (
+    *(b"sk-", b"k_live_", b"k_test_", b"gho_", b"ghp_", b"ghr_", b"ghs_", b"ghu_", b"github_pat_", b"glpat-"),
+    *(b"AKIA", b"ASIA", b"AIza", b"xox", b"earer", b"eyJ", b"-----BEGIN ", b"://", b"="),
+)
+
 REDACTED: Final = "[redacted]"
 SAFE_ALTERNATIVE: Final = "reasoning.summary"
 
 
-# Of a JSON document, what matters to its names: letters in lower case, digits, and what ends a string.
-_LOWER = bytes(range(256)).lower()
-_DROPPED = bytes(sorted(set(range(256)) - set(b'abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"\\')))
+_ODD = b"\\"
+# What is left of a JSON document for a first look: letters in lower case, digits, the ends of strings, and `_ODD` for
+# whatever may be a letter in disguise: an escape, or a character beyond ASCII.
+_LEFT = bytes(byte if byte < 128 else _ODD[0] for byte in range(256)).lower()
+_DROPPED = bytes(byte for byte in range(128) if not chr(byte).isalnum() and chr(byte) not in '"\\')
 _PLAIN_STEP = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,59}", re.ASCII)
 _LONGEST_STEP = 60
 _LONGEST_PATH = 200
@@ -108,7 +116,7 @@ class ContentGuard:
     pattern that does not compile or matches the empty text.
     """
 
-    __slots__ = ("_hint", "_notices", "_patterns", "_redact", "_refused", "_secret")
+    __slots__ = ("_find", "_marks", "_notices", "_only_names", "_patterns", "_redact", "_refused", "_secret")
 
     def __init__(
         self,
@@ -123,26 +131,42 @@ class ContentGuard:
         self._secret = _Names("redact_fields", redact_fields)
         self._patterns = compiled_patterns(redact_patterns)
         self._redact = redact
-        self._hint = self._refused.hint()
+        self._only_names = not redact
+        self._find = _finder((self._refused, self._secret) if redact else (self._refused,))
+        known = {pattern.pattern for pattern in self._patterns} <= set(DEFAULT_REDACT_PATTERNS)
+        self._marks = _MARKS if known else None
         self._notices = _Notices(clock)
 
     def screen(self, body: Body) -> Body:
         """The body as it may be appended: the same object unless something was redacted. Raises `RejectedContent`."""
         raw = body.payload_json
-        screened = self.screen_json(raw)
+        # As `screen_json` begins, without the call: nearly everything that is appended is through here.
+        left = raw.translate(_LEFT, _DROPPED)
+        found = self._find(left) is not None
+        if not found and self._only_names and _ODD not in left:
+            return body
+        screened = self._look_closer(raw, left, found, "payload")
         return body if screened is raw else body._replace(payload_json=screened)
 
     def screen_json(self, raw: bytes, field: str = "payload") -> bytes:
         """As `screen`, for an object as `encode_payload` writes it. The path in an error begins with `field`."""
-        hinted = self._hint(raw.translate(_LOWER, _DROPPED)) is not None
-        if not hinted and not self._redact and b"\\" not in raw and raw.isascii():
+        left = raw.translate(_LEFT, _DROPPED)
+        return self._look_closer(raw, left, self._find(left) is not None, field)
+
+    def _look_closer(self, raw: bytes, left: bytes, found: bool, field: str) -> bytes:
+        marked = self._redact and self._marked(raw)
+        if not found and not marked and _ODD not in left:
             return raw
         document = orjson.loads(raw)
-        if hinted or any(map(self._refused.has, _odd_keys(document))):
+        odd = [] if found else _odd_keys(document)
+        if found or any(map(self._refused.has, odd)):
             self._refuse(document, field)
-        if self._redact and self._take_out(document):
+        if self._redact and (found or marked or any(map(self._secret.has, odd))) and self._take_out(document):
             return encode_payload(document)
         return raw
+
+    def _marked(self, raw: bytes) -> bool:
+        return self._marks is None or any(mark in raw for mark in self._marks)
 
     def _refuse(self, document: Any, field: str) -> None:
         for path, key, value in _fields(document, field):
@@ -215,21 +239,17 @@ class _Names:
             or any(part in name for part in self._parts)
         )
 
-    def hint(self) -> Callable[[bytes], object | None]:
-        """Searches what is left of a JSON document: what it does not find is not there, but for odd keys."""
-        choices = [
-            before + _choice([name for name in names if name.isascii()]) + after
-            for before, names, after in (
-                ('"', self._wholes, '"'),
-                ('"', self._starts, ""),
-                ("", self._ends, '"'),
-                ("", self._parts, ""),
-            )
-            if any(name.isascii() for name in names)
-        ]
-        if not choices:
-            return lambda _: None
-        return re.compile("|".join(choices).encode()).search
+    def choices(self) -> Iterator[str]:
+        """Patterns that find the names in what is left of a JSON document."""
+        for before, names, after in (
+            ('"', self._wholes, '"'),
+            ('"', self._starts, ""),
+            ("", self._ends, '"'),
+            ("", self._parts, ""),
+        ):
+            plain = [name for name in names if name.isascii()]
+            if plain:
+                yield before + _choice(plain) + after
 
 
 class _Notices:
@@ -298,6 +318,16 @@ def _compiled(pattern: object) -> re.Pattern[str]:
 _SEPARATORS = bytes(b for b in range(128) if not chr(b).isalnum())
 
 
+def _finder(several: Iterable[_Names]) -> Callable[[bytes], object | None]:
+    """Searches what is left of a JSON document: a name that it does not find is not there, but for odd keys."""
+    choices = [choice for names in several for choice in names.choices()]
+    return re.compile("|".join(choices).encode()).search if choices else _nothing
+
+
+def _nothing(_: bytes) -> None:
+    return None
+
+
 def _replaced(match: re.Match[str]) -> str:
     if "secret" not in match.re.groupindex:
         return REDACTED
@@ -318,22 +348,23 @@ def _choice(names: Iterable[str]) -> str:
     return choice + "?" if complete else choice
 
 
-def _containers(document: Any) -> Iterator[Any]:
-    pending = [document]
-    while pending:
-        node = pending.pop()
-        yield node
+def _containers(document: Any) -> list[Any]:
+    """The document and every object and array in it, outer ones first."""
+    found = [document]
+    for node in found:
         values = node.values() if type(node) is dict else node
-        pending += [value for value in values if type(value) is dict or type(value) is list]
+        found += [value for value in values if type(value) is dict or type(value) is list]
+    return found
 
 
-def _odd_keys(document: Any) -> Iterator[str]:
-    """The keys that are not found in the bytes as they are written: those with characters that are escaped or wide."""
-    for node in _containers(document):
-        if type(node) is dict:
-            for key in node:
-                if not key.isascii() or not key.isprintable() or "\\" in key or '"' in key:
-                    yield key
+def _odd_keys(document: Any) -> list[str]:
+    """The keys that a first look does not find: those with characters that are escaped, or beyond ASCII."""
+    keys = [key for node in _containers(document) if type(node) is dict for key in node]
+    return [key for key in keys if _is_odd(key)] if _is_odd("".join(keys)) else []
+
+
+def _is_odd(text: str) -> bool:
+    return not text.isascii() or not text.isprintable() or "\\" in text or '"' in text
 
 
 def _fields(document: Any, path: str) -> Iterator[tuple[str, str, Any]]:

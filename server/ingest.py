@@ -3,7 +3,8 @@
 NDJSON, which is streamed in and out, is in `ndjson.py`; `hot.py` brings requests here past the framework.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
@@ -139,7 +140,8 @@ async def _append_batch(logs: Logs, log: AsyncEventLog, data: list[Any], asked: 
 async def _append_cloudevent(logs: Logs, log: AsyncEventLog, data: object, asked: Asked) -> Answer:
     _refuse_key(asked)
     body = _cloudevent_body(logs, data)
-    return one_answer(await logs.bounded(log.append_body(body, expected_offset=asked.expected_offset)))
+    with _told_as_cloudevent():
+        return one_answer(await logs.bounded(log.append_body(body, expected_offset=asked.expected_offset)))
 
 
 async def _append_cloudevents(logs: Logs, log: AsyncEventLog, data: object, asked: Asked) -> Answer:
@@ -153,7 +155,8 @@ async def _append_cloudevents(logs: Logs, log: AsyncEventLog, data: object, aske
             bodies.append(_cloudevent_body(logs, item))
         except InvalidInput as error:
             raise error.at(index) from None
-    return many_answer(await append(logs, log, bodies, asked.expected_offset))
+    with _told_as_cloudevent():
+        return many_answer(await append(logs, log, bodies, asked.expected_offset))
 
 
 async def append(
@@ -176,10 +179,17 @@ def _body(logs: Logs, index: int, fields: object) -> Body:
 
 def _cloudevent_body(logs: Logs, data: object) -> Body:
     fields = append_fields(data)
-    try:
+    with _told_as_cloudevent():
         return Body.from_mapping(fields, payload_max_bytes=logs.limits.payload_max_bytes)
+
+
+@contextmanager
+def _told_as_cloudevent() -> Iterator[None]:
+    """What is wrong is told by CloudEvents' own names."""
+    try:
+        yield
     except InvalidInput as error:
-        raise type(error)(attribute_of(error.field), error.problem) from None
+        raise type(error)(attribute_of(error.field), error.problem, index=error.index) from None
 
 
 def _binary(attributes: dict[str, str], raw: bytes) -> dict[str, Any]:

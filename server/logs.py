@@ -49,6 +49,7 @@ class Logs:
             batch_max_bytes=max(settings.body_max_bytes, self.config.payload_max_bytes),
             deadline_s=settings.request_deadline_s,
         )
+        self.guard = self.config.guard
         self.deadlines = Deadlines()
         self._known: OrderedDict[str, AsyncEventLog] = OrderedDict()
         self._link: AsyncLink | None = None
@@ -106,7 +107,12 @@ class Logs:
         else:
             backend = redis_backend(self.config, workspace)
             log = AsyncEventLog(
-                backend, workspace=workspace, limits=self.limits, link=self._link, connect=lambda _: inboxes
+                backend,
+                workspace=workspace,
+                limits=self.limits,
+                guard=self.guard,
+                link=self._link,
+                connect=lambda _: inboxes,
             )
         self._known[workspace] = log
         return log

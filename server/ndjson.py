@@ -132,7 +132,9 @@ class _Ingest:
         if raw is None:
             return PayloadTooLarge("line", f"is longer than {self._logs.settings.body_max_bytes} bytes")
         try:
-            return Body.from_mapping(strict_loads(raw, "line"), payload_max_bytes=self._logs.limits.payload_max_bytes)
+            longest = self._logs.limits.payload_max_bytes
+            body = Body.from_mapping(strict_loads(raw, "line"), payload_max_bytes=longest)
+            return self._logs.guard.screen(body).within(longest)
         except InvalidInput as error:
             return error
 

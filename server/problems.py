@@ -27,6 +27,7 @@ from eventlog.errors import (
     QueueTimeout,
     QuotaExceeded,
     RateLimited,
+    RejectedContent,
     SlotCancelled,
     SlotRefused,
     VersionConflict,
@@ -63,6 +64,8 @@ def problem_of(error: BaseException) -> Problem:
     match error:
         case PayloadTooLarge():
             return _problem(413, "PAYLOAD_TOO_LARGE", str(error), **_place(error))
+        case RejectedContent():
+            return _problem(422, "REJECTED_CONTENT", str(error), **_place(error))
         case InvalidInput():
             return _problem(400, "INVALID_PARAMS", str(error), **_place(error))
         case NotFound():
