@@ -11,6 +11,7 @@ from eventlog.config import WORKSPACE_PATTERN
 from eventlog.events import KEY_PATTERN, KIND_PATTERN, RUN_PATTERN
 from eventlog.ids import MAX_COUNTER
 from eventlog.reading import MAX_PAGE
+from eventlog.runs.fold import StageStatus
 from eventlog.runs.records import RunStatus
 from eventlog.slots.policy import LARGEST_COUNT, LONGEST_WAIT_S, LONGEST_WINDOW_S, NAME_PATTERN
 from eventlog.slots.service import MOST_LISTED
@@ -196,14 +197,14 @@ class StageOut(BaseModel):
     """One stage, as its latest attempt stands. What is not known is null. Times are seconds since the Unix epoch."""
 
     stage_name: str
-    status: Literal["queued", "running", "succeeded", "failed", "skipped"]
-    stage_attempt: int | None
+    status: StageStatus
+    stage_attempt: int
     group_id: str
     depends_on: list[str]
     queued_at: float | None
     started_at: float | None
     completed_at: float | None
-    duration_ms: float | None
+    duration_ms: int | None
     exit_code: int | None
     error: str | None
     reason: str | None

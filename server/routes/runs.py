@@ -1,4 +1,4 @@
-"""Runs: what there is, how one stands, its events lane by lane."""
+"""Runs: what there is, how one stands, its events lane by lane, its stages."""
 
 import orjson
 from fastapi import APIRouter, Request, Response
@@ -68,3 +68,17 @@ async def replay(request: Request, workspace: Workspace, run_id: RunId) -> Respo
     logs = logs_of(request)
     page = await logs.bounded(logs.of(workspace).replay_page(run_id, **asked), writes=False)
     return Json(encode_replay(page))
+
+
+@router.get(
+    "/{run_id}/stages",
+    summary="The stages of a run",
+    response_class=Response,
+    responses={200: schemas.answer("The stages.", schemas.StagesOut), **schemas.problems(400, 404, 503)},
+)
+async def stages(request: Request, workspace: Workspace, run_id: RunId) -> Response:
+    """One view a stage, folded from the run's `stage.*` events: where it stands, which attempt, when, how it ended."""
+    no_query(request.scope["query_string"])
+    logs = logs_of(request)
+    found = await logs.bounded(logs.of(workspace).stages(run_id), writes=False)
+    return Json(orjson.dumps({"run_id": run_id, "stages": [stage.to_dict() for stage in found]}))

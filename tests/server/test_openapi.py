@@ -29,6 +29,7 @@ ROUTES = {
     ("GET", "/v1/workspaces/{workspace}/runs"),
     ("GET", "/v1/workspaces/{workspace}/runs/{run_id}"),
     ("GET", "/v1/workspaces/{workspace}/runs/{run_id}/events"),
+    ("GET", "/v1/workspaces/{workspace}/runs/{run_id}/stages"),
     ("POST", "/v1/workspaces/{workspace}/actions/{ref}/slots"),
     ("GET", "/v1/workspaces/{workspace}/actions/{ref}/slots/{execution_id}"),
     ("PUT", "/v1/workspaces/{workspace}/actions/{ref}/slots/{execution_id}/lease"),
@@ -102,6 +103,7 @@ def test_no_request_that_can_be_made_up_breaks_a_route(
 ) -> None:
     """A stream has no end to be checked; its parameters have tests of their own."""
     api.fill(3, run_id="r")
+    api.post({"kind": "stage.failed", "run_id": "r", "stage_name": "s", "payload": {"exit_code": 1, "duration_ms": 4}})
     api.client.post(f"{api.base}/actions/0/slots", json={"execution_id": "0"})
     api.client.put(f"{api.base}/policies/action/0", json={"max_concurrent": 1})
     schema = schemathesis.openapi.from_url(server_url + "/openapi.json")

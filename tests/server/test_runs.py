@@ -148,6 +148,50 @@ def test_what_is_gone_of_a_run_is_told_by_lane_and_count(serve: Serve, redis_ser
         assert _runs(api) == []
 
 
+def test_stages_are_folded_from_the_events_of_the_run(api: Api) -> None:
+    api.post([
+        {"kind": "stage.queued", "run_id": "r", "stage_name": "test", "payload": {"depends_on": ["build"]}},
+        {"kind": "stage.started", "run_id": "r", "stage_name": "build", "group_id": "g1"},
+        {"kind": "stage.started", "run_id": "other", "stage_name": "build"},
+    ])  # fmt: skip
+    answer = api.post({
+        "kind": "stage.failed", "run_id": "r", "stage_name": "build",
+        "payload": {"stage_attempt": 2, "exit_code": 3, "duration_ms": 500, "error": "no luck"},
+    }).json()  # fmt: skip
+    found = api.get("/runs/r/stages").json()
+    assert found["run_id"] == "r"
+    queued, failed = found["stages"]
+    assert (queued["stage_name"], queued["status"], queued["group_id"]) == ("test", "queued", "g0")
+    assert queued["depends_on"] == ["build"]
+    assert failed == {
+        "stage_name": "build",
+        "status": "failed",
+        "stage_attempt": 2,
+        "group_id": "g1",
+        "depends_on": [],
+        "queued_at": None,
+        "started_at": pytest.approx(answer["timestamp"] - 0.5),
+        "completed_at": answer["timestamp"],
+        "duration_ms": 500,
+        "exit_code": 3,
+        "error": "no luck",
+        "reason": None,
+    }
+
+
+def test_a_run_without_stages_has_none(api: Api) -> None:
+    api.fill(1, run_id="r")
+    assert api.get("/runs/r/stages").json() == {"run_id": "r", "stages": []}
+
+
+@pytest.mark.parametrize("value", [1e300, 2**63, -1, "x", None, [], {"a": []}, True])
+def test_a_payload_that_tells_nonsense_breaks_no_stage(api: Api, value: Any) -> None:
+    said = dict.fromkeys(("stage_attempt", "duration_ms", "exit_code", "error", "reason", "depends_on"), value)
+    api.post({"kind": "stage.failed", "run_id": "r", "stage_name": "s", "payload": said})
+    [stage] = api.get("/runs/r/stages").json()["stages"]
+    assert (stage["stage_name"], stage["status"]) == ("s", "failed")
+
+
 def test_events_come_as_they_are_stored(api: Api) -> None:
     payload = {"é": "\u2028\x7f", "big": 2**63, "list": [], "deep": {"a": [1.5, None]}}
     event = api.post({"kind": "a", "run_id": "r", "payload": payload}).json()
