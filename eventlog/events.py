@@ -78,13 +78,13 @@ class Body(NamedTuple):
                 raise InvalidInput("lane_id", "a lane belongs to a run: give run_id too")
             _match("lane_id", lane_id, _RUN, RUN_PATTERN)
         if stage_name is not None:
-            _label("stage_name", stage_name)
+            checked_label("stage_name", stage_name)
         if group_id is not None:
-            _label("group_id", group_id)
+            checked_label("group_id", group_id)
         if visibility not in VISIBILITIES:
             raise InvalidInput("visibility", f"{visibility!r} is not one of {', '.join(VISIBILITIES)}")
         if source is not None:
-            _label("source", source)
+            checked_label("source", source)
         if traceparent is not None:
             _match("traceparent", traceparent, _TRACEPARENT, "W3C trace context, 00-<trace>-<span>-<flags>")
         if idempotency_key is not None:
@@ -417,8 +417,10 @@ def _match(field: str, value: object, pattern: re.Pattern[str], wanted: str) -> 
         raise InvalidInput(field, f"{shown!r} does not match {wanted}")
 
 
-def _label(field: str, value: object) -> None:
+def checked_label(field: str, value: object) -> str:
+    """A name such as that of a stage or a source as it is; raises `InvalidInput` if it is not one."""
     _match(field, value, _LABEL, "1 to 256 characters without control characters")
+    return str(value)
 
 
 def _json_type(value: object) -> str:
