@@ -32,16 +32,19 @@ def list_runs(backend: Backend, query: RunsQuery) -> Plan[RunsPage]:
     found: list[RunSummary] = []
     below = query.below
     for _ in range(_STEPS):
-        count = min(_STEP, query.limit - len(found)) if not query.endings else _STEP
+        # One more than asked for tells whether there is more.
+        count = _STEP if query.endings else min(_STEP, query.limit + 1 - len(found))
         segment = yield from backend.runs(RunsRequest(below, count, query.endings))
         for record in segment.runs:
+            if len(found) == query.limit:
+                return RunsPage(found, str(below), False)
             found.append(RunSummary.of(record))
             below = record.last.offset
-            if len(found) == query.limit:
-                at_end = segment.go_on_below is None and record is segment.runs[-1]
-                return RunsPage(found, str(below), at_end)
         if segment.go_on_below is None:
             return RunsPage(found, None if below is None else str(below), True)
+        if query.endings and len(found) == query.limit:
+            # Whether another of that status follows may take long to find out.
+            break
         below = segment.go_on_below
     return RunsPage(found, str(below), False)
 

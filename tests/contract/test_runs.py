@@ -87,12 +87,23 @@ def test_pages_of_runs_join_without_a_hole(log: Colour, limit: int) -> None:
     cursor = None
     for _ in range(10):
         page = log.runs(limit, until=cursor)
-        assert len(page.runs) <= limit
+        assert 0 < len(page.runs) <= limit, "the end is known without an empty page"
         found += [run.run_id for run in page.runs]
         cursor = page.cursor
         if page.at_end:
             break
     assert found == [f"r{n}" for n in reversed(range(7))]
+
+
+@pytest.mark.parametrize("count", [199, 200, 201, 400])
+def test_the_end_is_known_however_many_runs_there_are(log: Colour, count: int) -> None:
+    log.append_many([{"kind": "x", "run_id": f"r{n}"} for n in range(count)])
+    page = log.runs(count)
+    assert (len(page.runs), page.at_end) == (count, True)
+    page = log.runs(count - 1)
+    assert (len(page.runs), page.at_end) == (count - 1, False)
+    [last] = log.runs(until=page.cursor).runs
+    assert last.run_id == "r0"
 
 
 def test_runs_are_found_by_status(log: Colour) -> None:
