@@ -1,11 +1,20 @@
 """Through an HTTP server: `EventLogClient` and `RemoteSlots`, with the calls and results of `EventLog` and `SlotQueue`.
 
-`wire` and `slot_wire` know what travels (routes, parameters, bodies, problem codes) and do no I/O; `server` asks and
-retries; `follower` keeps a stream open. Nothing here imports `redis`.
+`wire`, `run_wire` and `slot_wire` know what travels (routes, parameters, bodies, problem codes). `log_calls`,
+`slot_calls` and `following` are plans over `asking`, which repeats what may be repeated. None of them does I/O:
+`connection` does, in both colours. Nothing here imports `redis`.
 """
 
-from .follower import RemoteFollower
-from .log import EventLogClient
+from .aio import AsyncEventLogClient, AsyncRemoteFollower
+from .log import EventLogClient, RemoteFollower
 from .slots import RemoteSlots
+from .slots_aio import AsyncRemoteSlots
 
-__all__ = ["EventLogClient", "RemoteFollower", "RemoteSlots"]
+__all__ = [
+    "AsyncEventLogClient",
+    "AsyncRemoteFollower",
+    "AsyncRemoteSlots",
+    "EventLogClient",
+    "RemoteFollower",
+    "RemoteSlots",
+]

@@ -22,6 +22,7 @@ from ..errors import (
     QueueTimeout,
     QuotaExceeded,
     RateLimited,
+    RejectedContent,
     SlotCancelled,
     VersionConflict,
 )
@@ -47,7 +48,11 @@ class Control(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request below the workspace's prefix. `repeatable` says that asking twice does no more than once."""
+    """One request below the workspace's prefix.
+
+    `repeatable` says that asking twice does no more than once. What is not is repeated only where it is certain that it
+    was not carried out.
+    """
 
     method: str
     path: str
@@ -65,17 +70,18 @@ def prefix(workspace: str) -> str:
 def append_request(bodies: list[Body], expected_offset: int | None, key: str | None, *, single: bool) -> Request:
     """An append that may be repeated: what brings no idempotency key gets one of its own here."""
     if single or any(body.idempotency_key for body in bodies):
-        bodies = [body if body.idempotency_key else body._replace(idempotency_key=_own_key()) for body in bodies]
+        bodies = [body if body.idempotency_key else body._replace(idempotency_key=own_key()) for body in bodies]
         headers = {}
     else:
-        headers = {KEY_HEADER: key or _own_key()}
+        headers = {KEY_HEADER: key or own_key()}
     encoded = [_encoded(body) for body in bodies]
     content = orjson.dumps(encoded[0] if single else encoded)
     params: Params = [] if expected_offset is None else [("expected_offset", expected_offset)]
     return Request("POST", "/events", params, content, {"Content-Type": JSON, **headers})
 
 
-def _own_key() -> str:
+def own_key() -> str:
+    """An idempotency key for what is to be done once, however often it is sent."""
     return f"client-{uuid.uuid4().hex}"
 
 
@@ -86,28 +92,30 @@ def _encoded(body: Body) -> dict[str, Any]:
 
 def page_request(request: PageRequest, since_time: float | None) -> Request:
     """A page; the times travel as they were given, for the server rounds them its own way."""
-    params = [*_position("since", request.since), *_position("until", request.until)]
+    params = [*position_params("since", request.since), *position_params("until", request.until)]
     params += [("limit", str(request.limit)), ("order", "desc" if request.descending else "asc")]
     if since_time is not None:
         params.append(("since_time", f"{since_time:.6f}"))
-    return Request("GET", "/events", [*params, *_filters(request.wanted), *_epoch(request.epoch)])
+    return Request("GET", "/events", [*params, *filter_params(request.wanted), *_epoch(request.epoch)])
 
 
 def stream_params(since: str, wanted: EventFilter, until_terminal: bool, epoch: str | None = None) -> Params:
     """The parameters of a stream from `since` on."""
     ending: Params = [("until_terminal", "true")] if until_terminal else []
-    return [("since", since), *_filters(wanted), *_epoch(epoch), *ending]
+    return [("since", since), *filter_params(wanted), *_epoch(epoch), *ending]
 
 
 def _epoch(epoch: str | None) -> Params:
     return [("epoch", epoch)] if epoch else []
 
 
-def _position(name: str, cursor: Cursor | None) -> Params:
+def position_params(name: str, cursor: Cursor | None) -> Params:
+    """A cursor as parameters."""
     return [] if cursor is None else [(name, str(cursor))]
 
 
-def _filters(wanted: EventFilter) -> Params:
+def filter_params(wanted: EventFilter) -> Params:
+    """A filter as parameters."""
     params: Params = [("kind", kind) for kind in (*wanted.kinds, *(f"{prefix}*" for prefix in wanted.prefixes))]
     for name in ("run_id", "lane_id", "stage_name", "visibility"):
         value = getattr(wanted, name)
@@ -185,6 +193,8 @@ def problem(status: int, content: bytes, retry_after: str | None) -> EventLogErr
             return _invalid(InvalidInput, data, detail)
         case "PAYLOAD_TOO_LARGE":
             return _invalid(PayloadTooLarge, data, detail)
+        case "REJECTED_CONTENT":
+            return _invalid(RejectedContent, data, detail)
         case "CONFLICT" if "last_offset" in data:
             return Conflict(int(data.get("expected_offset", 0)), int(data["last_offset"]))
         case "NOT_FOUND":

@@ -29,6 +29,7 @@ from eventlog import (
     create_event_log,
 )
 from eventlog.client import RemoteSlots
+from eventlog.client.slot_calls import SlotCalls
 from eventlog.slots.base import Cleared
 from eventlog.slots.policy import Policy, Rate, Scope
 from eventlog.slots.queue import Slot, SlotQueue
@@ -188,8 +189,8 @@ def test_an_execution_that_was_queued_goes_on_with_its_place(
     remote: RemoteSlots, direct: SlotQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sits = threading.Event()
-    look = RemoteSlots._look
-    monkeypatch.setattr(RemoteSlots, "_look", lambda *asked: (sits.set(), look(*asked))[1])
+    look = SlotCalls._look
+    monkeypatch.setattr(SlotCalls, "_look", lambda *asked: (sits.set(), look(*asked))[1])
     first = remote.acquire("build", "e1", max_concurrent=1)
     assert remote.enqueue("build", "e2", max_concurrent=1).position == 1
     assert remote.enqueue("build", "e3", max_concurrent=1).position == 2
@@ -335,16 +336,16 @@ def test_no_server_is_told_within_the_deadline() -> None:
 def _lose_one_answer(monkeypatch: pytest.MonkeyPatch, method: str) -> list[str]:
     """The next request of this method is carried out, and its answer lost on the way; the list then has its URL."""
     lost: list[str] = []
-    request = httpx.Client.request
+    send = httpx.Client.send
 
-    def lossy(client: httpx.Client, asked: str, *args: object, **more: object) -> httpx.Response:
-        answer = request(client, asked, *args, **more)  # type: ignore[arg-type]
-        if asked == method and not lost:
+    def lossy(client: httpx.Client, request: httpx.Request) -> httpx.Response:
+        answer = send(client, request)
+        if request.method == method and not lost:
             lost.append(str(answer.url))
             raise httpx.ReadError("cut")
         return answer
 
-    monkeypatch.setattr(httpx.Client, "request", lossy)
+    monkeypatch.setattr(httpx.Client, "send", lossy)
     return lost
 
 

@@ -1,0 +1,129 @@
+"""How a server is asked, as plans: what a connection is to carry out, and when it is asked again. No I/O here.
+
+`connection.py` carries the effects out, blocking and on asyncio, and says in `BackendUnavailable` what did not come.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
+
+import orjson
+
+from ..drive import Steps
+from ..errors import BackendUnavailable, EventLogError, LogClosed
+from ..plan import Pause
+from .wire import Request
+
+T = TypeVar("T")
+_FIRST_PAUSE_S = 0.05
+_LONGEST_PAUSE_S = 1.0
+_SHORTEST_TRY_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What a connection carries out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange(Effect):
+    """Send a request; the body of its answer is the reply. No piece of either may take longer than `timeout_s`.
+
+    `waits`: it may take its time at the server, so it takes a connection that nobody works on.
+    """
+
+    request: Request
+    timeout_s: float
+    waits: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OpenStream(Effect):
+    """Send a request whose answer does not end; the reply is a handle on it.
+
+    The answer must begin within `timeout_s` and may never be silent for longer than `silence_s`.
+    """
+
+    request: Request
+    timeout_s: float
+    silence_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReadStream(Effect):
+    """The next piece of a stream; the reply is empty at its end."""
+
+    stream: Any
+
+
+@dataclass(frozen=True, slots=True)
+class CloseStream(Effect):
+    """Have no more of a stream."""
+
+    stream: Any
+
+
+Asking: TypeAlias = Steps[Effect, T]
+"""A plan that asks a server."""
+
+
+def understood(answer: bytes, read: Callable[[Any], T], origin: str) -> T:
+    """What `read` makes of an answer; raises `EventLogError` where the answer is not one of ours."""
+    try:
+        return read(orjson.loads(answer))
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise EventLogError(f"{origin} did not answer as an eventlog server does") from error
+
+
+class Asker:
+    """Asks the server at `origin`, again until a deadline where the server or its Redis is away."""
+
+    def __init__(self, origin: str, deadline_s: float) -> None:
+        self.origin = origin
+        self.deadline_s = deadline_s
+
+    def ask(
+        self,
+        request: Request,
+        read: Callable[[Any], T],
+        *,
+        deadline_s: float | None = None,
+        wait_s: float = 0.0,
+        on_repeat: Callable[[], None] | None = None,
+    ) -> Asking[T]:
+        """The answer, asked for again until the deadline (ours unless given).
+
+        `wait_s` is how long the server may wait with it. `on_repeat` is told when a request is repeated that may have
+        been carried out. Raises what the answer's problem says, or `BackendUnavailable`.
+        """
+        deadline = time.monotonic() + (self.deadline_s if deadline_s is None else deadline_s)
+        pause_s = _FIRST_PAUSE_S
+        doubt: BackendUnavailable | None = None
+        while True:
+            left_s = max(deadline - time.monotonic(), _SHORTEST_TRY_S)
+            try:
+                answer: bytes = yield Exchange(request, left_s + wait_s, wait_s > 0)
+                return understood(answer, read, self.origin)
+            except LogClosed as closed:
+                if doubt is not None:
+                    # Closed between two tries: that nothing was sent is not true of the first.
+                    raise doubt from closed
+                raise
+            except BackendUnavailable as away:
+                if away.outcome_unknown:
+                    doubt = away
+                certain = request.repeatable or not away.outcome_unknown
+                if not certain or time.monotonic() + pause_s >= deadline:
+                    raise _worst(away, doubt) from away.__cause__
+                if away.outcome_unknown and on_repeat is not None:
+                    on_repeat()
+            yield Pause(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+
+def _worst(away: BackendUnavailable, doubt: BackendUnavailable | None) -> BackendUnavailable:
+    """The last failure, with the doubt that an earlier try has left behind."""
+    if doubt is None or away.outcome_unknown:
+        return away
+    return BackendUnavailable(str(away), outcome_unknown=True, retry_after_s=away.retry_after_s)

@@ -1,0 +1,326 @@
+"""Connections to one server: they carry out what the plans of `asking.py` ask for, blocking and on asyncio.
+
+What goes wrong on the way becomes the library's errors here, so that no plan knows of httpx.
+"""
+
+import asyncio
+import contextlib
+import math
+import os
+import socket
+import ssl
+import threading
+import weakref
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from ..config import checked_workspace
+from ..errors import BackendUnavailable, EventLogError, InvalidInput, LogClosed
+from . import wire
+from .asking import CloseStream, Effect, Exchange, OpenStream, ReadStream
+
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+_PATIENCE_S = 2.0
+_CLOSED = "the connection to the server was closed"
+# Who follows, or waits for a slot, keeps a connection for as long.
+_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A workspace behind a server."""
+
+    base_url: str
+    origin: str
+    workspace: str
+    deadline_s: float
+    trust_env: bool
+
+    @classmethod
+    def of(cls, url: str, workspace: str, deadline_s: float) -> "Place":
+        """Check what a caller gives; raises `InvalidInput` naming what is wrong."""
+        name = checked_workspace(workspace)
+        base = _checked_url(url)
+        return cls(
+            base_url=str(base).rstrip("/") + wire.prefix(name),
+            origin=f"{base.scheme}://{base.netloc.decode('ascii')}",
+            workspace=name,
+            deadline_s=_checked_deadline(deadline_s),
+            # A proxy of the environment is for the world outside, not for a server on this machine.
+            trust_env=base.host not in _LOOPBACK,
+        )
+
+
+def _checked_url(url: str) -> httpx.URL:
+    try:
+        # Each of the two takes something for a URL that the other knows to be none.
+        urlsplit(url)
+        found = httpx.URL(url)
+    except (ValueError, httpx.InvalidURL) as error:
+        raise InvalidInput("url", f"{url[:80]!r} is no URL: {error}") from error
+    if found.scheme not in ("http", "https") or not found.host:
+        raise InvalidInput("url", f"{url[:80]!r} is not the http:// or https:// URL of a server")
+    return found
+
+
+def _checked_deadline(deadline_s: object) -> float:
+    if isinstance(deadline_s, bool) or not isinstance(deadline_s, int | float) or not 0 < deadline_s < math.inf:
+        raise InvalidInput("deadline_s", f"{deadline_s!r} is not a number of seconds above 0")
+    return float(deadline_s)
+
+
+@cache
+def _tls(trust_env: bool) -> ssl.SSLContext:
+    # Reading the certificates takes longer than most requests do.
+    return httpx.create_ssl_context(trust_env=trust_env)
+
+
+class Connection:
+    """Connections to a place, for blocking callers. Safe under threads; a forked child opens its own."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self._closed = False
+        self._open()
+
+    def _open(self) -> None:
+        place = self.place
+        self._pid = os.getpid()
+        self._changed = threading.Condition()
+        self._under_way = 0
+        self._sockets: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._client = httpx.Client(
+            base_url=place.base_url, limits=_LIMITS, trust_env=place.trust_env, verify=_tls(place.trust_env)
+        )
+
+    def execute(self, effect: Effect) -> Any:
+        """Carry out an effect; raises `BackendUnavailable`, or what a problem says."""
+        match effect:
+            case Exchange():
+                return self._exchange(effect)
+            case OpenStream():
+                return self._open_stream(effect)
+            case ReadStream(stream):
+                with _told(self.place, wrote=False):
+                    return next(stream.pieces, b"")
+            case CloseStream(stream):
+                stream.response.close()
+        return None
+
+    def _exchange(self, exchange: Exchange) -> bytes:
+        with self._admitted():
+            with _told(self.place, wrote=exchange.request.method != "GET"):
+                answer = self._client.send(self._built(exchange.request, exchange.timeout_s))
+            return _content(answer)
+
+    def _open_stream(self, opening: OpenStream) -> "Stream":
+        with self._admitted(), _told(self.place, wrote=False):
+            request = self._built(opening.request, opening.timeout_s)
+            response = self._client.send(request, stream=True)
+            if response.is_success:
+                request.extensions["timeout"]["read"] = opening.silence_s
+                return Stream(response)
+            try:
+                response.read()
+            finally:
+                response.close()
+        raise _problem(response)
+
+    def _built(self, request: wire.Request, timeout_s: float) -> httpx.Request:
+        return _built(self._client, request, timeout_s, {"trace": self._noted})
+
+    def _noted(self, event: str, info: Mapping[str, Any]) -> None:
+        """Know all sockets (httpx's `trace`): who reads from one is not woken by closing it, but by shutting it."""
+        if event.endswith(("connect_tcp.complete", "start_tls.complete")):
+            with self._changed:
+                self._sockets.add(info["return_value"])
+            if self._closed:
+                _cut(info["return_value"])
+
+    @contextlib.contextmanager
+    def _admitted(self) -> Iterator[None]:
+        if self._pid != os.getpid():
+            # The sockets are the parent's, and one of its threads may have held the locks.
+            self._open()
+        with self._changed:
+            if self._closed:
+                raise LogClosed(_CLOSED)
+            self._under_way += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._under_way -= 1
+                self._changed.notify_all()
+
+    @property
+    def closed(self) -> bool:
+        """True once `close` was called."""
+        return self._closed
+
+    def close(self, patience_s: float = _PATIENCE_S) -> None:
+        """Take no more, give what is under way so many seconds, then end it and close all connections. Idempotent.
+
+        What is ended is told `BackendUnavailable`, with `outcome_unknown` where it is.
+        """
+        if self._pid != os.getpid():
+            # What there is to close is the parent's.
+            self._open()
+        with self._changed:
+            if self._closed:
+                return
+            self._closed = True
+            self._changed.wait_for(lambda: self._under_way == 0, patience_s)
+            for stream in list(self._sockets):
+                _cut(stream)
+        self._client.close()
+
+
+class Stream:
+    """A stream that is open, for blocking callers."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self.response = response
+        self.pieces = response.iter_raw()
+
+    def cut(self) -> None:
+        """End a read that is under way in another thread; closing the response would have to wait for it."""
+        _cut(self.response.extensions.get("network_stream"))
+
+
+def _cut(stream: Any) -> None:
+    connection = None if stream is None else stream.get_extra_info("socket")
+    if connection is not None:
+        try:
+            connection.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return
+
+
+class AsyncConnection:
+    """The asyncio twin of `Connection`, for the tasks of one event loop: the one that uses it first."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._under_way = 0
+        self._none_under_way = asyncio.Event()
+        self._client = httpx.AsyncClient(
+            base_url=place.base_url, limits=_LIMITS, trust_env=place.trust_env, verify=_tls(place.trust_env)
+        )
+
+    async def execute(self, effect: Effect) -> Any:
+        """See `Connection.execute`."""
+        match effect:
+            case Exchange():
+                return await self._exchange(effect)
+            case OpenStream():
+                return await self._open_stream(effect)
+            case ReadStream(stream):
+                with _told(self.place, wrote=False):
+                    return await anext(stream.pieces, b"")
+            case CloseStream(stream):
+                await stream.response.aclose()
+        return None
+
+    async def _exchange(self, exchange: Exchange) -> bytes:
+        self._refuse_if_closed()
+        self._under_way += 1
+        self._none_under_way.clear()
+        try:
+            with _told(self.place, wrote=exchange.request.method != "GET"):
+                answer = await self._client.send(_built(self._client, exchange.request, exchange.timeout_s, {}))
+            return _content(answer)
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._none_under_way.set()
+
+    async def _open_stream(self, opening: OpenStream) -> "AsyncStream":
+        self._refuse_if_closed()
+        with _told(self.place, wrote=False):
+            request = _built(self._client, opening.request, opening.timeout_s, {})
+            response = await self._client.send(request, stream=True)
+            if response.is_success:
+                request.extensions["timeout"]["read"] = opening.silence_s
+                return AsyncStream(response)
+            try:
+                await response.aread()
+            finally:
+                await response.aclose()
+        raise _problem(response)
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise LogClosed(_CLOSED)
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            if self._loop is not None:
+                raise RuntimeError("this client belongs to the event loop that used it first: give each loop its own")
+            self._loop = loop
+
+    @property
+    def closed(self) -> bool:
+        """True once `close` was called."""
+        return self._closed
+
+    async def close(self, patience_s: float = _PATIENCE_S) -> None:
+        """See `Connection.close`."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._under_way:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(patience_s):
+                    await self._none_under_way.wait()
+        await self._client.aclose()
+
+
+class AsyncStream:
+    """A stream that is open, on an event loop."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self.response = response
+        self.pieces = response.aiter_raw()
+
+
+def _built(
+    client: httpx.Client | httpx.AsyncClient, request: wire.Request, timeout_s: float, extensions: dict[str, Any]
+) -> httpx.Request:
+    return client.build_request(
+        request.method,
+        request.path,
+        params=request.params,
+        content=request.content,
+        headers=request.headers,
+        timeout=timeout_s,
+        extensions=extensions,
+    )
+
+
+def _content(answer: httpx.Response) -> bytes:
+    if answer.is_success:
+        return answer.content
+    raise _problem(answer)
+
+
+def _problem(answer: httpx.Response) -> EventLogError:
+    return wire.problem(answer.status_code, answer.content, answer.headers.get("Retry-After"))
+
+
+@contextlib.contextmanager
+def _told(place: Place, *, wrote: bool) -> Iterator[None]:
+    """Tell of a server that cannot be reached in the library's words."""
+    try:
+        yield
+    except (httpx.TransportError, httpx.StreamError) as error:
+        reason = str(error) or type(error).__name__
+        unknown = wrote and not isinstance(error, _NOT_SENT)
+        raise BackendUnavailable(f"no answer from {place.origin}: {reason}", outcome_unknown=unknown) from error

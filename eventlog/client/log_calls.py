@@ -1,0 +1,115 @@
+"""What a log behind a server is asked, as plans, whatever the colour: checks, requests, answers read."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..core import EventInput, LogInfo, checked_bodies, checked_offset
+from ..events import Body, Event, checked_key
+from ..filters import EventFilter
+from ..ids import MAX_COUNTER, EventId, parse_cursor
+from ..reading import MAX_PAGE, Page, PageRequest
+from ..runs.records import ReplayPage, RunsPage, RunsQuery, RunSummary, checked_run
+from . import run_wire, wire
+from .asking import Asker, Asking
+from .following import StreamTail
+
+
+class LogCalls(Asker):
+    """The calls of a log. How large an event and a batch may be is for the server to say."""
+
+    def append(self, body: Body, expected_offset: int | None) -> Asking[Event]:
+        """Append one event."""
+        request = wire.append_request([body], checked_offset(expected_offset), None, single=True)
+        return (yield from self.ask(request, lambda answer: wire.read_appended(answer, [body])))[0]
+
+    def append_many(
+        self, events: Iterable[EventInput], idempotency_key: str | None, expected_offset: int | None
+    ) -> Asking[list[Event]]:
+        """Append all events, contiguous, or none."""
+        bodies = checked_bodies(events, idempotency_key, MAX_COUNTER, MAX_COUNTER)
+        if not bodies:
+            return []
+        key = None if idempotency_key is None else checked_key(idempotency_key)
+        request = wire.append_request(bodies, checked_offset(expected_offset), key, single=False)
+        if key is not None:
+            bodies = [body._replace(idempotency_key=key) for body in bodies]
+        return (yield from self.ask(request, lambda answer: wire.read_appended(answer, bodies)))
+
+    def query(self, request: PageRequest, since_time: float | None) -> Asking[list[Event]]:
+        """All that `request` asks for, over as many pages as that takes."""
+        found: list[Event] = []
+        left = request.limit
+        while True:
+            page = yield from self.page(request._replace(limit=min(left, MAX_PAGE)), since_time)
+            found += page.events
+            left -= len(page.events)
+            if page.at_end or left <= 0:
+                return found
+            cursor = parse_cursor(page.cursor)
+            request = request._replace(until=cursor) if request.descending else request._replace(since=cursor)
+
+    def page(self, request: PageRequest, since_time: float | None) -> Asking[Page]:
+        """One page."""
+        return (yield from self.ask(wire.page_request(request, since_time), wire.read_page))
+
+    def get(self, event_id: str) -> Asking[Event]:
+        """One event; raises `NotFound`."""
+        wanted = EventId.parse(event_id)
+        return (yield from self.ask(wire.Request("GET", f"/events/{wanted}", []), wire.read_event))
+
+    def clear(self) -> Asking[int]:
+        """Remove all events."""
+        return (yield from self.ask(wire.Request("DELETE", "/events", [], repeatable=False), wire.read_removed))
+
+    def info(self) -> Asking[LogInfo]:
+        """The state of the log."""
+        return (yield from self.ask(wire.Request("GET", "/log", []), wire.read_info))
+
+    def resolve(self, tail: StreamTail) -> Asking[None]:
+        """Turn "from now" into a concrete position, so that nothing appended later can be missed."""
+        if tail.from_now:
+            info = yield from self.info()
+            tail.stand_at(info.last_id or "0", info.epoch)
+
+    def runs(self, query: RunsQuery) -> Asking[RunsPage]:
+        """A page of runs."""
+        return (yield from self.ask(run_wire.runs_request(query), run_wire.read_runs))
+
+    def run(self, run_id: str) -> Asking[RunSummary]:
+        """One run; raises `NotFound`."""
+        return (yield from self.ask(run_wire.run_request(checked_run(run_id)), RunSummary.from_dict))
+
+    def replay_page(self, request: PageRequest) -> Asking[ReplayPage]:
+        """One page of a run's events; raises `NotFound`."""
+        return (yield from self.ask(run_wire.replay_request(request), run_wire.read_replay))
+
+    def replay(self, request: PageRequest) -> Asking[list[Event]]:
+        """All of a run's events that `request` asks for, over as many pages as that takes; raises `NotFound`."""
+        found: list[Event] = []
+        while True:
+            page = yield from self.replay_page(request._replace(limit=min(request.limit - len(found), MAX_PAGE)))
+            found += page.events
+            if page.at_end or len(found) >= request.limit:
+                return found
+            request = request._replace(since=parse_cursor(page.cursor))
+
+
+def checked_body(kind: str, payload: Mapping[str, Any] | None, parts: Mapping[str, Any]) -> Body:
+    """An event of whatever size."""
+    return Body.of(kind, payload, payload_max_bytes=MAX_COUNTER, **parts)
+
+
+def stream_tail(
+    calls: LogCalls, since: object, wanted: EventFilter, *, epoch: str | None, until_terminal: bool, patience_s: float
+) -> StreamTail:
+    """A reader's place in the log; raises `InvalidInput`."""
+    cursor = parse_cursor(since)
+    return StreamTail(
+        calls.origin,
+        None if cursor is None else str(cursor),
+        wanted,
+        epoch=epoch,
+        until_terminal=until_terminal,
+        patience_s=patience_s,
+        deadline_s=calls.deadline_s,
+    )
