@@ -9,9 +9,9 @@ from typing import Any, Protocol, Self, TypeVar, Unpack
 from ..drive import arun
 from ..errors import BackendUnavailable, EventLogError, LeaseLost, LogClosed
 from ..plan import Command, Plan
-from .acts import Busy, Granted, Mode, Queued, Release, Released
+from .acts import Act, Busy, Granted, Mode, Queued, Release, Released
 from .base import Cleared, QueueStats, SlotBackend
-from .desk import Desk
+from .desk import Desk, Told
 from .holding import Holding
 from .leaving import cancel, leave
 from .policy import Policy, Scope, StoredPolicy
@@ -34,11 +34,21 @@ class AsyncTransport(Protocol):
     async def close(self) -> None: ...
 
 
+class Clerk(Protocol):
+    """What a slot needs of where it is from: a `Desk`, or its like behind a server."""
+
+    async def ask(self, act: Act, /) -> Told: ...
+
+    def drop(self, holding: Holding, /) -> None: ...
+
+    def owe(self, release: Release, /) -> None: ...
+
+
 class AsyncSlot(Holding):
     """The asyncio twin of `Slot`. `on_lost` is called on the event loop."""
 
     def __init__(
-        self, desk: Desk, acquisition: Acquisition, grant: Grant, on_lost: Callable[["AsyncSlot"], None] | None
+        self, desk: Clerk, acquisition: Acquisition, grant: Grant, on_lost: Callable[["AsyncSlot"], None] | None
     ) -> None:
         super().__init__(acquisition, grant, on_lost)
         self._desk = desk
@@ -90,7 +100,7 @@ class AsyncSlot(Holding):
             raise LeaseLost(self.acquisition.queue, self.execution_id)
 
 
-class _Acquiring:
+class Acquiring:
     """What `acquire` returns: await it for the slot, or enter it with `async with`."""
 
     def __init__(self, acquire: Callable[[], Generator[Any, None, AsyncSlot]]) -> None:
@@ -176,7 +186,7 @@ class AsyncSlotQueue:
         adopt: bool = False,
         on_lost: Callable[[AsyncSlot], None] | None = None,
         **options: Unpack[SlotOptions],
-    ) -> _Acquiring:
+    ) -> Acquiring:
         """See `SlotQueue.acquire`. Await it, or use it with `async with`."""
 
         async def wait() -> AsyncSlot:
@@ -190,7 +200,7 @@ class AsyncSlotQueue:
                 raise
             return self._kept(acquisition, grant, on_lost)
 
-        return _Acquiring(lambda: wait().__await__())
+        return Acquiring(lambda: wait().__await__())
 
     def _kept(self, acquisition: Acquisition, grant: Grant, on_lost: Callable[[AsyncSlot], None] | None) -> AsyncSlot:
         slot = AsyncSlot(self._desk, acquisition, grant, on_lost)

@@ -4,7 +4,6 @@ those who hold.
 """
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from ..plan import Command
 from .acts import Act, Answer, Beat, Beaten, Performed, Poke, Release, Ring
 from .base import SlotBackend
 from .holding import Holding
-from .roster import Roster, tell_lost
+from .keeper import TaskKeeper
 from .terms import Acquisition, moment
 from .waiting import HEARTBEAT_S, PATIENCE_S
 
@@ -73,9 +72,7 @@ class Desk:
         self._given_back: deque[_Asked] = deque()
         self._listeners: dict[str, list[_Listener]] = {}
         self._early: dict[str, Ring] = {}
-        self._roster = Roster()
-        self._looks_at = 0.0
-        self._look = asyncio.Event()
+        self._keeper = TaskKeeper(self._keep)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._closed = False
 
@@ -237,54 +234,23 @@ class Desk:
 
     def keep(self, holding: Holding) -> None:
         """Renew this slot until it is dropped."""
-        self._roster.keep(holding)
-        self._look_at(holding.renew_at)
+        self._keeper.keep(holding)
 
     def drop(self, holding: Holding) -> None:
         """Renew this slot no longer."""
-        self._roster.drop(holding)
+        self._keeper.drop(holding)
 
     def owe(self, release: Release) -> None:
         """Give a slot back, or leave a line, as soon as Redis can be reached; for a minute at most."""
-        self._roster.owe(release)
-        self._look_at(moment())
+        self._keeper.owe(release)
 
-    def _look_at(self, at: float) -> None:
-        if "keep" not in self._tasks:
-            self._looks_at = at
-            self._run("keep", self._keep_all)
-        elif at < self._looks_at:
-            self._looks_at = at
-            self._look.set()
-
-    async def _keep_all(self) -> None:
-        try:
-            while True:
-                while (left_s := self._looks_at - moment()) > 0:
-                    self._look.clear()
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(left_s):
-                            await self._look.wait()
-                if self._roster.is_empty:
-                    return
-                acts, within_s = self._roster.due()
-                if acts:
-                    tell_lost(await self._carry_out(acts, within_s))
-                self._looks_at = self._roster.next_at()
-        finally:
-            del self._tasks["keep"]
-
-    async def _carry_out(self, acts: list[Act], within_s: float) -> list[Holding]:
-        try:
-            performed = await self._perform(acts, within_s)
-        except Exception as error:
-            return self._roster.failed(error)
-        return self._roster.answered(acts, performed.answers)
+    async def _keep(self, acts: Sequence[Act], within_s: float) -> list[Answer]:
+        return (await self._perform(acts, within_s)).answers
 
     async def close(self) -> None:
         """Send what was asked, bounded, and end. What is still held ends with its lease. Idempotent."""
         self._closed = True
-        self._roster.clear()
+        await self._keeper.close()
         senders = [self._tasks[name] for name in ("ask", "release") if name in self._tasks]
         if senders:
             await asyncio.wait(senders, timeout=_LAST_WORDS_S)

@@ -1,10 +1,12 @@
-"""Keeps the slots of blocking callers: one thread renews every lease, and gives back what could not be given back.
+"""Keeps what is held: a thread, or a task, renews every lease, and gives back what could not be given back.
 
 It starts with the first slot, and is woken only where something falls due before it would look anyway.
 """
 
+import asyncio
+import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from .acts import Act, Answer, Release
 from .holding import Holding
@@ -18,6 +20,8 @@ _IDLE_S = 10.0
 
 Perform = Callable[[Sequence[Act], float], list[Answer]]
 """Carry out acts within so many seconds."""
+
+AsyncPerform = Callable[[Sequence[Act], float], Awaitable[Sequence[Answer]]]
 
 
 class Keeper:
@@ -99,3 +103,71 @@ class Keeper:
             self._roster.clear()
             self._looks_at = 0.0
             self._changed.notify_all()
+
+
+class TaskKeeper:
+    """The asyncio twin of `Keeper`: its task runs only while there is something to keep."""
+
+    def __init__(self, perform: AsyncPerform) -> None:
+        self._perform = perform
+        self._roster = Roster()
+        self._looks_at = 0.0
+        self._look = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
+
+    def keep(self, holding: Holding) -> None:
+        """Renew this slot until it is dropped."""
+        self._roster.keep(holding)
+        self._look_at(holding.renew_at)
+
+    def drop(self, holding: Holding) -> None:
+        """Renew this slot no longer."""
+        self._roster.drop(holding)
+
+    def owe(self, release: Release) -> None:
+        """Give a slot back, or leave a line, as soon as Redis can be reached; for a minute at most."""
+        self._roster.owe(release)
+        self._look_at(moment())
+
+    def _look_at(self, at: float) -> None:
+        if self._closed:
+            return
+        if self._task is None:
+            self._looks_at = at
+            self._task = asyncio.create_task(self._run(), name="eventlog-slots-keep")
+        elif at < self._looks_at:
+            self._looks_at = at
+            self._look.set()
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                while (left_s := self._looks_at - moment()) > 0:
+                    self._look.clear()
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(left_s):
+                            await self._look.wait()
+                if self._roster.is_empty:
+                    return
+                acts, within_s = self._roster.due()
+                if acts:
+                    tell_lost(await self._carry_out(acts, within_s))
+                self._looks_at = self._roster.next_at()
+        finally:
+            self._task = None
+
+    async def _carry_out(self, acts: list[Act], within_s: float) -> list[Holding]:
+        try:
+            answers = await self._perform(acts, within_s)
+        except Exception as error:
+            return self._roster.failed(error)
+        return self._roster.answered(acts, answers)
+
+    async def close(self) -> None:
+        """Keep nothing any more, and owe nothing: what is still held ends with its lease. Idempotent."""
+        self._closed = True
+        self._roster.clear()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
