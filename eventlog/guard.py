@@ -78,7 +78,8 @@ DEFAULT_REDACT_PATTERNS: Final = (
     r"xox[abeoprs]-[A-Za-z0-9-]{10,}",
     r"[Bb]earer[ \t]{1,4}(?P<secret>[A-Za-z0-9._~+/-]{16,}=*)",
     r"eyJ(?<![A-Za-z0-9_-]eyJ)[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*",
-    r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----[\s\S]*?(?:-----END [A-Z ]{0,40}PRIVATE KEY[A-Z -]{0,40}|\Z)",
+    r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----[\s\S]*?"
+    r"(?:-----END [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----|\Z)",
     r"://[^\s/:@]{0,100}:(?P<secret>[^\s/@]{1,200})@",
     r"(?i:password|passwd|secret|api_?key|token)=(?P<secret>[^\s&\"';,=]{6,})",
 )
@@ -101,6 +102,7 @@ _ODD = b"\\"
 _LEFT = bytes(byte if byte < 128 else _ODD[0] for byte in range(256)).lower()
 _DROPPED = bytes(byte for byte in range(128) if not chr(byte).isalnum() and chr(byte) not in '"\\')
 _PLAIN_STEP = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,59}", re.ASCII)
+_REDACTED_ALREADY = re.compile(r"(\[redacted(?: \d{1,6})?\])")
 _LONGEST_STEP = 60
 _LONGEST_PATH = 200
 _WARN_EVERY_S = 10.0
@@ -172,7 +174,7 @@ class ContentGuard:
         for path, key, value in _fields(document, field):
             if self._refused.has(key) and _holds(value, str):
                 where = _shortened(path)
-                self._notices.tell(folded(key), where)
+                self._notices.tell(folded(key)[:_LONGEST_STEP], where)
                 raise RejectedContent(
                     where, f"hidden chain-of-thought is not taken; send a summary of it as {SAFE_ALTERNATIVE} instead"
                 )
@@ -199,7 +201,7 @@ class ContentGuard:
         for key, value in zip(keys, values, strict=True):
             free, number = key, 2
             while free in node:
-                free, number = f"{key} {number}", number + 1
+                free, number = key.replace(REDACTED, f"{REDACTED[:-1]} {number}]", 1), number + 1
             node[free] = value
         return True
 
@@ -215,7 +217,9 @@ class ContentGuard:
         for pattern in self._patterns:
             if pattern.search(text) is not None:
                 # What is redacted already is left alone, whatever the pattern: screening twice is screening once.
-                text = REDACTED.join(pattern.sub(_replaced, part) for part in text.split(REDACTED))
+                parts = _REDACTED_ALREADY.split(text)
+                parts[::2] = [pattern.sub(_replaced, part) for part in parts[::2]]
+                text = "".join(parts)
         return text
 
 
