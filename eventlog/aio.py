@@ -21,6 +21,8 @@ from .runs.reading import find_run, list_runs, read_replay, read_stages, replay,
 from .runs.records import ReplayPage, RunsPage, RunsQuery, RunStatus, RunSummary
 from .slots.aio import AsyncSlotQueue
 from .slots.opening import slots_beside
+from .telemetry.sample import Sample, TelemetryPage
+from .telemetry.service import push_samples, read_samples
 
 T = TypeVar("T")
 
@@ -228,6 +230,29 @@ class AsyncEventLog:
     async def stages(self, run_id: str) -> list[StageView]:
         """See `EventLog.stages`."""
         return await self._run(read_stages(self._core.backend, run_id))
+
+    async def push_telemetry(
+        self,
+        run_id: str,
+        samples: Iterable[Mapping[str, Any]],
+        *,
+        capacity: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> list[Sample]:
+        """See `EventLog.push_telemetry`."""
+        core = self._core
+        return await self._run(push_samples(core.telemetry, core.guard, run_id, samples, capacity, idempotency_key))
+
+    async def telemetry(
+        self, run_id: str, *, from_seq: int = 0, stage_name: str | None = None, limit: int | None = None
+    ) -> TelemetryPage:
+        """See `EventLog.telemetry`."""
+        return await self._run(read_samples(self._core.telemetry, run_id, from_seq, stage_name, limit))
+
+    @property
+    def telemetry_capacity(self) -> int:
+        """See `EventLog.telemetry_capacity`."""
+        return self._core.telemetry.capacity
 
     def slots(self) -> AsyncSlotQueue:
         """See `EventLog.slots`."""

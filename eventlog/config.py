@@ -28,6 +28,7 @@ from .guard import (
 )
 from .retention import DEFAULT_MAX_ENTRIES, DEFAULT_TTL_S, DEFAULT_WINDOW_S, Retention
 from .store.keys import DEFAULT_PREFIX
+from .telemetry.terms import DEFAULT_GRACE_S, DEFAULT_SAMPLES, RingTerms
 
 ENV_PREFIX = "EVENTLOG_"
 WORKSPACE_PATTERN = r"[A-Za-z0-9_.-]{1,64}"
@@ -55,7 +56,7 @@ def default_data_dir() -> Path:
 class EventLogConfig(BaseModel):
     """One log: which backend, where, and how much it keeps. Seconds and bytes; `redis_url=None` is the embedded Redis.
 
-    Retention that makes no sense (zero, negative, absurd) falls back to the default with a warning.
+    Retention and telemetry that make no sense (negative, absurd) fall back to the default with a warning.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -70,6 +71,8 @@ class EventLogConfig(BaseModel):
     idempotency_window_seconds: float = DEFAULT_WINDOW_S
     payload_max_bytes: int = Field(default=DEFAULT_PAYLOAD_MAX_BYTES, ge=2, le=16 * 1024 * 1024)
     deadline_seconds: float = Field(default=5.0, gt=0, le=300)
+    telemetry_samples: int = DEFAULT_SAMPLES
+    telemetry_grace_seconds: float = DEFAULT_GRACE_S
     refused_fields: tuple[str, ...] = DEFAULT_REFUSED_FIELDS
     redact: bool = False
     redact_fields: tuple[str, ...] = DEFAULT_REDACT_FIELDS
@@ -115,6 +118,11 @@ class EventLogConfig(BaseModel):
     def retention(self) -> Retention:
         """Retention with nonsense replaced by the defaults."""
         return Retention.of(self.ttl_seconds, self.max_entries, self.idempotency_window_seconds)
+
+    @property
+    def telemetry(self) -> RingTerms:
+        """What runs keep of telemetry, with nonsense replaced by the defaults."""
+        return RingTerms.of(self.telemetry_samples, self.telemetry_grace_seconds)
 
     @classmethod
     def load(cls, file: Path | None = None, *, environ: Mapping[str, str] | None = None, **given: Any) -> Self:

@@ -14,6 +14,8 @@ from .guard import ContentGuard
 from .ids import MAX_COUNTER, Cursor, EventId, parse_cursor
 from .plan import Plan
 from .reading import PageRequest, read_page
+from .telemetry.opening import telemetry_beside
+from .telemetry.terms import RingTerms
 
 _log = logging.getLogger("eventlog")
 
@@ -29,6 +31,7 @@ class LogLimits(NamedTuple):
     batch_max_bytes: int = 32 * 1024 * 1024
     deadline_s: float = 5.0
     commit: Bounds = Bounds()
+    telemetry: RingTerms = RingTerms()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,7 @@ class LogCore:
         self.workspace = workspace
         self.limits = limits
         self.guard = guard
+        self.telemetry = telemetry_beside(backend, limits.telemetry)
 
     def one(self, body: Body, expected_offset: int | None) -> Append:
         """An append of one event; raises `RejectedContent`."""

@@ -42,6 +42,8 @@ class LogOptions(TypedDict, total=False):
     idempotency_window_seconds: float
     payload_max_bytes: int
     deadline_seconds: float
+    telemetry_samples: int
+    telemetry_grace_seconds: float
     key_prefix: str
     data_dir: Path
     refused_fields: tuple[str, ...]
@@ -173,7 +175,9 @@ def _parts(
     if kind is None:
         _log.warning("unknown backend %r; using memory (known: %s)", config.backend, ", ".join(_BACKENDS))
         kind = "memory"
-    limits = LogLimits(payload_max_bytes=config.payload_max_bytes, deadline_s=config.deadline_seconds)
+    limits = LogLimits(
+        payload_max_bytes=config.payload_max_bytes, deadline_s=config.deadline_seconds, telemetry=config.telemetry
+    )
     if kind == "memory":
         return _Parts(MemoryBackend(config.retention, clock), limits, config, None, None)
     if kind == "disabled":

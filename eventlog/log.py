@@ -22,6 +22,8 @@ from .runs.reading import find_run, list_runs, read_replay, read_stages, replay,
 from .runs.records import ReplayPage, RunsPage, RunsQuery, RunStatus, RunSummary
 from .slots.opening import slots_beside
 from .slots.queue import SlotQueue
+from .telemetry.sample import Sample, TelemetryPage
+from .telemetry.service import push_samples, read_samples
 
 T = TypeVar("T")
 
@@ -119,6 +121,10 @@ class EventLog:
         `expected_offset` the append is made only if the log ends there, else `Conflict` is raised.
         """
         body = Body.of(kind, payload, payload_max_bytes=self._payload_max_bytes, **parts)
+        return self.append_body(body, expected_offset=expected_offset)
+
+    def append_body(self, body: Body, *, expected_offset: int | None = None) -> Event:
+        """Append one event whose parts, size included, were checked already."""
         return self._submit(self._core.one(body, expected_offset))[0]
 
     def append_many(
@@ -245,6 +251,38 @@ class EventLog:
         Raises `NotFound` if no event of the run is resident.
         """
         return self._run(read_stages(self._core.backend, run_id))
+
+    def push_telemetry(
+        self,
+        run_id: str,
+        samples: Iterable[Mapping[str, Any]],
+        *,
+        capacity: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> list[Sample]:
+        """Add samples to a run's ring; returns them with their `seq`, or nothing where the ring keeps none.
+
+        A sample has `host` (`rss_bytes`, `cpu_percent`, `io_read_bytes`, `io_write_bytes`), `guest` (any JSON object)
+        or both, and maybe `stage_name`, `source`, and `age_ms`: how long ago it was taken. At most 500 of 8 KiB.
+        `capacity` is how many samples the run keeps from now on; 0 frees its ring. Raises `NotFound` for a run that
+        has neither an event nor a ring, `InvalidInput` naming the sample that is wrong.
+        """
+        core = self._core
+        return self._run(push_samples(core.telemetry, core.guard, run_id, samples, capacity, idempotency_key))
+
+    def telemetry(
+        self, run_id: str, *, from_seq: int = 0, stage_name: str | None = None, limit: int | None = None
+    ) -> TelemetryPage:
+        """A run's samples after `from_seq`, oldest first, and how many are gone; `limit=None` is all of them.
+
+        Pass the page's `next_seq` as `from_seq` to go on. Raises `NotFound` for a run with neither event nor ring.
+        """
+        return self._run(read_samples(self._core.telemetry, run_id, from_seq, stage_name, limit))
+
+    @property
+    def telemetry_capacity(self) -> int:
+        """How many samples a run keeps that was given no number of its own; 0: telemetry is off."""
+        return self._core.telemetry.capacity
 
     def slots(self) -> SlotQueue:
         """The slot queues of this log's workspace, over its connections. Closed with the log."""

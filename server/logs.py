@@ -48,6 +48,7 @@ class Logs:
             batch_max_events=settings.batch_max_events,
             batch_max_bytes=max(settings.body_max_bytes, self.config.payload_max_bytes),
             deadline_s=settings.request_deadline_s,
+            telemetry=self.config.telemetry,
         )
         self.guard = self.config.guard
         self.deadlines = Deadlines()

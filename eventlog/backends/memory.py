@@ -7,14 +7,17 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from itertools import islice
+from typing import TypeVar
 
 from ..errors import Conflict
 from ..events import Body, Event
 from ..ids import MAX_COUNTER, ZERO, Cursor, EventId
 from ..plan import Park, Plan, at_once
 from ..retention import Retention
+from ..telemetry.ring import Rings, RunFacts
 from .base import Append, Audit, LogState, Outcome, ReadRequest, RunRecord, RunsRequest, RunsSegment, Segment
 
+T = TypeVar("T")
 _TAIL_BATCH = 1000
 _RECORD_BYTES = 200
 
@@ -29,6 +32,7 @@ class _Run:
         self.ended_by: Event | None = None
         self.count = 0
         self.events: list[Event] = []
+        self.facts = RunFacts()
 
     def add(self, event: Event) -> None:
         self.last = event.position
@@ -36,6 +40,7 @@ class _Run:
         self.first = self.first or event
         if event.is_terminal and self.ended_by is None:
             self.ended_by = event
+            self.facts.ended_ms = event.position.ms
         self.events.append(event)
 
     def record(self, run_id: str, now: int) -> RunRecord:
@@ -74,6 +79,7 @@ class MemoryBackend:
             self._cleared = 0
             self._events: list[Event] = []
             self._runs: dict[str, _Run] = {}
+            self._rings = Rings()
             self._earlier: OrderedDict[str, tuple[int, list[Event]]] = OrderedDict()
 
     @at_once
@@ -120,6 +126,8 @@ class MemoryBackend:
         self._events.append(event)
         if run is not None:
             run.add(event)
+            if event is run.ended_by:
+                self._rings.end(str(body.run_id), event.position.ms)
         if key is not None:
             self._remember(key, now, [event])
         self._evict(now)
@@ -249,6 +257,14 @@ class MemoryBackend:
                     first.setdefault(str(event.lane_id), event.seq)
             return first
 
+    def with_rings(self, run_id: str, act: Callable[[Rings, RunFacts | None, int], T]) -> T:
+        """What `act` makes, under the log's lock, of the rings, a run that has a visible event, and the time in ms."""
+        with self._lock:
+            now = self._now()
+            self._evict(now)
+            run = self._runs.get(run_id)
+            return act(self._rings, None if run is None else run.facts, now)
+
     @at_once
     def clear(self) -> int:
         """See `Backend.clear`."""
@@ -258,6 +274,7 @@ class MemoryBackend:
             self._cleared = self._last.offset
             self._events = []
             self._runs = {}
+            self._rings.clear()
             return removed
 
     @at_once

@@ -46,6 +46,19 @@ class WorkspaceKeys(NamedTuple):
         """Spell the keys of the slot queue `name`, `action` or `action/group`."""
         return QueueKeys(*(f"{self.slots}{name}:{part}" for part in QueueKeys._fields))
 
+    def telemetry(self, run_id: str) -> "TelemetryKeys":
+        """Spell the keys of a run's telemetry. No run id has a slash, so they are no other run's."""
+        base = f"{self.run}{run_id}/"
+        return TelemetryKeys(ring=base + "ring", samples=base + "samples", push=base + "push:")
+
+
+class TelemetryKeys(NamedTuple):
+    """The keys of one run's telemetry; `push:` is a prefix, to be followed by the key of a push."""
+
+    ring: str
+    samples: str
+    push: str
+
 
 class QueueKeys(NamedTuple):
     """The keys of one slot queue, in the order in which the scripts take them."""

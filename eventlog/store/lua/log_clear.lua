@@ -30,7 +30,8 @@ redis.call('UNLINK', log)
 redis.call('HSET', meta, 'cleared', m[1], 'upkeep', '0')
 -- A bounded number at once; what is left has an expiry of its own and is below the cleared offset.
 for _, run_id in ipairs(redis.call('ZREVRANGE', runs, 0, 999)) do
-  redis.call('UNLINK', run_prefix .. run_id, index_prefix .. run_id)
+  local run = run_prefix .. run_id
+  redis.call('UNLINK', run, index_prefix .. run_id, run .. '/ring', run .. '/samples')
 end
 redis.call('UNLINK', runs)
 redis.call('SET', call, string.format('%.0f', removed), 'PX', call_ms)

@@ -1,7 +1,8 @@
 -- What of a log is visible now, so that a run is told from the remains of one.
 --
 -- Takes   meta (key), retention ("ttl_ms max_entries", for a log that does not know it yet)
--- Gives   now (ms of the Redis clock); is_visible(last) is true for a run whose last event's id is `last`; int(n)
+-- Gives   now (ms of the Redis clock); is_visible(last) is true for a run whose last event's id is `last`; int(n);
+--         ttl (ms), cleared (offset up to which the log was cleared)
 
 local function int(n) return string.format('%.0f', n) end
 
@@ -9,8 +10,10 @@ local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
 local log_state = redis.call('HMGET', meta, 'offset', 'cleared', 'retention')
 local ttl, max = string.match(log_state[3] or retention, '^(%d+) (%d+)$')
-local oldest_ms = now - tonumber(ttl)
-local floor = math.max(tonumber(log_state[1] or '0') - tonumber(max), tonumber(log_state[2] or '0'))
+ttl = tonumber(ttl)
+local cleared = tonumber(log_state[2] or '0')
+local oldest_ms = now - ttl
+local floor = math.max(tonumber(log_state[1] or '0') - tonumber(max), cleared)
 
 local function is_visible(last)
   local last_ms, last_offset = string.match(last or '', '^(%d+)-(%d+)$')

@@ -1,0 +1,39 @@
+"""Telemetry in this process' memory: the rings of a log in memory, under its lock and its clock."""
+
+from ..backends.memory import MemoryBackend
+from ..plan import at_once
+from .base import Look, Push, Refusal, Stretch
+from .ring import Rings, RunFacts
+from .sample import Kept
+from .terms import RingTerms
+
+
+class MemoryTelemetry:
+    """See `TelemetryBackend` for what is guaranteed. No reply can be lost, so only a caller's key is remembered."""
+
+    name = "memory"
+
+    def __init__(self, log: MemoryBackend, terms: RingTerms) -> None:
+        self.capacity = terms.capacity
+        self._log = log
+        self._terms = terms
+
+    @at_once
+    def push(self, push: Push) -> list[Kept] | Refusal:
+        """See `TelemetryBackend.push`."""
+        retention = self._log.retention
+
+        def add(rings: Rings, run: RunFacts | None, now: int) -> list[Kept] | Refusal:
+            if push.key is not None and (earlier := rings.remembered(push.run_id, push.key, now)) is not None:
+                return earlier
+            kept = rings.push(push, run, self._terms, retention.ttl_ms, now)
+            if push.key is not None and isinstance(kept, list) and kept:
+                rings.remember(push.run_id, push.key, kept, now + retention.window_ms)
+            return kept
+
+        return self._log.with_rings(push.run_id, add)
+
+    @at_once
+    def look(self, look: Look) -> Stretch | None:
+        """See `TelemetryBackend.look`."""
+        return self._log.with_rings(look.run_id, lambda rings, run, now: rings.look(look, run, now))

@@ -1,0 +1,132 @@
+"""The rings of a log in memory: the reference that the scripts are held against. Pure; `now` is milliseconds."""
+
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field
+from itertools import islice
+
+from .base import Look, Push, Refusal, Stretch
+from .sample import Kept
+from .terms import RingTerms
+
+
+@dataclass(slots=True)
+class RunFacts:
+    """What a ring has to know of a run with a visible event: when it ended, and how many samples it ever had."""
+
+    ended_ms: int | None = None
+    samples: int = 0
+
+
+@dataclass(slots=True)
+class Ring:
+    """The samples of one run. `given` is the run's own capacity; `until_ms` is set once the run has ended."""
+
+    capacity: int
+    grace_ms: int
+    given: int | None = None
+    seq: int = 0
+    until_ms: int | None = None
+    expires_ms: int = 0
+    samples: deque[Kept] = field(default_factory=deque)
+
+    def end(self, ms: int) -> None:
+        """The run has ended; only the first end counts."""
+        if self.until_ms is None:
+            self.until_ms = ms + self.grace_ms
+            self.expires_ms = min(self.expires_ms, self.until_ms)
+
+
+class Rings:
+    """All rings of a log, and the pushes of late by their keys."""
+
+    def __init__(self) -> None:
+        self._rings: dict[str, Ring] = {}
+        self._pushes: OrderedDict[tuple[str, str], tuple[int, list[Kept]]] = OrderedDict()
+
+    def end(self, run_id: str, ms: int) -> None:
+        """A run has come to its first terminal event."""
+        ring = self._rings.get(run_id)
+        if ring is not None:
+            ring.end(ms)
+
+    def clear(self) -> None:
+        """The log was cleared."""
+        self._rings.clear()
+
+    def push(self, push: Push, run: RunFacts | None, terms: RingTerms, ttl_ms: int, now: int) -> list[Kept] | Refusal:
+        """See `TelemetryBackend.push`; `run` is None if no event of the run is visible."""
+        ring = self._live(push.run_id, now)
+        if ring is None and run is None:
+            return "unknown"
+        capacity = push.capacity
+        if capacity is None:
+            capacity = terms.capacity if ring is None or ring.given is None else ring.given
+        if capacity == 0:
+            if push.capacity == 0:
+                self._rings.pop(push.run_id, None)
+            return "disabled"
+        if ring is None:
+            ring = Ring(capacity, terms.grace_ms, seq=0 if run is None else run.samples)
+            if run is not None and run.ended_ms is not None:
+                ring.until_ms = run.ended_ms + terms.grace_ms
+                if ring.until_ms <= now:
+                    return "over"
+        if not push.samples and push.capacity is None:
+            return []
+        self._rings[push.run_id] = ring
+        ring.capacity, ring.grace_ms = capacity, terms.grace_ms
+        ring.given = ring.given if push.capacity is None else push.capacity
+        kept = self._add(ring, push, now)
+        ring.expires_ms = now + ttl_ms if ring.until_ms is None else min(now + ttl_ms, ring.until_ms)
+        if run is not None:
+            run.samples = ring.seq
+        return kept
+
+    @staticmethod
+    def _add(ring: Ring, push: Push, now: int) -> list[Kept]:
+        kept = [
+            Kept(ring.seq + n, max(now - posted.age_ms, 0), posted.stage_name, posted.data)
+            for n, posted in enumerate(push.samples, 1)
+        ]
+        ring.seq += len(kept)
+        ring.samples.extend(kept)
+        while len(ring.samples) > ring.capacity:
+            ring.samples.popleft()
+        return kept
+
+    def remembered(self, run_id: str, key: str, now: int) -> list[Kept] | None:
+        """What an earlier push under this key added; None if there was none within the window."""
+        while self._pushes and next(iter(self._pushes.values()))[0] <= now:
+            self._pushes.popitem(last=False)
+        earlier = self._pushes.get((run_id, key))
+        return None if earlier is None else earlier[1]
+
+    def remember(self, run_id: str, key: str, kept: list[Kept], until_ms: int) -> None:
+        """Answer a repetition of this push with the same samples until then."""
+        self._pushes[run_id, key] = (until_ms, kept)
+
+    def look(self, look: Look, run: RunFacts | None, now: int) -> Stretch | None:
+        """See `TelemetryBackend.look`; `run` is None if no event of the run is visible."""
+        ring = self._live(look.run_id, now)
+        if ring is None:
+            if run is None:
+                return None
+            missed = max(run.samples - look.from_seq, 0)
+            return Stretch([], look.from_seq + missed, missed, None, True)
+        first = ring.samples[0].seq if ring.samples else ring.seq + 1
+        missed = max(first - 1 - look.from_seq, 0)
+        next_seq = look.from_seq + missed
+        found: list[Kept] = []
+        for kept in islice(ring.samples, max(next_seq + 1 - first, 0), None):
+            if len(found) == look.most:
+                return Stretch(found, next_seq, missed, ring.capacity, False)
+            next_seq = kept.seq
+            if look.stage_name is None or kept.stage_name == look.stage_name:
+                found.append(kept)
+        return Stretch(found, next_seq, missed, ring.capacity, True)
+
+    def _live(self, run_id: str, now: int) -> Ring | None:
+        """The ring of a run, after those that have expired were let go."""
+        for name in [name for name, ring in self._rings.items() if ring.expires_ms <= now]:
+            del self._rings[name]
+        return self._rings.get(run_id)

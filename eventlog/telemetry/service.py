@@ -1,0 +1,71 @@
+"""What a log does with samples, whatever its colour and backend: checks and plans."""
+
+from ..errors import InvalidInput, NotFound
+from ..events import checked_key, checked_label
+from ..guard import ContentGuard
+from ..ids import MAX_COUNTER
+from ..plan import Plan
+from ..runs.records import checked_run
+from .base import Look, Push, Stretch, TelemetryBackend
+from .sample import Sample, TelemetryPage, checked_samples
+from .terms import MOST_SAMPLES
+
+_STEP = 500
+
+
+def push_samples(
+    backend: TelemetryBackend,
+    guard: ContentGuard,
+    run_id: object,
+    samples: object,
+    capacity: object,
+    idempotency_key: str | None,
+) -> Plan[list[Sample]]:
+    """Add samples to a run's ring. Empty where it keeps none; raises `NotFound` for a run that is not known."""
+    posted = checked_samples(samples)
+    push = Push(
+        checked_run(run_id),
+        [one._replace(data=guard.screen_json(one.data, f"samples[{n}]")) for n, one in enumerate(posted)],
+        None if capacity is None else _checked_count("capacity", capacity, MOST_SAMPLES),
+        None if idempotency_key is None else checked_key(idempotency_key),
+    )
+    kept = yield from backend.push(push)
+    if kept == "unknown":
+        raise _unknown(push.run_id)
+    return [Sample.of(one) for one in kept] if isinstance(kept, list) else []
+
+
+def read_samples(
+    backend: TelemetryBackend, run_id: object, from_seq: object, stage_name: object, limit: object
+) -> Plan[TelemetryPage]:
+    """The samples after `from_seq`, at most `limit`; as many bounded looks as that takes."""
+    run_id = checked_run(run_id)
+    next_seq = _checked_count("from_seq", from_seq, MAX_COUNTER)
+    stage = None if stage_name is None else checked_label("stage_name", stage_name)
+    left = MAX_COUNTER if limit is None else _checked_count("limit", limit, MAX_COUNTER)
+    found: list[Sample] = []
+    missed = 0
+    while True:
+        stretch = yield from backend.look(Look(run_id, next_seq, min(left, _STEP), stage))
+        if stretch is None:
+            raise _unknown(run_id)
+        found += map(Sample.of, stretch.samples)
+        left -= len(stretch.samples)
+        next_seq, missed = stretch.next_seq, missed + stretch.missed
+        if stretch.complete or not left:
+            return TelemetryPage(run_id, found, next_seq, missed, _capacity(backend, stretch))
+
+
+def _capacity(backend: TelemetryBackend, stretch: Stretch) -> int:
+    return backend.capacity if stretch.capacity is None else stretch.capacity
+
+
+def _unknown(run_id: str) -> NotFound:
+    return NotFound(f"run {run_id} has neither an event in the log nor telemetry (any more)")
+
+
+def _checked_count(field: str, value: object, most: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
+        shown = value if isinstance(value, int) and abs(value) <= MAX_COUNTER else type(value).__name__
+        raise InvalidInput(field, f"{shown} is not an integer from 0 to {most}")
+    return value
