@@ -1,0 +1,42 @@
+"""A lock for acts that must not overlap, of which signal handlers and destructors may ask for one at any moment."""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class Monitor:
+    """Carries out one act at a time. Acts are short: they wait for nothing.
+
+    An act that is asked for in the middle of another by the same thread, which happens where a signal handler or a
+    destructor interrupts it, is carried out right after that one; to wait for it would be to wait for ever.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._busy = False
+        self._postponed: deque[Callable[[], object]] = deque()
+
+    def perform(self, act: Callable[[], T]) -> T | None:
+        """Carry out `act` and return what it returns, or None where it had to be postponed."""
+        with self._lock:
+            if self._busy:
+                self._postponed.append(act)
+                return None
+            try:
+                self._busy = True
+                result = act()
+            finally:
+                # At once: whatever interrupts what follows, the next act finds the way free.
+                self._busy = False
+            while self._postponed:
+                self.perform(self._postponed.popleft())
+            return result
+
+    def read(self, look: Callable[[], T]) -> T:
+        """Look at what acts change. In the middle of an act of the same thread it is seen as it is."""
+        with self._lock:
+            return look()
