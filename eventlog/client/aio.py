@@ -11,8 +11,10 @@ from ..errors import LogClosed
 from ..events import Event, EventParts
 from ..filters import EventFilter, Filters, ReplayFilters
 from ..reading import Page, PageRequest
+from ..runs.fold import StageView
 from ..runs.reading import replay_request, whole_replay
 from ..runs.records import ReplayPage, RunsPage, RunsQuery, RunStatus, RunSummary
+from ..telemetry.sample import Sample, TelemetryPage
 from .asking import Asking
 from .connection import AsyncConnection, Place
 from .following import StreamTail
@@ -154,6 +156,27 @@ class AsyncEventLogClient:
         """See `EventLogClient.replay_page`."""
         wanted = EventFilter.of(lane_id=lane_id, since_seq=since_seq, **filters)
         return await self._run(self._calls.replay_page(replay_request(run_id, since, limit, wanted)))
+
+    async def stages(self, run_id: str) -> list[StageView]:
+        """See `EventLogClient.stages`."""
+        return await self._run(self._calls.stages(run_id))
+
+    async def push_telemetry(
+        self,
+        run_id: str,
+        samples: Iterable[Mapping[str, Any]],
+        *,
+        capacity: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> list[Sample]:
+        """See `EventLogClient.push_telemetry`."""
+        return await self._run(self._calls.push_telemetry(run_id, samples, capacity, idempotency_key))
+
+    async def telemetry(
+        self, run_id: str, *, from_seq: int = 0, stage_name: str | None = None, limit: int | None = None
+    ) -> TelemetryPage:
+        """See `EventLogClient.telemetry`."""
+        return await self._run(self._calls.telemetry(run_id, from_seq, stage_name, limit))
 
     def slots(self) -> AsyncRemoteSlots:
         """See `EventLogClient.slots`."""

@@ -14,8 +14,10 @@ from ..events import Event, EventParts
 from ..filters import EventFilter, Filters, ReplayFilters
 from ..plan import Park
 from ..reading import Page, PageRequest
+from ..runs.fold import StageView
 from ..runs.reading import replay_request, whole_replay
 from ..runs.records import ReplayPage, RunsPage, RunsQuery, RunStatus, RunSummary
+from ..telemetry.sample import Sample, TelemetryPage
 from .asking import Asking
 from .connection import Connection, Place, Stream
 from .following import StreamTail
@@ -173,6 +175,27 @@ class EventLogClient:
         """One page of a run's events, and how many are gone in which lane; see `EventLog.replay_page`."""
         wanted = EventFilter.of(lane_id=lane_id, since_seq=since_seq, **filters)
         return self._run(self._calls.replay_page(replay_request(run_id, since, limit, wanted)))
+
+    def stages(self, run_id: str) -> list[StageView]:
+        """How the stages of a run stand; raises `NotFound`. See `EventLog.stages`."""
+        return self._run(self._calls.stages(run_id))
+
+    def push_telemetry(
+        self,
+        run_id: str,
+        samples: Iterable[Mapping[str, Any]],
+        *,
+        capacity: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> list[Sample]:
+        """Add samples to a run's ring, once however often they are sent; see `EventLog.push_telemetry`."""
+        return self._run(self._calls.push_telemetry(run_id, samples, capacity, idempotency_key))
+
+    def telemetry(
+        self, run_id: str, *, from_seq: int = 0, stage_name: str | None = None, limit: int | None = None
+    ) -> TelemetryPage:
+        """A run's samples after `from_seq`, oldest first, and how many are gone; see `EventLog.telemetry`."""
+        return self._run(self._calls.telemetry(run_id, from_seq, stage_name, limit))
 
     def slots(self) -> RemoteSlots:
         """The slot queues of this workspace, over the same connections. Closed with the client."""

@@ -1,17 +1,25 @@
 """What a log behind a server is asked, as plans, whatever the colour: checks, requests, answers read."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from ..core import EventInput, LogInfo, checked_bodies, checked_offset
-from ..events import Body, Event, checked_key
+from ..events import Body, Event, checked_key, checked_label
 from ..filters import EventFilter
 from ..ids import MAX_COUNTER, EventId, parse_cursor
 from ..reading import MAX_PAGE, Page, PageRequest
+from ..runs.fold import StageView
 from ..runs.records import ReplayPage, RunsPage, RunsQuery, RunSummary, checked_run
+from ..telemetry.sample import Sample, TelemetryPage, checked_samples
+from ..telemetry.service import checked_count
+from ..telemetry.terms import MOST_SAMPLES
 from . import run_wire, wire
 from .asking import Asker, Asking
 from .following import StreamTail
+
+# The server reads a ring's worth of samples at once, by default.
+_SAMPLES_A_PAGE = 5000
 
 
 class LogCalls(Asker):
@@ -92,6 +100,37 @@ class LogCalls(Asker):
             if page.at_end or len(found) >= request.limit:
                 return found
             request = request._replace(since=parse_cursor(page.cursor))
+
+    def stages(self, run_id: str) -> Asking[list[StageView]]:
+        """The stages of a run; raises `NotFound`."""
+        return (yield from self.ask(run_wire.stages_request(checked_run(run_id)), run_wire.read_stages))
+
+    def push_telemetry(
+        self, run_id: str, samples: object, capacity: object, idempotency_key: str | None
+    ) -> Asking[list[Sample]]:
+        """Add samples to a run's ring; raises `NotFound`."""
+        key = None if idempotency_key is None else checked_key(idempotency_key)
+        most = None if capacity is None else checked_count("capacity", capacity, MOST_SAMPLES)
+        request = run_wire.push_request(checked_run(run_id), checked_samples(samples), most, key)
+        return (yield from self.ask(request, run_wire.read_pushed))
+
+    def telemetry(self, run_id: str, from_seq: object, stage_name: object, limit: object) -> Asking[TelemetryPage]:
+        """The samples after `from_seq`, at most `limit`, over as many requests as that takes; raises `NotFound`."""
+        run_id, next_seq = checked_run(run_id), checked_count("from_seq", from_seq, MAX_COUNTER)
+        stage = None if stage_name is None else checked_label("stage_name", stage_name)
+        left = MAX_COUNTER if limit is None else checked_count("limit", limit, MAX_COUNTER)
+        found: list[Sample] = []
+        missed = 0
+        while True:
+            asked = min(left, _SAMPLES_A_PAGE)
+            request = run_wire.telemetry_request(run_id, next_seq, stage, asked)
+            page = yield from self.ask(request, run_wire.read_telemetry)
+            found += page.samples
+            missed += page.missed
+            left -= len(page.samples)
+            if len(page.samples) < asked or not left:
+                return replace(page, samples=found, missed=missed)
+            next_seq = page.next_seq
 
 
 def checked_body(kind: str, payload: Mapping[str, Any] | None, parts: Mapping[str, Any]) -> Body:

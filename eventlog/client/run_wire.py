@@ -1,10 +1,15 @@
 """What travels between a client and the server about runs, stages and telemetry: requests and answers. Pure."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import orjson
+
 from ..reading import PageRequest
+from ..runs.fold import StageView
 from ..runs.records import ENDINGS, ReplayPage, RunsPage, RunsQuery, RunSummary
-from .wire import Params, Request, filter_params, position_params, read_event
+from ..telemetry.sample import Posted, Sample, TelemetryPage
+from .wire import JSON, KEY_HEADER, Params, Request, filter_params, own_key, position_params, read_event
 
 
 def runs_request(query: RunsQuery) -> Request:
@@ -26,6 +31,49 @@ def replay_request(request: PageRequest) -> Request:
     params = [*position_params("since", request.since), ("limit", request.limit), *filter_params(request.wanted)]
     params = [(name, value) for name, value in params if name != "run_id"]
     return Request("GET", f"{_run(str(request.wanted.run_id))}/events", params)
+
+
+def stages_request(run_id: str) -> Request:
+    """Ask for the stages of a run."""
+    return Request("GET", f"{_run(run_id)}/stages", [])
+
+
+def push_request(run_id: str, samples: Sequence[Posted], capacity: int | None, key: str | None) -> Request:
+    """Add samples. It may be repeated: if it brings no idempotency key it gets one of its own here."""
+    body: dict[str, Any] = {"samples": [_sample(one) for one in samples]}
+    if capacity is not None:
+        body["capacity"] = capacity
+    headers = {"Content-Type": JSON, KEY_HEADER: key or own_key()}
+    return Request("POST", f"{_run(run_id)}/telemetry", [], orjson.dumps(body), headers)
+
+
+def _sample(posted: Posted) -> dict[str, Any]:
+    stage = {} if posted.stage_name is None else {"stage_name": posted.stage_name}
+    age = {"age_ms": posted.age_ms} if posted.age_ms else {}
+    return {**orjson.loads(posted.data), **stage, **age}
+
+
+def telemetry_request(run_id: str, from_seq: int, stage_name: str | None, limit: int) -> Request:
+    """Ask for samples."""
+    params: Params = [("from_seq", from_seq), ("limit", limit)]
+    if stage_name is not None:
+        params.append(("stage_name", stage_name))
+    return Request("GET", f"{_run(run_id)}/telemetry", params)
+
+
+def read_stages(answer: Any) -> list[StageView]:
+    """The stages of a run as the server sent them."""
+    return [StageView.from_dict(stage) for stage in answer["stages"]]
+
+
+def read_pushed(answer: Any) -> list[Sample]:
+    """The samples of an answer to a push."""
+    return [Sample.from_dict(sample) for sample in answer["samples"]]
+
+
+def read_telemetry(answer: Any) -> TelemetryPage:
+    """Samples as the server sent them."""
+    return TelemetryPage.from_dict(answer)
 
 
 def read_runs(answer: Any) -> RunsPage:

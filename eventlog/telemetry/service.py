@@ -26,7 +26,7 @@ def push_samples(
     push = Push(
         checked_run(run_id),
         [one._replace(data=guard.screen_json(one.data, f"samples[{n}]")) for n, one in enumerate(posted)],
-        None if capacity is None else _checked_count("capacity", capacity, MOST_SAMPLES),
+        None if capacity is None else checked_count("capacity", capacity, MOST_SAMPLES),
         None if idempotency_key is None else checked_key(idempotency_key),
     )
     kept = yield from backend.push(push)
@@ -40,9 +40,9 @@ def read_samples(
 ) -> Plan[TelemetryPage]:
     """The samples after `from_seq`, at most `limit`; as many bounded looks as that takes."""
     run_id = checked_run(run_id)
-    next_seq = _checked_count("from_seq", from_seq, MAX_COUNTER)
+    next_seq = checked_count("from_seq", from_seq, MAX_COUNTER)
     stage = None if stage_name is None else checked_label("stage_name", stage_name)
-    left = MAX_COUNTER if limit is None else _checked_count("limit", limit, MAX_COUNTER)
+    left = MAX_COUNTER if limit is None else checked_count("limit", limit, MAX_COUNTER)
     found: list[Sample] = []
     missed = 0
     while True:
@@ -64,7 +64,8 @@ def _unknown(run_id: str) -> NotFound:
     return NotFound(f"run {run_id} has neither an event in the log nor telemetry (any more)")
 
 
-def _checked_count(field: str, value: object, most: int) -> int:
+def checked_count(field: str, value: object, most: int) -> int:
+    """A number of samples as it is; raises `InvalidInput`."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
         shown = value if isinstance(value, int) and abs(value) <= MAX_COUNTER else type(value).__name__
         raise InvalidInput(field, f"{shown} is not an integer from 0 to {most}")
