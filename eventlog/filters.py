@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypedDict
 
 from .errors import InvalidInput
-from .events import RUN_PATTERN, TERMINAL_KINDS, VISIBILITIES, Event
+from .events import RUN_PATTERN, VISIBILITIES, Event
 from .ids import MAX_COUNTER
 
 _KIND_PATTERN = re.compile(r"[A-Za-z0-9_.:/-]{0,128}\*?", re.ASCII)
@@ -30,7 +30,10 @@ class Filters(ReplayFilters, total=False):
 
 
 class EventFilter(NamedTuple):
-    """Conditions that all must hold. `visibility` is a ceiling: that level and all levels before it."""
+    """Conditions that all must hold. `visibility` is a ceiling: that level and all levels before it.
+
+    With `or_ends_run` an event that ends the run passes whatever its lane, stage, seq and kind.
+    """
 
     kinds: tuple[str, ...] = ()
     prefixes: tuple[str, ...] = ()
@@ -39,6 +42,7 @@ class EventFilter(NamedTuple):
     stage_name: str | None = None
     visibility: str | None = None
     since_seq: int = 0
+    or_ends_run: bool = False
 
     @classmethod
     def of(
@@ -89,11 +93,9 @@ class EventFilter(NamedTuple):
         """True if the run is the only condition, so the run's index answers it alone."""
         return self._replace(run_id=None) == _EVERYTHING
 
-    def with_terminal_kinds(self) -> "EventFilter":
-        """Let the events that end a run pass too, so that a reader who waits for the end sees it."""
-        if not (self.kinds or self.prefixes):
-            return self
-        return self._replace(kinds=(*self.kinds, *sorted(TERMINAL_KINDS)))
+    def with_terminal_events(self) -> "EventFilter":
+        """Let the events that end the run pass too, so that a reader who waits for the end sees it."""
+        return self if self.only_run else self._replace(or_ends_run=True)
 
     def matcher(self) -> Callable[[Event], bool]:
         """A predicate with the conditions of this filter, made once for many events."""
@@ -103,8 +105,11 @@ class EventFilter(NamedTuple):
         prefixes = self.prefixes
         run_id, lane_id, stage_name, since_seq = self.run_id, self.lane_id, self.stage_name, self.since_seq
         levels = None if self.visibility is None else frozenset(VISIBILITIES[: VISIBILITIES.index(self.visibility) + 1])
+        or_ends_run = self.or_ends_run
 
         def matches(event: Event) -> bool:
+            if or_ends_run and event.is_terminal:
+                return event.run_id == run_id and (levels is None or event.visibility in levels)
             if (kinds or prefixes) and not (event.kind in kinds or event.kind.startswith(prefixes)):
                 return False
             return (

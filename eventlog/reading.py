@@ -245,7 +245,7 @@ class Tail:
         self._backend = backend
         if until_terminal and wanted.run_id is None:
             raise InvalidInput("until_terminal", "needs a run_id: it ends after that run's terminal event")
-        self._filter = wanted.with_terminal_kinds() if until_terminal else wanted
+        self._filter = wanted.with_terminal_events() if until_terminal else wanted
         self._matches = self._filter.matcher()
         self._until_terminal = until_terminal
         self._patience_s = patience_s

@@ -1,6 +1,7 @@
 """Following: everything once and in order, what was missed told, and an end when it is asked for."""
 
 import time
+from typing import Any
 
 import pytest
 
@@ -160,11 +161,20 @@ def test_until_terminal_ends_at_once_for_a_reader_who_saw_the_end(log: Colour) -
         assert reading.events == []
 
 
-def test_until_terminal_lets_the_end_through_any_kind_filter(log: Colour) -> None:
-    events = [log.append("a", run_id="r"), log.append("b", run_id="r"), log.append("run.finished", run_id="r")]
-    with Reading(log.follow(0, run_id="r", kind="a", until_terminal=True)) as reading:
+@pytest.mark.parametrize(
+    "filters", [{"kind": "a"}, {"lane_id": "left"}, {"stage_name": "build"}, {"since_seq": 1}], ids=str
+)
+def test_until_terminal_lets_the_end_through_any_filter(log: Colour, filters: dict[str, Any]) -> None:
+    """Who reads one lane or stage of a run ends with the run, wherever its end was told."""
+    log.append("b", run_id="r")
+    seen = log.append_many([{"kind": "a", "run_id": "r", "lane_id": "left", "stage_name": "build"}] * 2)
+    with Reading(log.follow(0, run_id="r", until_terminal=True, **filters)) as reading:
+        eventually(lambda: seen[1] in reading.events, "what passes the filter is given")
+        log.append("run.finished", run_id="other")
+        log.append("c", run_id="r", lane_id="right")
+        end = log.append("run.finished", run_id="r", lane_id="end")
         reading.join()
-    assert reading.events == [events[0], events[2]]
+    assert reading.events == [event for event in seen if event.seq > filters.get("since_seq", 0)] + [end]
 
 
 def test_until_terminal_without_a_run_is_an_error(log: Colour) -> None:

@@ -62,12 +62,14 @@ def test_a_filter_knows_what_it_is() -> None:
     assert not EventFilter.of(run_id="r", lane_id="l").only_run
 
 
-def test_terminal_kinds_pass_a_kind_filter_that_is_widened() -> None:
-    wanted = EventFilter.of("a", run_id="r").with_terminal_kinds()
+def test_the_end_of_the_run_passes_a_filter_that_is_widened() -> None:
+    wanted = EventFilter.of("a", run_id="r").with_terminal_events()
     assert all(wanted.matcher()(event(kind, run_id="r")) for kind in TERMINAL_KINDS)
     assert not wanted.matcher()(event("b", run_id="r"))
     assert not wanted.matcher()(event("run.finished", run_id="q"))
-    assert EventFilter.of(run_id="r").with_terminal_kinds() == EventFilter.of(run_id="r")
+    assert EventFilter.of(run_id="r").with_terminal_events() == EventFilter.of(run_id="r")
+    hidden = EventFilter.of("a", run_id="r", visibility="internal").with_terminal_events()
+    assert not hidden.matcher()(event("run.finished", run_id="r", visibility="private"))
 
 
 @pytest.mark.parametrize(
