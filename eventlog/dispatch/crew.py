@@ -187,7 +187,7 @@ class Crew:
 
     def _speak(self, *, all_of_it: bool = False) -> None:
         """Tell what is due, outside the monitor: nobody knows how long a log handler takes."""
-        if self._notices.untold:
+        if all_of_it or self._notices.is_due(time.monotonic()):
             text = self._monitor.perform(partial(self._notices.take, time.monotonic(), all_of_it=all_of_it))
             if text is not None:
                 _log.warning("event dispatch: %s", text)

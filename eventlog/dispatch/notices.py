@@ -1,5 +1,6 @@
 """What is told about calls that came to nothing, without flooding whoever reads it. Pure."""
 
+import math
 from collections import Counter
 
 EVERY_S = 5.0
@@ -19,30 +20,26 @@ class Notices:
     def __init__(self) -> None:
         self._untold: Counter[str] = Counter()
         self._detail = ""
-        self._told_at: float | None = None
-
-    @property
-    def untold(self) -> bool:
-        """Whether there is anything to tell."""
-        return bool(self._untold)
+        self._next_at = -math.inf
 
     def note(self, what: str, count: int = 1, detail: str = "") -> None:
         """Something to tell; `detail` of the latest is told with it."""
         self._untold[what] += count
         self._detail = detail[:_LONGEST_DETAIL] or self._detail
 
+    def is_due(self, now: float) -> bool:
+        """Whether there is something to tell, and it is time for it."""
+        return bool(self._untold) and now >= self._next_at
+
     def due_in(self, now: float) -> float | None:
         """Seconds until there is something to tell; None if there is nothing."""
-        if not self._untold:
-            return None
-        return 0.0 if self._told_at is None else max(self._told_at + EVERY_S - now, 0.0)
+        return max(self._next_at - now, 0.0) if self._untold else None
 
     def take(self, now: float, *, all_of_it: bool = False) -> str | None:
         """What is to be told now, if anything is. With `all_of_it` it need not be due."""
-        due_in = self.due_in(now)
-        if due_in is None or (due_in > 0 and not all_of_it):
+        if not self._untold or not (all_of_it or self.is_due(now)):
             return None
-        self._told_at = now
+        self._next_at = now + EVERY_S
         text = ", ".join(f"{self._untold[what]} {words}" for what, words in _TEXTS.items() if self._untold[what])
         detail, self._detail = self._detail, ""
         self._untold.clear()

@@ -217,7 +217,7 @@ class Pump:
     async def _end_tasks(self) -> None:
         """Workers with nothing to do end by themselves; what still runs by now is nothing anybody waits for."""
         for attempt in list(self._attempts):
-            attempt.cancel()
+            self._abandon(attempt)
         left = [*self._workers, *self._attempts]
         if left:
             await asyncio.wait(left, timeout=_GRACE_S)
@@ -229,7 +229,7 @@ class Pump:
 
     def _speak(self, *, all_of_it: bool = False) -> None:
         """Tell what is due, outside the monitor: nobody knows how long a log handler takes."""
-        if self._notices.untold:
+        if all_of_it or self._notices.is_due(time.monotonic()):
             text = self._monitor.perform(partial(self._notices.take, time.monotonic(), all_of_it=all_of_it))
             if text is not None:
                 _log.warning("event dispatch: %s", text)
