@@ -163,13 +163,22 @@ class ObservabilityConfig(BaseModel):
 def _listed(value: object, built_in: tuple[str, ...]) -> object:
     """A list as it is meant: a string is one with commas, or JSON; `none` is empty; `default` what is built in."""
     if isinstance(value, str):
-        if value.lstrip().startswith("["):
-            value = json.loads(value)
-        else:
-            value = [] if value.strip().lower() == "none" else [part.strip() for part in value.split(",")]
+        value = _split(value.strip())
     if not isinstance(value, list | tuple):
         return value
     return tuple(chain.from_iterable(built_in if part == "default" else (part,) for part in value))
+
+
+def _split(text: str) -> list[object]:
+    if text.lower() == "none":
+        return []
+    if re.match(r'\[\s*["\]]', text) is not None:
+        return list(json.loads(text))
+    parts = [part.strip() for part in text.split(",")]
+    # A pattern such as `a{2,4}`, cut at its comma, would be two that compile and find nothing.
+    if any(part.count("{") != part.count("}") for part in parts):
+        raise ValueError("a list whose parts have commas must be written as JSON")
+    return list(parts)
 
 
 def _section(file: Path) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from eventlog import EventLogConfig, InvalidInput, ObservabilityConfig, create_event_log
+from eventlog.events import Body
+from eventlog.guard import DEFAULT_REDACT_PATTERNS, DEFAULT_REFUSED_FIELDS
 
 YAML = """
 observability:
@@ -65,12 +67,52 @@ def test_without_anything_there_are_the_defaults() -> None:
         ("PAYLOAD_MAX_BYTES", "1"),
         ("DEADLINE_SECONDS", "0"),
         ("KEY_PREFIX", "a{b}"),
+        ("REFUSED_FIELDS", "cot,,scratchpad"),
+        ("REDACT", "sometimes"),
+        ("REDACT_FIELDS", "*"),
+        ("REDACT_PATTERNS", "a{1,2}"),
+        ("REDACT_PATTERNS", "(abc"),
+        ("REDACT_PATTERNS", '["abc"'),
+        ("REDACT_PATTERNS", '["a", 5]'),
     ],
 )
 def test_a_bad_variable_is_named(name: str, value: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         EventLogConfig.load(environ={f"EVENTLOG_{name}": value})
     assert refused.value.field == f"EVENTLOG_{name}"
+
+
+@pytest.mark.parametrize(
+    ("value", "names"),
+    [
+        ("cot, scratch_pad", ("cot", "scratch_pad")),
+        ("none", ()),
+        ("diary,default", ("diary", *DEFAULT_REFUSED_FIELDS)),
+        ('["a,b", "default"]', ("a,b", *DEFAULT_REFUSED_FIELDS)),
+        ("[]", ()),
+        (' [ "a" ] ', ("a",)),
+        ("NONE", ()),
+        ("", DEFAULT_REFUSED_FIELDS),
+    ],
+)
+def test_a_list_is_words_with_commas_or_json_and_may_extend_what_is_built_in(
+    value: str, names: tuple[str, ...]
+) -> None:
+    assert EventLogConfig.load(environ={"EVENTLOG_REFUSED_FIELDS": value}).refused_fields == names
+
+
+def test_the_lists_of_the_guard_are_read_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(
+        "[observability.event_log]\nrefused_fields = []\nredact = true\n"
+        "redact_fields = ['pin']\nredact_patterns = ['\\d{4,8}', 'default']\n",
+        "utf-8",
+    )
+    config = EventLogConfig.load(path, environ={"EVENTLOG_REDACT_FIELDS": "puk"})
+    assert (config.refused_fields, config.redact, config.redact_fields) == ((), True, ("puk",))
+    assert config.redact_patterns == (r"\d{4,8}", *DEFAULT_REDACT_PATTERNS)
+    body = Body.of("k", {"puk": 1, "cot": "x", "n": "call 55512"})
+    assert config.guard.screen(body).payload_json == b'{"puk":"[redacted]","cot":"x","n":"call [redacted]"}'
 
 
 def test_a_bad_value_in_code_is_named_as_in_code_even_if_a_variable_is_set() -> None:
