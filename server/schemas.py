@@ -576,6 +576,7 @@ _PROBLEMS = {
     409: "It is not as was expected (`CONFLICT`), or the slot is not held any more (`LEASE_LOST`).",
     413: "A body, a batch or a payload is over its limit. Nothing was changed.",
     415: "The type of the body is not taken.",
+    422: "The payload carries hidden chain-of-thought: `field` says where. Nothing was appended.",
     429: "No slot, and no place: the line is full, its time-out ran out, or a rate or a quota stands in the way.",
     503: "Redis does not answer, or the server closes. Try again after `Retry-After` seconds.",
 }

@@ -36,7 +36,7 @@ _LINES = {NDJSON: {"schema": {"type": "string", "description": "One result a lin
             "description": "A repetition: the first append's result, marked `duplicate`. For NDJSON, the results.",
             "content": {**_APPENDED["content"], **_LINES},
         },
-        **schemas.problems(400, 408, 409, 413, 415, 503),
+        **schemas.problems(400, 408, 409, 413, 415, 422, 503),
     },
     openapi_extra={
         "parameters": schemas.parameters(
