@@ -170,6 +170,11 @@ class Event:
         return EventId(self._ms, self._offset)
 
     @property
+    def body(self) -> Body:
+        """All of it but its place in a log."""
+        return self._body
+
+    @property
     def id(self) -> str:
         """`<ms>-<offset>`: the Redis stream id."""
         return f"{self._ms}-{self._offset}"
