@@ -1,0 +1,328 @@
+"""Several followed logs as one stream, in order of time as far as a bounded window allows.
+
+`Window` decides, without a clock of its own; `MergedFollower` reads the followers with a thread each,
+`AsyncMergedFollower` with a task each. What a window holds is bounded: a full one stops reading, it drops nothing.
+"""
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from ..errors import InvalidInput
+from ..events import Event
+
+HOLD_BACK_S = 0.25
+BUFFER = 1000
+_AT_ONCE = 256
+_JOIN_S = 5.0
+
+
+class Followed(NamedTuple):
+    """An event, and the name of the log that it is from."""
+
+    name: str
+    event: Event
+
+
+class MergeStats(NamedTuple):
+    """`held` events wait for their turn; `late` ones came when newer ones of other logs had been handed out."""
+
+    held: int
+    late: int
+
+
+class _Source:
+    def __init__(self, now: float) -> None:
+        self.held: deque[tuple[Event, float]] = deque()
+        self.silent_since = now
+        self.ended = False
+        self.failure: Exception | None = None
+
+
+class Window:
+    """Puts the events of several sources in order, each of which is in order itself. Pure: `now` is passed in.
+
+    The oldest event may go once every source that has not ended has shown what it goes on with, or has been silent for
+    `hold_back_s` since that event came. (Old events, of a backfill, need not wait for themselves, only for silence.)
+    """
+
+    def __init__(self, names: Iterable[str], hold_back_s: float, buffer: int, now: float) -> None:
+        self._sources = {name: _Source(now) for name in names}
+        self._hold_back_s = hold_back_s
+        self._buffer = buffer
+        self._last = (0, "", 0)
+        self._late = 0
+
+    def add(self, name: str, event: Event, now: float) -> None:
+        """A source has shown an event. Ask `is_full` before."""
+        source = self._sources[name]
+        source.held.append((event, now))
+        source.silent_since = now
+
+    def end(self, name: str, failure: Exception | None = None) -> None:
+        """Nothing more comes of this source."""
+        self._sources[name].ended = True
+        self._sources[name].failure = failure
+
+    def is_full(self, name: str) -> bool:
+        """True while a source must not show more."""
+        return len(self._sources[name].held) >= self._buffer
+
+    @property
+    def is_over(self) -> bool:
+        """True once all was taken and nothing more comes."""
+        return all(source.ended and not source.held for source in self._sources.values())
+
+    @property
+    def failure(self) -> Exception | None:
+        """Why a source ended whose events were all taken."""
+        failed = (source.failure for source in self._sources.values() if source.failure and not source.held)
+        return next(failed, None)
+
+    def take(self, now: float, wall_s: float) -> tuple[list[Followed], float | None]:
+        """What may go, and if that is nothing, in how many seconds something may (None: when something comes)."""
+        taken: list[Followed] = []
+        while len(taken) < _AT_ONCE:
+            name = min((name for name, source in self._sources.items() if source.held), key=self._place, default=None)
+            if name is None:
+                return taken, None
+            wait_s = self._wait_s(name, now, wall_s)
+            if wait_s > 0:
+                return taken, wait_s
+            taken.append(Followed(name, self._pop(name, now)))
+        return taken, 0.0
+
+    def stats(self) -> MergeStats:
+        """How many events wait, and how many were handed out late so far."""
+        return MergeStats(sum(len(source.held) for source in self._sources.values()), self._late)
+
+    def _place(self, name: str) -> tuple[int, str, int]:
+        event, _ = self._sources[name].held[0]
+        return event.position.ms, name, event.offset
+
+    def _wait_s(self, name: str, now: float, wall_s: float) -> float:
+        if self._place(name) < self._last:
+            return 0.0
+        event, came_at = self._sources[name].held[0]
+        is_old = wall_s - event.timestamp >= self._hold_back_s
+        until = (
+            (source.silent_since if is_old else max(source.silent_since, came_at)) + self._hold_back_s
+            for source in self._sources.values()
+            if not (source.ended or source.held)
+        )
+        return max(0.0, max(until, default=now) - now)
+
+    def _pop(self, name: str, now: float) -> Event:
+        place = self._place(name)
+        self._late += place < self._last
+        self._last = max(self._last, place)
+        source = self._sources[name]
+        event, _ = source.held.popleft()
+        if not source.held:
+            # It may have waited for room: its silence begins now.
+            source.silent_since = now
+        return event
+
+
+class _Merged:
+    """What both colours have in common."""
+
+    def __init__(self, followers: Mapping[str, object], hold_back_s: float, buffer: int) -> None:
+        if not followers:
+            raise InvalidInput("followers", "at least one is needed")
+        if not hold_back_s >= 0:
+            raise InvalidInput("hold_back_s", f"{hold_back_s!r} is not a number of seconds")
+        if buffer < 1:
+            raise InvalidInput("buffer", f"{buffer!r} is not a number of events")
+        self._window = Window(followers, hold_back_s, buffer, time.monotonic())
+        cursors = {name: getattr(follower, "cursor", None) for name, follower in followers.items()}
+        self._cursors: dict[str, str] = {name: cursor for name, cursor in cursors.items() if isinstance(cursor, str)}
+
+    @property
+    def cursors(self) -> dict[str, str]:
+        """By name: where to resume. A log of which nothing was handed out is there if its follower tells its cursor."""
+        return dict(self._cursors)
+
+    def stats(self) -> MergeStats:
+        """How many events wait, and how many were handed out late so far."""
+        return self._window.stats()
+
+    def _handed_out(self, followed: Followed) -> Followed:
+        self._cursors[followed.name] = followed.event.id
+        return followed
+
+    def _raise_failure(self) -> None:
+        if self._window.failure is not None:
+            raise self._window.failure
+
+
+class MergedFollower(_Merged):
+    """See `follow_merged`. Iterate once; close it, or use it as a context manager."""
+
+    def __init__(self, followers: Mapping[str, Iterable[Event]], hold_back_s: float, buffer: int) -> None:
+        super().__init__(followers, hold_back_s, buffer)
+        self._followers = followers
+        self._changed = threading.Condition()
+        self._closed = False
+        self._threads = [
+            threading.Thread(target=self._read, args=each, name=f"eventlog-merge-{each[0]}", daemon=True)
+            for each in followers.items()
+        ]
+
+    def __iter__(self) -> Iterator[Followed]:
+        for thread in self._threads:
+            thread.start()
+        try:
+            while taken := self._take():
+                for followed in taken:
+                    yield self._handed_out(followed)
+            self._raise_failure()
+        finally:
+            self.close()
+
+    def _take(self) -> list[Followed]:
+        """The next events, however long that takes; none at the end."""
+        with self._changed:
+            while not self._closed and self._window.failure is None and not self._window.is_over:
+                taken, wait_s = self._window.take(time.monotonic(), time.time())
+                if taken:
+                    self._changed.notify_all()
+                    return taken
+                self._changed.wait(wait_s)
+            return []
+
+    def _read(self, name: str, follower: Iterable[Event]) -> None:
+        failure: Exception | None = None
+        try:
+            for event in follower:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._closed or not self._window.is_full(name))
+                    if self._closed:
+                        return
+                    self._window.add(name, event, time.monotonic())
+                    self._changed.notify_all()
+        except Exception as error:
+            error.add_note(f"while following {name}")
+            failure = error
+        finally:
+            with self._changed:
+                self._window.end(name, failure)
+                self._changed.notify_all()
+
+    def close(self) -> None:
+        """End the iteration and all followers, from any thread, within two seconds. Idempotent."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for follower in self._followers.values():
+            close = getattr(follower, "close", None)
+            # A generator that another thread is in cannot be closed; it ends with its next event.
+            with contextlib.suppress(ValueError):
+                if close is not None:
+                    close()
+        for thread in self._threads:
+            if thread.is_alive() and thread is not threading.current_thread():
+                thread.join(_JOIN_S)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class AsyncMergedFollower(_Merged):
+    """See `afollow_merged`. Iterate once, on one event loop; close it, or use it as a context manager."""
+
+    def __init__(self, followers: Mapping[str, AsyncIterable[Event]], hold_back_s: float, buffer: int) -> None:
+        super().__init__(followers, hold_back_s, buffer)
+        self._followers = followers
+        self._changed = asyncio.Condition()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aiter__(self) -> AsyncIterator[Followed]:
+        self._tasks = [asyncio.create_task(self._read(*each)) for each in self._followers.items()]
+        try:
+            while taken := await self._take():
+                for followed in taken:
+                    yield self._handed_out(followed)
+            self._raise_failure()
+        finally:
+            await self.aclose()
+
+    async def _take(self) -> list[Followed]:
+        async with self._changed:
+            while self._window.failure is None and not self._window.is_over:
+                taken, wait_s = self._window.take(time.monotonic(), time.time())
+                if taken:
+                    self._changed.notify_all()
+                    return taken
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(wait_s):
+                        await self._changed.wait()
+            return []
+
+    async def _read(self, name: str, follower: AsyncIterable[Event]) -> None:
+        failure: Exception | None = None
+        try:
+            async for event in follower:
+                async with self._changed:
+                    await self._changed.wait_for(lambda: not self._window.is_full(name))
+                    self._window.add(name, event, time.monotonic())
+                    self._changed.notify_all()
+        except Exception as error:
+            error.add_note(f"while following {name}")
+            failure = error
+        async with self._changed:
+            self._window.end(name, failure)
+            self._changed.notify_all()
+
+    async def aclose(self) -> None:
+        """End all followers. Idempotent."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        for follower in self._followers.values():
+            aclose = getattr(follower, "aclose", None)
+            if aclose is not None:
+                await aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+def follow_merged(
+    followers: Mapping[str, Iterable[Event]], *, hold_back_s: float = HOLD_BACK_S, buffer: int = BUFFER
+) -> MergedFollower:
+    """One stream of `(name, event)` over several followed logs: `follow_merged({"a": log_a.follow(0), "b": …})`.
+
+    Ordered by (timestamp, name) as far as can be had by holding events back for `hold_back_s`: an event that comes when
+    newer ones were handed out already is handed out at once and counted in `stats().late`; none is dropped. Of each log
+    at most `buffer` events are held, then it is not read on until there is room.
+
+    Gaps go to the `on_gap` of each follower as they are found, which may be before events that still wait. It ends when
+    all followers have ended. What one of them raises is raised once all that it gave was handed out; `cursors` says
+    where to resume. The followers are closed with it.
+    """
+    return MergedFollower(followers, hold_back_s, buffer)
+
+
+def afollow_merged(
+    followers: Mapping[str, AsyncIterable[Event]], *, hold_back_s: float = HOLD_BACK_S, buffer: int = BUFFER
+) -> AsyncMergedFollower:
+    """The asyncio twin of `follow_merged`: `async for name, event in afollow_merged({"a": log_a.follow(0), …})`."""
+    return AsyncMergedFollower(followers, hold_back_s, buffer)
