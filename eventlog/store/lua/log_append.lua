@@ -81,17 +81,6 @@ else
     seen[key] = record
   end
 
-  -- A run's telemetry outlives its end by the grace it was given, but not its own expiry.
-  local function end_ring(ring, samples)
-    local grace = redis.call('HGET', ring, 'grace')
-    if grace then
-      local until_ms = int(ms + grace)
-      redis.call('HSET', ring, 'until', until_ms)
-      redis.call('PEXPIREAT', ring, until_ms, 'LT')
-      redis.call('PEXPIREAT', samples, until_ms, 'LT')
-    end
-  end
-
   local function add(names, i, width, key)
     local run_id, lane
     local args = {'XADD', log, ''}
@@ -115,7 +104,15 @@ else
       run.first, run.last, run.count = run.first or id, id, run.count + 1
       if TERMINAL[ARGV[i]] and not run.ended then
         run.ended, run.ended_id = ARGV[i], id
-        end_ring(run.key .. '/ring', run.key .. '/samples')
+        -- The run's telemetry outlives its end by the grace it was given, but not its own expiry.
+        local ring = run.key .. '/ring'
+        local grace = redis.call('HGET', ring, 'grace')
+        if grace then
+          local until_ms = int(ms + grace)
+          redis.call('HSET', ring, 'until', until_ms)
+          redis.call('PEXPIREAT', ring, until_ms, 'LT')
+          redis.call('PEXPIREAT', run.key .. '/samples', until_ms, 'LT')
+        end
       end
     end
     if key then
