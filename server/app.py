@@ -18,13 +18,13 @@ from .hot import App
 from .logs import Logs
 from .parsing import Disconnected
 from .problems import MEDIA_TYPE, problem_of
-from .routes import actions, activity, events, health, log, policies, runs, slots, stream, workspaces
+from .routes import actions, activity, events, health, log, policies, runs, slots, stream, telemetry, workspaces
 from .settings import ServerSettings
 from .streaming import Streams
 
 # The stream comes first: its path would else be an event's id.
 _ROUTERS = (
-    *(stream.router, events.router, activity.router, runs.router, log.router),
+    *(stream.router, events.router, activity.router, runs.router, telemetry.router, log.router),
     *(slots.router, actions.router, policies.router, workspaces.router, health.router),
 )
 _DESCRIPTION = (
@@ -105,7 +105,9 @@ def _document(app: FastAPI) -> None:
                 found.pop(name, None)
             for path in document["paths"].values():
                 for operation in path.values():
-                    operation["responses"].pop("422", None)
+                    # The framework's own; a route that refuses content has described its problem.
+                    if MEDIA_TYPE not in operation["responses"].get("422", {}).get("content", {}):
+                        operation["responses"].pop("422", None)
         return app.openapi_schema or {}
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -4,14 +4,17 @@ from collections.abc import Mapping
 from typing import Any, TypedDict
 
 from eventlog.errors import InvalidInput
+from eventlog.telemetry.terms import DEFAULT_SAMPLES
 
-from .parsing import Query
+from .parsing import Query, Scope, header
 
 RUNS_PARAMETERS = ("limit", "until", "status")
 REPLAY_PARAMETERS = ("since_seq", "lane_id", "since", "limit", "kind", "stage_name", "visibility")
 TELEMETRY_PARAMETERS = ("from_seq", "stage_name", "limit")
 TELEMETRY_KEYS = ("samples", "capacity")
 RUNS_LISTED = 100
+# As many as a run keeps unless it is told otherwise: one answer shows them all.
+MOST_SAMPLES_READ = DEFAULT_SAMPLES
 
 
 class RunsAsked(TypedDict):
@@ -39,7 +42,7 @@ class TelemetryAsked(TypedDict):
 
     from_seq: int
     stage_name: str | None
-    limit: int | None
+    limit: int
 
 
 class Pushed(TypedDict):
@@ -47,6 +50,7 @@ class Pushed(TypedDict):
 
     samples: Any
     capacity: Any
+    idempotency_key: str | None
 
 
 def runs_request(raw: bytes) -> RunsAsked:
@@ -79,15 +83,26 @@ def telemetry_request(raw: bytes) -> TelemetryAsked:
     return {
         "from_seq": _number(query, "from_seq", 0),
         "stage_name": query.text("stage_name"),
-        "limit": query.integer("limit"),
+        "limit": _samples_wanted(query),
     }
 
 
-def pushed(body: Mapping[str, Any]) -> Pushed:
-    """The body of `POST /runs/{run_id}/telemetry`."""
+def pushed(body: Mapping[str, Any], scope: Scope) -> Pushed:
+    """The body of `POST /runs/{run_id}/telemetry`, and the header `Idempotency-Key`."""
     if "samples" not in body:
         raise InvalidInput("samples", "is missing: a list of samples")
-    return {"samples": body["samples"], "capacity": body.get("capacity")}
+    return {
+        "samples": body["samples"],
+        "capacity": body.get("capacity"),
+        "idempotency_key": header(scope, b"idempotency-key"),
+    }
+
+
+def _samples_wanted(query: Query) -> int:
+    wanted = _number(query, "limit", MOST_SAMPLES_READ)
+    if wanted > MOST_SAMPLES_READ:
+        raise InvalidInput("limit", f"{wanted} is above {MOST_SAMPLES_READ}; read on by next_seq")
+    return wanted
 
 
 def _number(query: Query, name: str, default: int) -> int:

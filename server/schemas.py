@@ -16,6 +16,8 @@ from eventlog.runs.records import RunStatus
 from eventlog.slots.policy import LARGEST_COUNT, LONGEST_WAIT_S, LONGEST_WINDOW_S, NAME_PATTERN
 from eventlog.slots.service import MOST_LISTED
 from eventlog.slots.terms import LONGEST_LEASE_S, SHORTEST_LEASE_S
+from eventlog.telemetry.sample import MOST_PUSHED, OLDEST_MS
+from eventlog.telemetry.terms import MOST_SAMPLES
 
 from .slot_requests import LONGEST_POLL_S, OWNER_PATTERN
 
@@ -217,19 +219,22 @@ class StagesOut(BaseModel):
     stages: list[StageOut]
 
 
+Measure = Annotated[float, Field(ge=0, le=MAX_COUNTER)]
+
+
 class HostSample(BaseModel):
     """What a process and its children use. What the system does not tell is left out."""
 
     model_config = ConfigDict(extra="forbid")
 
-    rss_bytes: float = Field(default=0, ge=0)
-    cpu_percent: float = Field(default=0, ge=0, description="100 is one core.")
-    io_read_bytes: float = Field(default=0, ge=0, description="Since the process began.")
-    io_write_bytes: float = Field(default=0, ge=0)
+    rss_bytes: Measure = 0
+    cpu_percent: Measure = Field(default=0, description="100 is one core.")
+    io_read_bytes: Measure = Field(default=0, description="Since the process began.")
+    io_write_bytes: Measure = 0
 
 
 class SampleIn(BaseModel):
-    """One sample: of the host, of a guest, or both."""
+    """One sample: of the host, of a guest, or both; at most 8 KiB encoded."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -237,6 +242,7 @@ class SampleIn(BaseModel):
     source: str | None = Field(default=None, min_length=1, max_length=256)
     host: HostSample | None = None
     guest: dict[str, Any] | None = Field(default=None, description="Any JSON object.")
+    age_ms: float = Field(default=0, ge=0, le=OLDEST_MS, description="How long ago it was taken.")
 
 
 class SamplesIn(BaseModel):
@@ -244,9 +250,9 @@ class SamplesIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    samples: list[SampleIn]
+    samples: list[SampleIn] = Field(max_length=MOST_PUSHED)
     capacity: int | None = Field(
-        default=None, ge=0, description="How many samples the run keeps from now on; 0 keeps none."
+        default=None, ge=0, le=MOST_SAMPLES, description="How many samples the run keeps from now on; 0 keeps none."
     )
 
 

@@ -30,6 +30,8 @@ ROUTES = {
     ("GET", "/v1/workspaces/{workspace}/runs/{run_id}"),
     ("GET", "/v1/workspaces/{workspace}/runs/{run_id}/events"),
     ("GET", "/v1/workspaces/{workspace}/runs/{run_id}/stages"),
+    ("GET", "/v1/workspaces/{workspace}/runs/{run_id}/telemetry"),
+    ("POST", "/v1/workspaces/{workspace}/runs/{run_id}/telemetry"),
     ("POST", "/v1/workspaces/{workspace}/actions/{ref}/slots"),
     ("GET", "/v1/workspaces/{workspace}/actions/{ref}/slots/{execution_id}"),
     ("PUT", "/v1/workspaces/{workspace}/actions/{ref}/slots/{execution_id}/lease"),
@@ -66,6 +68,14 @@ def test_every_route_is_documented_with_its_problems() -> None:
             assert answer["description"], (route, status)
             if int(status) >= 400:
                 assert list(answer["content"]) == ["application/problem+json"], (route, status)
+
+
+def test_routes_that_refuse_content_say_so() -> None:
+    refusing = {route for route, operation in OPERATIONS.items() if "422" in operation["responses"]}
+    assert refusing == {
+        ("POST", "/v1/workspaces/{workspace}/events"),
+        ("POST", "/v1/workspaces/{workspace}/runs/{run_id}/telemetry"),
+    }
 
 
 def test_every_reference_of_the_document_leads_somewhere() -> None:
@@ -105,6 +115,7 @@ def test_no_request_that_can_be_made_up_breaks_a_route(
     api.fill(3, run_id="r")
     api.post({"kind": "stage.failed", "run_id": "r", "stage_name": "s", "payload": {"exit_code": 1, "duration_ms": 4}})
     api.client.post(f"{api.base}/actions/0/slots", json={"execution_id": "0"})
+    api.client.post(f"{api.base}/runs/r/telemetry", json={"samples": [{"host": {"rss_bytes": 1}}, {"guest": {}}]})
     api.client.put(f"{api.base}/policies/action/0", json={"max_concurrent": 1})
     schema = schemathesis.openapi.from_url(server_url + "/openapi.json")
     operation = schema[route[1]][route[0]]

@@ -1,5 +1,7 @@
 """Filters as predicates."""
 
+from typing import Any
+
 import pytest
 
 from eventlog import Body, Event, EventFilter, InvalidInput
@@ -76,7 +78,7 @@ def test_the_end_of_the_run_passes_a_filter_that_is_widened() -> None:
     ("field", "given"),
     [("kind", {"kind": "a**"}), ("kind", {"kind": 5}), ("run_id", {"run_id": 5}), ("visibility", {"visibility": "x"})],
 )
-def test_a_bad_condition_is_named(field: str, given: dict[str, str]) -> None:
+def test_a_bad_condition_is_named(field: str, given: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput) as refused:
         EventFilter.of(**given)
     assert refused.value.field == field
