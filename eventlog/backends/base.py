@@ -128,7 +128,8 @@ class RunRecord(NamedTuple):
     now_ms: int
 
 
-class RunsRequest(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class RunsRequest:
     """Runs whose last event is below offset `below`; at most `count` are looked at, those newest first.
 
     `endings` says by which kind they may have ended, None standing for not yet; empty is all the same.

@@ -134,6 +134,9 @@ class Subscribed:
         self._backend = subscription.topic.backend
         self.name = self._backend.name
         self.append = self._backend.append
+        self.run = self._backend.run
+        self.runs = self._backend.runs
+        self.first_seqs = self._backend.first_seqs
         self.clear = self._backend.clear
         self.memory_bytes = self._backend.memory_bytes
         self.wait = subscription.wait
