@@ -1,0 +1,301 @@
+"""The event bus that users call: over a log, or of its own."""
+
+import asyncio
+import concurrent.futures
+import logging
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Generator, Iterable, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from ..aio import AsyncEventLog
+from ..backends.base import Gap
+from ..core import query_request
+from ..errors import InvalidInput, LogClosed, RejectedContent
+from ..events import DEFAULT_LANE, DEFAULT_PAYLOAD_MAX_BYTES, Body, Event
+from ..filters import EventFilter
+from ..guard import ContentGuard
+from ..log import EventLog
+from ..plan import Plan
+from .emission import Emission
+from .fanout import BusStats
+from .local import LocalBus
+from .port import Port, TaskPort, ThreadPort
+from .selection import Selection
+from .shared import SharedBus
+from .subscription import Subscription
+
+_log = logging.getLogger("eventlog")
+
+_LARGEST = 10_000_000
+_PENDING_S = 10.0
+
+Emittable = Event | Body | Mapping[str, Any]
+"""What `emit` takes: an event, a checked `Body`, or a mapping with the names of `append`."""
+
+
+class EventBus:
+    """Publish and subscribe, for threads and for tasks of any event loops at once.
+
+    Without a `log` the bus is this process' own: an event is queued for every subscriber when `emit` returns, and the
+    newest `max_history` events are kept. Over a `log` it is the log's: `emit` appends, and whoever subscribes, in
+    whichever process, is given what anybody appended, in the order of the log. An `AsyncEventLog` needs the bus to be
+    made on its event loop; that loop does the bus' work.
+
+    A producer never waits for subscribers. For each at most `max_queue_size` events are queued; what does not fit, a
+    subscriber reads of the history or the log once it has come so far, and it is told exactly what is gone by then.
+    Events that end a run are always given.
+
+    `guard` screens what is emitted, beside the log's own guard; by default a bus without a log has `ContentGuard()`.
+    `patience_s` is for how long subscribers wait for a Redis that is away. Raises `InvalidInput`.
+    """
+
+    def __init__(
+        self,
+        max_queue_size: int = 1000,
+        max_history: int = 10_000,
+        *,
+        log: EventLog | AsyncEventLog | None = None,
+        guard: ContentGuard | None = None,
+        patience_s: float = 30.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        _check_size("max_queue_size", max_queue_size, 1)
+        _check_size("max_history", max_history, 0)
+        self._guard = ContentGuard() if guard is None and log is None else guard
+        self._payload_max_bytes = DEFAULT_PAYLOAD_MAX_BYTES if log is None else log.core.limits.payload_max_bytes
+        self._lock = threading.Lock()
+        self._emitted = 0
+        self._refused = 0
+        self._next_seqs: dict[str, int] = defaultdict(int)
+        self._pending: set[concurrent.futures.Future[Event]] = set()
+        self._closed = False
+        self._local: LocalBus | None = None
+        self._shared: SharedBus | None = None
+        if log is None:
+            self._local = LocalBus(max_queue_size, max_history, clock)
+        else:
+            gate = threading.Event()
+            gate.set()
+            port: Port = ThreadPort(log, gate) if isinstance(log, EventLog) else TaskPort(log, gate)
+            self._shared = SharedBus(port, gate, max_queue_size, patience_s)
+
+    def emit(self, event: Emittable) -> Emission:
+        """Publish an event, from anywhere; the answer carries `event`, and may be awaited for it.
+
+        An `Event` given to a bus without a log is kept as it is; otherwise the bus, or the log, gives id, offset and
+        seq. An event that the guard refuses is not published and the answer is None. Off event loops the event is
+        published when this returns. On one, over a log that would block, it is published when the answer was awaited,
+        in the order of the calls all the same; 20,000 may be under way, then `Overloaded` is raised.
+
+        Raises `InvalidInput` for what is no event, `LogClosed` after `close`, and what `append` raises.
+        """
+        given = self._screened(event)
+        if given is None:
+            return Emission()
+        shared = self._shared
+        if shared is not None and shared.port.blocks and _on_a_loop():
+            return Emission(future=self._emit_soon(shared, given))
+        return Emission(self._emit_now(given))
+
+    def emit_sync(self, event: Emittable) -> Event | None:
+        """As `emit`, published when it returns, wherever that is called; None if the event was refused."""
+        given = self._screened(event)
+        return None if given is None else self._emit_now(given)
+
+    def _screened(self, event: Emittable) -> Event | Body | None:
+        if self._closed:
+            raise LogClosed("the bus was closed")
+        body = _body_of(event, self._payload_max_bytes)
+        if self._guard is not None:
+            try:
+                screened = self._guard.screen(body)
+            except RejectedContent:
+                self._count_refused()
+                return None
+            if screened is not body:
+                body = screened.within(self._payload_max_bytes)
+                event = Event(*event.position, body, event.seq) if isinstance(event, Event) else body
+        return event if isinstance(event, Event) and self._local is not None else body
+
+    def _count_refused(self) -> None:
+        with self._lock:
+            self._refused += 1
+
+    def _emit_now(self, given: Event | Body) -> Event | None:
+        if self._local is not None:
+            event = self._local.emit(given)
+        else:
+            assert self._shared is not None
+            assert isinstance(given, Body)
+            try:
+                event = self._shared.append(given)
+            except RejectedContent:
+                self._count_refused()
+                return None
+            self._shared.note(event)
+        with self._lock:
+            self._emitted += 1
+        return event
+
+    def _emit_soon(self, shared: SharedBus, given: Event | Body) -> "concurrent.futures.Future[Event]":
+        assert isinstance(given, Body)
+        future = shared.port.append_soon(given)
+        with self._lock:
+            self._pending.add(future)
+        future.add_done_callback(self._emitted_at_last)
+        return future
+
+    def _emitted_at_last(self, future: "concurrent.futures.Future[Event]") -> None:
+        error = concurrent.futures.CancelledError() if future.cancelled() else future.exception()
+        if error is None and self._shared is not None:
+            self._shared.note(future.result())
+        with self._lock:
+            self._pending.discard(future)
+            self._emitted += error is None
+            self._refused += isinstance(error, RejectedContent)
+
+    def subscribe(
+        self,
+        visibility: str | None = None,
+        lane_id: str | None = None,
+        kinds: str | Iterable[str] | None = None,
+        run_id: str | None = None,
+        *,
+        replay: bool = True,
+        on_gap: Callable[[Gap], None] | None = None,
+    ) -> Subscription[Any]:
+        """Subscribe from now on, after what is there already; `replay=False` leaves that out.
+
+        `visibility` is a ceiling, `kinds` are kinds and prefixes such as `tool.*`. With a `run_id` the subscription
+        ends after that run's first terminal event, which passes `kinds` and `lane_id`; at once if that is past and
+        gone. Without one it ends when the bus is closed; on a bus without a log also after a terminal event that names
+        no run. What is missed goes to `on_gap`, by default to a logged warning.
+
+        Over a log it stands in the log when this returns; on an event loop, soon after: what this bus emits is not
+        missed in between, and `async with` waits for it. Raises `InvalidInput`.
+        """
+        unnamed = self._local is not None
+        selection = Selection(visibility, lane_id, kinds, run_id, ends_unnamed=unnamed)
+        return self._source.subscribe(selection, on_gap, replay)
+
+    @property
+    def _source(self) -> LocalBus | SharedBus:
+        if self._local is not None:
+            return self._local
+        assert self._shared is not None
+        return self._shared
+
+    def replay(self, run_id: str | None = None, lane_id: str | None = None, since_seq: int = 0) -> list[Event]:
+        """The events that are there, in order; with `since_seq` those with a higher seq. Over a log this blocks."""
+        wanted = EventFilter.of(run_id=run_id, lane_id=lane_id, since_seq=since_seq)
+        if self._local is not None:
+            return list(filter(wanted.matcher(), self._local.history()))
+        assert self._shared is not None
+        return self._shared.port.ask(_resident(self._shared, wanted))
+
+    async def areplay(self, run_id: str | None = None, lane_id: str | None = None, since_seq: int = 0) -> list[Event]:
+        """`replay` for event loops."""
+        if self._shared is None:
+            return self.replay(run_id, lane_id, since_seq)
+        wanted = EventFilter.of(run_id=run_id, lane_id=lane_id, since_seq=since_seq)
+        return await self._shared.port.aask(_resident(self._shared, wanted))
+
+    def next_seq(self, lane_id: str = DEFAULT_LANE) -> int:
+        """Reserve the next seq of a lane, 1, 2, 3, …, for who builds events of their own. A log gives its own."""
+        EventFilter.of(lane_id=lane_id)
+        with self._lock:
+            self._next_seqs[lane_id] += 1
+            return self._next_seqs[lane_id]
+
+    @property
+    def history_size(self) -> int:
+        """How many events are there for late subscribers. Over a log this asks the log, blocking."""
+        return self._source.history_size
+
+    @property
+    def subscriber_count(self) -> int:
+        """How many subscribe to this object."""
+        return self._source.subscriber_count
+
+    def stats(self) -> BusStats:
+        """Counters since it was made."""
+        with self._lock:
+            emitted, refused = self._emitted, self._refused
+        return self._source.stats(emitted, refused)
+
+    def close(self) -> "Closing":
+        """Take nothing any more; subscribers end when they have been given what there is. Idempotent.
+
+        Does not close the log. On an event loop, await the answer: what is under way has been emitted then.
+        """
+        self._closed = True
+        if self._shared is None or not _on_a_loop():
+            self._close()
+            return Closing()
+        return Closing(asyncio.get_running_loop().run_in_executor(None, self._close))
+
+    def _close(self) -> None:
+        if self._local is not None:
+            self._local.close()
+        if self._shared is not None:
+            self._shared.stop_taking()
+            with self._lock:
+                pending = set(self._pending)
+            concurrent.futures.wait(pending, _PENDING_S)
+            self._shared.port.close()
+            self._shared.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+class Closing:
+    """The answer to `close`: done already, or to be awaited."""
+
+    def __init__(self, future: "asyncio.Future[None] | None" = None) -> None:
+        self._future = future
+
+    def __await__(self) -> Generator[Any, None, None]:
+        if self._future is not None:
+            yield from self._future.__await__()
+
+
+def _body_of(event: object, payload_max_bytes: int) -> Body:
+    if isinstance(event, Event):
+        return event.body.within(payload_max_bytes)
+    if isinstance(event, Body):
+        return event.within(payload_max_bytes)
+    return Body.from_mapping(event, payload_max_bytes=payload_max_bytes)
+
+
+def _resident(shared: SharedBus, wanted: EventFilter) -> Plan[list[Event]]:
+    return shared.port.core.query(query_request(None, None, None, wanted, "asc", None))
+
+
+def _check_size(name: str, size: object, least: int) -> None:
+    if isinstance(size, bool) or not isinstance(size, int) or not least <= size <= _LARGEST:
+        raise InvalidInput(name, f"{size!r} is not an integer from {least} to {_LARGEST}")
+
+
+def _on_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

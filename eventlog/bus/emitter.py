@@ -1,0 +1,97 @@
+"""Appends for callers that must not block: one thread sends what has gathered, in the order in which it came."""
+
+import copy
+import threading
+from collections import deque
+from concurrent.futures import Future
+
+from ..errors import InvalidInput, LogClosed, Overloaded
+from ..events import Body, Event
+from ..log import EventLog
+
+READY_S = 5.0
+_BOUND = 20_000
+_BATCH_EVENTS = 500
+_BATCH_BYTES = 1024 * 1024
+_IDLE_S = 5.0
+_CLOSE_S = 10.0
+
+Waiting = tuple[Body, "Future[Event]"]
+
+
+class Emitter:
+    """At most 20,000 events wait; over that `submit` raises `Overloaded`. The thread is a daemon and ends when idle.
+    It appends nothing while `gate` is not set, for five seconds at most.
+    """
+
+    def __init__(self, log: EventLog, gate: threading.Event) -> None:
+        self._log = log
+        self._gate = gate
+        self._changed = threading.Condition()
+        self._waiting: deque[Waiting] = deque()
+        self._busy = False
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def submit(self, body: Body) -> "Future[Event]":
+        """Append soon. The result is the event, or what the append raised."""
+        future: Future[Event] = Future()
+        with self._changed:
+            if self._closed:
+                raise LogClosed("the bus was closed")
+            if len(self._waiting) >= _BOUND:
+                raise Overloaded(f"{_BOUND} events wait to be emitted already")
+            self._waiting.append((body, future))
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, name="eventlog-bus-emit", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+        return future
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._busy = False
+                self._changed.notify_all()
+                if not self._waiting and not self._closed:
+                    self._changed.wait(_IDLE_S)
+                if not self._waiting:
+                    self._thread = None
+                    return
+                batch = self._gathered()
+                self._busy = True
+            self._send(batch)
+
+    def _gathered(self) -> list[Waiting]:
+        batch: list[Waiting] = []
+        size = 0
+        while self._waiting and len(batch) < _BATCH_EVENTS and size < _BATCH_BYTES:
+            body, future = self._waiting.popleft()
+            if future.set_running_or_notify_cancel():
+                batch.append((body, future))
+                size += len(body.payload_json)
+        return batch
+
+    def _send(self, batch: list[Waiting]) -> None:
+        """One append for all. What is wrong with one event is that one's business, and the others are sent again."""
+        self._gate.wait(READY_S)
+        while batch:
+            try:
+                events = self._log.append_many([body for body, _ in batch])
+            except InvalidInput as error:
+                batch.pop(error.index or 0)[1].set_exception(type(error)(error.field, error.problem))
+            except BaseException as error:
+                for _, future in batch:
+                    future.set_exception(copy.copy(error))
+                return
+            else:
+                for (_, future), event in zip(batch, events, strict=True):
+                    future.set_result(event)
+                return
+
+    def close(self) -> None:
+        """Send what waits, for ten seconds at most, and take nothing more. Idempotent."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: not self._waiting and not self._busy, _CLOSE_S)

@@ -1,0 +1,210 @@
+"""How a bus uses the log that it is bound to: background work, appends and questions, for either colour of log."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any, Protocol, TypeVar
+
+from ..aio import AsyncEventLog
+from ..core import LogCore
+from ..drive import arun, run
+from ..errors import InvalidInput, LogClosed
+from ..events import Body, Event
+from ..log import EventLog
+from ..plan import Command, Plan
+from .emitter import READY_S, Emitter
+
+T = TypeVar("T")
+Failed = Callable[[BaseException], None]
+
+
+class Port(Protocol):
+    """What a bus asks of its log."""
+
+    core: LogCore
+
+    def spawn(self, plan: Callable[[], Plan[None]], name: str, failed: Failed) -> None:
+        """Carry the plan out in the background, over a connection of its own. Its failure is told to `failed`."""
+
+    def append(self, body: Body) -> Event:
+        """Append, blocking. Raises `InvalidInput` where that would hold up the event loop that has to do it."""
+
+    def append_soon(self, body: Body) -> "Future[Event]":
+        """Append without blocking, when the gate is open; in the order of the calls."""
+
+    def ask(self, plan: Plan[T]) -> T:
+        """Carry a plan out, blocking. Raises as `append`."""
+
+    async def aask(self, plan: Plan[T]) -> T:
+        """Carry a plan out without blocking the running event loop."""
+
+    @property
+    def blocks(self) -> bool:
+        """True if `append` and `ask` wait for Redis."""
+
+    @property
+    def on_its_loop(self) -> bool:
+        """True if called on the event loop that does the work of this log."""
+
+    def close(self) -> None:
+        """Wait, bounded, for appends under way."""
+
+
+class ThreadPort:
+    """Over an `EventLog`: daemon threads."""
+
+    on_its_loop = False
+
+    def __init__(self, log: EventLog, gate: threading.Event) -> None:
+        self.core = log.core
+        self._log = log
+        self._emitter = Emitter(log, gate)
+
+    @property
+    def blocks(self) -> bool:
+        return self._log.connect is not None
+
+    def spawn(self, plan: Callable[[], Plan[None]], name: str, failed: Failed) -> None:
+        threading.Thread(target=self._carry_out, args=(plan, failed), name=name, daemon=True).start()
+
+    def _carry_out(self, plan: Callable[[], Plan[None]], failed: Failed) -> None:
+        connect = self._log.connect
+        link = None if connect is None else connect(1)
+        try:
+            run(plan(), _no_transport if link is None else link.execute)
+        except BaseException as error:
+            failed(error)
+        finally:
+            if link is not None:
+                link.close()
+
+    def append(self, body: Body) -> Event:
+        return self._log.append_body(body)
+
+    def append_soon(self, body: Body) -> "Future[Event]":
+        return self._emitter.submit(body)
+
+    def ask(self, plan: Plan[T]) -> T:
+        connect = self._log.connect
+        link = None if connect is None else connect(1)
+        try:
+            return run(plan, _no_transport if link is None else link.execute)
+        finally:
+            if link is not None:
+                link.close()
+
+    async def aask(self, plan: Plan[T]) -> T:
+        return await asyncio.to_thread(self.ask, plan)
+
+    def close(self) -> None:
+        self._emitter.close()
+
+
+class TaskPort:
+    """Over an `AsyncEventLog`: tasks of the event loop on which the bus was made."""
+
+    blocks = True
+
+    def __init__(self, log: AsyncEventLog, gate: threading.Event) -> None:
+        try:
+            self._loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise InvalidInput("log", "make a bus over an AsyncEventLog on the event loop of that log") from None
+        self.core = log.core
+        self._log = log
+        self._gate = gate
+        self._turn = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def on_its_loop(self) -> bool:
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            return False
+
+    def spawn(self, plan: Callable[[], Plan[None]], name: str, failed: Failed) -> None:
+        def begin() -> None:
+            task = self._loop.create_task(self._carry_out(plan, failed), name=name)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+        if self.on_its_loop:
+            begin()
+            return
+        try:
+            self._loop.call_soon_threadsafe(begin)
+        except RuntimeError:
+            failed(_loop_ended())
+
+    async def _carry_out(self, plan: Callable[[], Plan[None]], failed: Failed) -> None:
+        connect = self._log.connect
+        link = None if connect is None else connect(1)
+        try:
+            await arun(plan(), _no_async_transport if link is None else link.execute)
+        except asyncio.CancelledError:
+            failed(_loop_ended())
+            raise
+        except BaseException as error:
+            failed(error)
+        finally:
+            if link is not None:
+                await link.close()
+
+    def append(self, body: Body) -> Event:
+        return self._result(self._log.append_body(body))
+
+    def append_soon(self, body: Body) -> "Future[Event]":
+        return self._begin(self._append(body))
+
+    async def _append(self, body: Body) -> Event:
+        async with self._turn:
+            if not self._gate.is_set():
+                await asyncio.to_thread(self._gate.wait, READY_S)
+        return await self._log.append_body(body)
+
+    def ask(self, plan: Plan[T]) -> T:
+        return self._result(self._ask(plan))
+
+    async def aask(self, plan: Plan[T]) -> T:
+        if self.on_its_loop:
+            return await self._ask(plan)
+        return await asyncio.wrap_future(self._begin(self._ask(plan)))
+
+    async def _ask(self, plan: Plan[T]) -> T:
+        connect = self._log.connect
+        link = None if connect is None else connect(1)
+        try:
+            return await arun(plan, _no_async_transport if link is None else link.execute)
+        finally:
+            if link is not None:
+                await link.close()
+
+    def _result(self, work: Coroutine[Any, Any, T]) -> T:
+        if self.on_its_loop:
+            work.close()
+            raise InvalidInput("log", "this would wait for an AsyncEventLog on its own event loop, for ever")
+        return self._begin(work).result()
+
+    def _begin(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
+        try:
+            return asyncio.run_coroutine_threadsafe(work, self._loop)
+        except RuntimeError:
+            work.close()
+            raise _loop_ended() from None
+
+    def close(self) -> None:
+        """Nothing waits here: the log has its own queue."""
+
+
+def _loop_ended() -> LogClosed:
+    return LogClosed("the event loop of the bus' log has ended")
+
+
+def _no_transport(command: Command) -> Any:
+    raise AssertionError(f"this backend sends no commands, yet it asked for {command.args[0]!r}")
+
+
+async def _no_async_transport(command: Command) -> Any:
+    return _no_transport(command)
