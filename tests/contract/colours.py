@@ -23,6 +23,7 @@ from eventlog import (
 )
 from eventlog.runs.fold import StageView
 from eventlog.runs.records import ReplayPage, RunsPage, RunSummary
+from eventlog.telemetry.sample import Sample, TelemetryPage
 
 T = TypeVar("T")
 PATIENCE_S = 30.0
@@ -60,6 +61,10 @@ class Colour(Protocol):
     def replay_page(self, *args: Any, **kwargs: Any) -> ReplayPage: ...
 
     def stages(self, run_id: str) -> list[StageView]: ...
+
+    def push_telemetry(self, *args: Any, **kwargs: Any) -> list[Sample]: ...
+
+    def telemetry(self, *args: Any, **kwargs: Any) -> TelemetryPage: ...
 
     def clear(self) -> int: ...
 
