@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..client.tracking import tracked
 from ..drive import Steps
 from ..errors import BackendUnavailable, InvalidInput
 from ..events import TERMINAL_KINDS, Body
 from ..plan import Pause
 from .inflight import Call
-from .tracking import tracked
 
 _log = logging.getLogger("eventlog")
 
