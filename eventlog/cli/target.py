@@ -11,14 +11,17 @@ from ..config import EventLogConfig
 from ..core import EventInput, LogInfo
 from ..errors import InvalidInput
 from ..events import Event, EventParts
-from ..filters import Filters
+from ..filters import Filters, ReplayFilters
 from ..log import EventLog
 from ..reading import Page
+from ..runs.fold import StageView
+from ..runs.records import ReplayPage, RunsPage, RunStatus, RunSummary
 from ..slots.base import Cleared, QueueStats
 from ..slots.policy import Policy, Scope, StoredPolicy
 from ..slots.queue import Slot
 from ..slots.service import SlotState
 from ..slots.terms import SlotOptions
+from ..telemetry.sample import Sample, TelemetryPage
 
 SERVER_SCHEMES = ("http://", "https://")
 REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
@@ -74,6 +77,8 @@ class SharedLog(Protocol):
         **filters: Unpack[Filters],
     ) -> Page: ...
 
+    def get(self, event_id: str) -> Event: ...
+
     def follow(
         self,
         since: object = None,
@@ -86,6 +91,36 @@ class SharedLog(Protocol):
     ) -> SharedFollower: ...
 
     def info(self) -> LogInfo: ...
+
+    def runs(self, limit: int = 100, *, until: object = None, status: RunStatus | None = None) -> RunsPage: ...
+
+    def run(self, run_id: str) -> RunSummary: ...
+
+    def replay_page(
+        self,
+        run_id: str,
+        *,
+        lane_id: str | None = None,
+        since_seq: int = 0,
+        since: object = None,
+        limit: int | None = None,
+        **filters: Unpack[ReplayFilters],
+    ) -> ReplayPage: ...
+
+    def stages(self, run_id: str) -> list[StageView]: ...
+
+    def push_telemetry(
+        self,
+        run_id: str,
+        samples: Iterable[Mapping[str, Any]],
+        *,
+        capacity: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> list[Sample]: ...
+
+    def telemetry(
+        self, run_id: str, *, from_seq: int = 0, stage_name: str | None = None, limit: int | None = None
+    ) -> TelemetryPage: ...
 
     def close(self) -> None: ...
 

@@ -1,0 +1,301 @@
+"""`eventlog runs`: what ran, how it stands, lane by lane and stage by stage, and what it used."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
+from typing import Annotated, Any, cast
+
+import orjson
+import typer
+
+from ..errors import InvalidInput
+from ..filters import Filters
+from ..reading import MAX_PAGE
+from ..runs.fold import StageView
+from ..runs.records import MOST_RUNS, ReplayPage, RunStatus, RunSummary
+from ..telemetry.sample import Sample
+from .escape import escaped
+from .follow import Following, watched_pipe
+from .options import DataDir, Kinds, Output, Stage, Url, Visibility, Workspace, filters
+from .output import EventPrinter, Format, note, put, put_json, shown_time, wants_colour
+from .quantities import shown_bytes, shown_ms
+from .tables import Cell, put_table
+from .target import SharedLog, open_log
+
+app = typer.Typer(
+    help="Runs: their status, lanes, stages, events and telemetry.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run.")]
+Limit = Annotated[int, typer.Option("--limit", "-n", help="At most so many.")]
+All = Annotated[bool, typer.Option("--all", help="No limit.")]
+
+_LONGEST_CELL = 100
+_COLOURS = {
+    "running": "36",
+    "finished": "1;32",
+    "succeeded": "1;32",
+    "failed": "1;31",
+    "cancelled": "33",
+    "skipped": "33",
+    "queued": "2",
+}
+
+
+@app.command("ls")
+def list_runs(
+    status: Annotated[str | None, typer.Option(help="running, finished, failed or cancelled.")] = None,
+    limit: Limit = 100,
+    everything: All = False,
+    until: Annotated[str | None, typer.Option(help="Go on from the cursor that an earlier list told.")] = None,
+    output: Output = Format.text,
+    workspace: Workspace = None,
+    url: Url = None,
+    data_dir: DataDir = None,
+) -> None:
+    """List runs, the latest active first. One whose events have all left the log is not there any more."""
+    left = None if everything else _positive(limit)
+    with closing(open_log(url, workspace, data_dir)) as log:
+        found, cursor = _runs(log, status, until, left)
+    if output is Format.json:
+        for run in found:
+            put_json(run.to_dict())
+    else:
+        head = ["RUN", "STATUS", "EVENTS", "LANES", "STARTED", "LAST EVENT", "TOOK"]
+        put_table(head, [_row(run) for run in found], colour=_coloured())
+    if cursor is not None:
+        note(f"--- more: --until {cursor} ---")
+
+
+def _runs(
+    log: SharedLog, status: str | None, until: str | None, left: int | None
+) -> tuple[list[RunSummary], str | None]:
+    """At most so many runs, and the cursor to go on from, None at the end."""
+    found: list[RunSummary] = []
+    while True:
+        size = MOST_RUNS if left is None else min(left - len(found), MOST_RUNS)
+        page = log.runs(size, until=until, status=cast(RunStatus | None, status))
+        found += page.runs
+        if page.at_end or len(found) == left:
+            return found, None if page.at_end else page.cursor
+        until = page.cursor
+
+
+def _row(run: RunSummary) -> list[str | Cell]:
+    return [
+        run.run_id,
+        _status(run.status),
+        str(run.events),
+        str(len(run.lanes)),
+        shown_time(run.started_at),
+        shown_time(run.last_event_at),
+        shown_ms(run.duration_ms),
+    ]
+
+
+@app.command("show")
+def show(
+    run_id: RunId, output: Output = Format.text, workspace: Workspace = None, url: Url = None, data_dir: DataDir = None
+) -> None:
+    """Show one run: its status and times, its stages, its lanes."""
+    with closing(open_log(url, workspace, data_dir)) as log:
+        run, stages = log.run(run_id), log.stages(run_id)
+    if output is Format.json:
+        put_json({**run.to_dict(), "stages": [stage.to_dict() for stage in stages]})
+        return
+    colour = _coloured()
+    put_table([], list(_facts(run)), colour=colour)
+    if stages:
+        put("")
+        _put_stages(stages, colour)
+    put("")
+    put_table(["LANE", "EVENTS"], [[lane, str(last)] for lane, last in run.lanes.items()], colour=colour)
+
+
+def _facts(run: RunSummary) -> Iterator[list[str | Cell]]:
+    yield ["run", run.run_id]
+    yield ["status", _status(run.status)]
+    yield ["started", shown_time(run.started_at)]
+    if run.ended_at is not None:
+        yield ["ended", shown_time(run.ended_at)]
+    yield ["last event", f"{shown_time(run.last_event_at)}  {run.last_id}"]
+    yield ["took" if run.ended_at is not None else "runs for", shown_ms(run.duration_ms)]
+    yield ["events", str(run.events)]
+
+
+@app.command("stages")
+def stages(
+    run_id: RunId, output: Output = Format.text, workspace: Workspace = None, url: Url = None, data_dir: DataDir = None
+) -> None:
+    """List the stages of a run: where each stands, which attempt it is, when it began and how it ended."""
+    with closing(open_log(url, workspace, data_dir)) as log:
+        found = log.stages(run_id)
+    if output is Format.json:
+        for stage in found:
+            put_json(stage.to_dict())
+    else:
+        _put_stages(found, _coloured())
+
+
+def _put_stages(found: list[StageView], colour: bool) -> None:
+    head = ["STAGE", "STATUS", "ATTEMPT", "GROUP", "STARTED", "TOOK", "EXIT", "AFTER", "WHY"]
+    put_table(head, [_stage_row(stage) for stage in found], colour=colour)
+
+
+def _stage_row(stage: StageView) -> list[str | Cell]:
+    return [
+        _brief(stage.stage_name),
+        _status(stage.status),
+        str(stage.stage_attempt),
+        _brief(stage.group_id),
+        _or_blank(stage.started_at, shown_time),
+        _or_blank(stage.duration_ms, shown_ms),
+        _or_blank(stage.exit_code),
+        _brief(", ".join(stage.depends_on)),
+        _brief(stage.error or stage.reason or ""),
+    ]
+
+
+def _brief(text: str) -> str:
+    """Texts of a payload may be long: enough of one to know it by. JSON has all of it."""
+    return text if len(text) <= _LONGEST_CELL else text[: _LONGEST_CELL - 1] + "…"
+
+
+@app.command("replay")
+def replay(
+    run_id: RunId,
+    lane: Annotated[str | None, typer.Option(help="This lane alone.")] = None,
+    since_seq: Annotated[int, typer.Option(help="After this seq of every lane.")] = 0,
+    since: Annotated[str | None, typer.Option(help="Go on from the cursor that an earlier replay told.")] = None,
+    kind: Kinds = None,
+    stage: Stage = None,
+    visibility: Visibility = None,
+    limit: Annotated[int | None, typer.Option("--limit", "-n", help="At most so many events. [default: all]")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is appended until the run ends.")] = (
+        False
+    ),
+    output: Output = Format.text,
+    workspace: Workspace = None,
+    url: Url = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Print the events of a run in the order of the log. How many of a lane are gone is told on stderr.
+
+    With --lane and --since-seq it goes on where a reader of that lane stood.
+    """
+    if follow and limit is not None:
+        raise InvalidInput("limit", "has no meaning with --follow: give one of them")
+    wanted: Filters = {**filters(kind, run_id, lane, stage, visibility), "since_seq": since_seq}
+    printer = EventPrinter(output, colour=_coloured())
+    with closing(open_log(url, workspace, data_dir)) as log:
+        pages = partial(
+            log.replay_page,
+            run_id,
+            lane_id=lane,
+            since_seq=since_seq,
+            kind=kind,
+            stage_name=stage,
+            visibility=visibility,
+        )
+        cursor, at_end = _replay(pages, printer, since, None if limit is None else _positive(limit))
+        if follow:
+            _follow(log, printer, cursor, wanted)
+        elif not at_end:
+            note(f"--- more: --since {cursor} ---")
+
+
+def _replay(
+    pages: Callable[..., ReplayPage], printer: EventPrinter, since: str | None, left: int | None
+) -> tuple[str, bool]:
+    """Print at most so many events; the cursor to go on from, and whether that is the end."""
+    while True:
+        page = pages(since=since, limit=MAX_PAGE if left is None else min(left, MAX_PAGE))
+        printer.missed(page.missed)
+        for event in page.events:
+            printer.event(event)
+        if left is not None:
+            left -= len(page.events)
+        if page.at_end or left == 0:
+            return page.cursor, page.at_end
+        since = page.cursor
+
+
+def _follow(log: SharedLog, printer: EventPrinter, cursor: str, wanted: Filters) -> None:
+    following = Following(log, printer, wanted, until_terminal=True)
+    following.begin(cursor)
+    with watched_pipe(following):
+        following.go_on()
+
+
+@app.command("telemetry")
+def telemetry(
+    run_id: RunId,
+    from_seq: Annotated[int, typer.Option(help="After this sample.")] = 0,
+    stage: Annotated[str | None, typer.Option("--stage", help="Of this stage.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", "-n", help="At most so many samples. [default: all]")] = None,
+    output: Output = Format.text,
+    workspace: Workspace = None,
+    url: Url = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Print what a run used: samples of its processes, and those that others posted. What was evicted is told."""
+    left = None if limit is None else _positive(limit)
+    with closing(open_log(url, workspace, data_dir)) as log:
+        while left != 0:
+            page = log.telemetry(run_id, from_seq=from_seq, stage_name=stage, limit=left)
+            _tell_evicted(page.missed, output)
+            for sample in page.samples:
+                _put_sample(sample, output)
+            if page.next_seq == from_seq:
+                return
+            left = None if left is None else left - len(page.samples)
+            from_seq = page.next_seq
+
+
+def _tell_evicted(count: int, output: Format) -> None:
+    if count and output is Format.json:
+        put_json({"control": "missed", "missed": count})
+    elif count:
+        note(f"--- gone: {count} samples; the ring of the run holds the newest ---")
+
+
+def _put_sample(sample: Sample, output: Format) -> None:
+    if output is Format.json:
+        put_json(sample.to_dict())
+    else:
+        put(sample_line(sample))
+
+
+def sample_line(sample: Sample) -> str:
+    """`2025-11-21 12:44:16.123 #7 stage=build cpu=98.5% rss=123.4 MiB read=1.2 MiB written=512 B guest={"gpu":1}`."""
+    parts = [shown_time(sample.timestamp), f"#{sample.seq}"]
+    parts += [f"{name}={value}" for name, value in (("stage", sample.stage_name), ("source", sample.source)) if value]
+    host = sample.host or {}
+    if "cpu_percent" in host:
+        parts.append(f"cpu={host['cpu_percent']:.1f}%")
+    names = {"rss_bytes": "rss", "io_read_bytes": "read", "io_write_bytes": "written"}
+    parts += [f"{shown}={shown_bytes(host[name])}" for name, shown in names.items() if name in host]
+    if sample.guest is not None:
+        parts.append(f"guest={orjson.dumps(sample.guest).decode()}")
+    return escaped(" ".join(parts))
+
+
+def _status(status: str) -> Cell:
+    return Cell(status, _COLOURS.get(status, ""))
+
+
+def _or_blank(value: Any, shown: Callable[[Any], str] = str) -> str:
+    return "" if value is None else shown(value)
+
+
+def _positive(limit: int) -> int:
+    if limit < 1:
+        raise InvalidInput("limit", f"{limit} is not 1 or more")
+    return limit
+
+
+def _coloured() -> bool:
+    return wants_colour(os.environ)
