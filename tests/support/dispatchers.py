@@ -121,7 +121,7 @@ class Tasks:
 
     name = "tasks"
 
-    def __init__(self, sink: Any, *, loop: Loop | None = None, **options: Any) -> None:
+    def __init__(self, sink: Any, *, loop: Any = None, **options: Any) -> None:
         self._owns_loop = loop is None
         self.loop = loop or Loop()
         self.inner: AsyncEventDispatcher = self.loop.wait_for(self._made(sink, options))
