@@ -1,7 +1,7 @@
 """What travels between a client and the server: routes, parameters, bodies, stream lines, problems. Pure."""
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -126,13 +126,17 @@ def filter_params(wanted: EventFilter) -> Params:
     return params
 
 
-def read_appended(answer: Any, given: Iterable[Body]) -> list[Event]:
+def read_appended(answer: Any, given: Sequence[Body]) -> list[Event]:
     """The events of an answer to an append. A repetition that only our own retry made is not called a duplicate."""
     found = answer.get("events", [answer])
+    keyed = [body.idempotency_key is not None for body in given]
+    if len(found) != len(given) and all(keyed):
+        # The key is the caller's, and what was appended under it first is something else.
+        keyed = [True] * len(found)
     batch_duplicate = bool(answer.get("duplicate", False))
     return [
-        read_event({**event, "duplicate": (event.get("duplicate", False) or batch_duplicate) and keyed})
-        for event, keyed in zip(found, (body.idempotency_key is not None for body in given), strict=True)
+        read_event({**event, "duplicate": (event.get("duplicate", False) or batch_duplicate) and of_caller})
+        for event, of_caller in zip(found, keyed, strict=True)
     ]
 
 

@@ -1,0 +1,97 @@
+"""Logs behind a real server on a real Redis, as the contract suite talks to them: blocking and on asyncio."""
+
+import asyncio
+import threading
+from contextlib import AbstractContextManager
+from typing import Any
+
+from eventlog import EventLog, create_event_log
+from eventlog.client import AsyncEventLogClient, EventLogClient
+from eventlog.config import EventLogConfig
+from server import ServerSettings, background
+from tests.contract.colours import AsyncColour, Colour, SyncColour
+from tests.contract.worlds import RedisWorld
+
+
+class Behind:
+    """A server, and a log behind it in the test's own hands, for what no client can ask for."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self.config = EventLogConfig(backend="redis", redis_url=options.pop("url"), **{"workspace": "w", **options})
+        # As much in a batch as the library takes.
+        settings = ServerSettings(port=0, log=self.config, batch_max_events=10_000, body_max_bytes=32 * 1024 * 1024)
+        self._server: AbstractContextManager[Any] = background(settings)
+        self.url: str = self._server.__enter__().url
+
+    def direct(self, workspace: str) -> EventLog:
+        """A log straight on Redis. Close it."""
+        return create_event_log("redis", config=self.config.model_copy(update={"workspace": workspace}))
+
+    def close(self) -> None:
+        self._server.__exit__(None, None, None)
+
+
+class HttpSyncColour(SyncColour):
+    """`EventLogClient` as it is."""
+
+    def __init__(self, behind: Behind, workspace: str) -> None:
+        self.direct = behind.direct(workspace)
+        self.verify = self.direct.verify
+        self.log: Any = EventLogClient(behind.url, workspace=workspace)
+
+    @property
+    def storage(self) -> Any:
+        return self.direct.core.backend
+
+    def close(self) -> None:
+        self.log.close()
+        self.direct.close()
+
+
+class HttpAsyncColour(AsyncColour):
+    """`AsyncEventLogClient`, driven from outside."""
+
+    def __init__(self, behind: Behind, workspace: str) -> None:
+        self.direct = behind.direct(workspace)
+        self.verify = self.direct.verify
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self._closed = False
+        self.log: Any = AsyncEventLogClient(behind.url, workspace=workspace)
+
+    @property
+    def storage(self) -> Any:
+        return self.direct.core.backend
+
+    def close(self) -> None:
+        super().close()
+        self.direct.close()
+
+
+COLOURS: dict[str, type[HttpSyncColour | HttpAsyncColour]] = {"sync": HttpSyncColour, "async": HttpAsyncColour}
+
+
+class HttpWorld(RedisWorld):
+    """Clients of servers on the Redis at `url`, under keys that begin with `key_prefix`."""
+
+    def __init__(self, colour: str, url: str, key_prefix: str) -> None:
+        super().__init__("http", colour, url, key_prefix)
+        self._servers: list[Behind] = []
+
+    def open(self, **options: Any) -> Colour:
+        """A client of a server of its own."""
+        behind = Behind({"url": self.url, "key_prefix": self.key_prefix, **options})
+        self._servers.append(behind)
+        return self.join(behind, behind.config.workspace)
+
+    def join(self, behind: Behind, workspace: str) -> Colour:
+        """A client of a server that others use too."""
+        log: Any = COLOURS[self.colour](behind, workspace)
+        self._opened.append(log)
+        return log  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        super().close()
+        for server in self._servers:
+            server.close()
