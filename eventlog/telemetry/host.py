@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import psutil
 
-_SHORTEST_S = 0.01
+# The kernel counts processor time in steps of 10 ms: over less than a few of them it says nothing.
+_SHORTEST_S = 0.05
 
 
 class HostMetrics:
@@ -40,8 +41,8 @@ class HostMetrics:
         """`rss_bytes`, `cpu_percent`, `io_read_bytes`, `io_write_bytes`; None once the process is gone.
 
         `rss_bytes` sums resident memory, pages that processes share counted for each. `cpu_percent` is 100 for one
-        core in use; it is left out where no time has passed. Bytes are those of the disk since the processes began;
-        they are left out where the system does not tell them (macOS, processes of others).
+        core in use; it is left out where hardly any time has passed. Bytes are those of the disk since the processes
+        began; they are left out where the system does not tell them (macOS, processes of others).
         """
         with self._lock:
             now, now_s = self._look(), time.monotonic()
