@@ -108,8 +108,8 @@ class TelemetrySampler:
     ) -> None:
         if not 0 < interval_s <= 3600:
             raise InvalidInput("interval_s", f"{interval_s!r} is not a number of seconds above 0, up to 3600")
-        if buffer < 1:
-            raise InvalidInput("buffer", f"{buffer!r} is not a number of samples from 1 on")
+        if buffer < 2:
+            raise InvalidInput("buffer", f"{buffer!r} is not a number of samples from 2 on")
         self._push = push
         self._run_id = run_id
         self._pid = pid
@@ -230,7 +230,9 @@ class TelemetrySampler:
             if self._abandoned or not (self._batch or self._waiting):
                 return None
             if self._batch is None:
-                some = [self._waiting.popleft() for _ in range(min(len(self._waiting), _BATCH))]
+                # A batch whose outcome is unknown has to stay as it is: it leaves room for what is newer.
+                most = min(len(self._waiting), _BATCH, self._bound // 2)
+                some = [self._waiting.popleft() for _ in range(most)]
                 self._batch = _Batch(some, uuid.uuid4().hex)
             return self._batch
 
