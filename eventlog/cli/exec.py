@@ -3,23 +3,33 @@
 import math
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import InvalidInput
-from ..events import Body
+from ..log import EventLog
+from ..runs.fold import DEFAULT_GROUP
+from ..runs.stages import AttemptClaim, StageParts, claim_attempt, stage_queued
 from ..slots.policy import checked_name
+from ..slots.terms import Acquisition, SlotOptions
+from ..telemetry.terms import MOST_SAMPLES
 from .options import DataDir, Url, Workspace
 from .output import note
-from .target import open_log_and_slots
+from .target import SharedLog, Target, find_target, open_log_and_slots
 
 if TYPE_CHECKING:
     from ..execution.slot import HeldSlot
+    from ..execution.task import Task
+    from ..execution.watch import Watch, Watching
 
 _LONGEST_GRACE_S = 3600.0
+_LONGEST_INTERVAL_S = 3600.0
+_SAMPLE_INTERVAL_S = 1.0
+_MOST_RETRIES = 1000
 
 # Options end where the command begins, with or without `--`.
 SETTINGS = {"allow_interspersed_args": False}
@@ -53,6 +63,20 @@ def execute(
     ] = False,
     source: Annotated[str, typer.Option(help="Who is said to have produced its events.")] = "exec",
     record_output: Annotated[bool, typer.Option(help="Append its output to the log, a line an event.")] = True,
+    depends_on: Annotated[
+        list[str] | None, typer.Option(metavar="STAGE", help="A stage that it comes after, for the record. Repeatable.")
+    ] = None,
+    stage_group: Annotated[str, typer.Option(help="The group of stages that it is recorded in.")] = DEFAULT_GROUP,
+    retries: Annotated[
+        int, typer.Option(help="Run it again when it fails, up to so many times, each time from the end of the line.")
+    ] = 0,
+    sample_interval: Annotated[
+        float, typer.Option(help="Seconds between samples of what it uses; 0 takes none.")
+    ] = _SAMPLE_INTERVAL_S,
+    telemetry_samples: Annotated[
+        int | None,
+        typer.Option(help="How many samples the run keeps, the newest; 0 takes none. [default: the log's setting]"),
+    ] = None,
     on_lost: Annotated[
         OnLost, typer.Option(help="When the lease is lost: end the command, or let it go on.")
     ] = OnLost.kill,
@@ -66,13 +90,17 @@ def execute(
     Its output is passed through as it is. Signals go to all of its process group. When the lease on the slot is lost,
     or this process dies, the process group is ended. Where there is no slot to be had, nothing is run: exit code 75.
     """
-    if not (math.isfinite(grace) and 0 <= grace <= _LONGEST_GRACE_S):
-        raise InvalidInput("grace", f"{grace} is not 0 to {_LONGEST_GRACE_S:g} seconds")
+    _check_range("grace", grace, _LONGEST_GRACE_S, "seconds")
+    _check_range("sample_interval", sample_interval, _LONGEST_INTERVAL_S, "seconds")
+    _check_range("retries", retries, _MOST_RETRIES, "times")
+    _check_range("telemetry_samples", telemetry_samples or 0, MOST_SAMPLES, "samples")
     if not hasattr(os, "killpg"):
         raise InvalidInput("command", "exec needs a system with process groups: Linux, macOS or another POSIX one")
-    from ..execution.performance import Task, perform
+    from ..execution.attempts import perform
+    from ..execution.task import Task
 
     name = uuid.uuid4().hex if execution_id is None else checked_name("execution_id", execution_id)
+    target = find_target(url, workspace, data_dir)
     task = Task(
         command=command,
         action=action,
@@ -85,22 +113,89 @@ def execute(
         whole_run=not stage_only,
         record_output=record_output,
         source=source,
+        stage_group=stage_group,
+        depends_on=depends_on or (),
+        max_concurrent=max_concurrent,
+        retries=retries,
+        environ=_environ(target, url, data_dir),
     )
-    # What is wrong with a name is said before anything is opened.
-    Body.of("run.started", run_id=task.run_id, stage_name=task.stage_name, source=source)
+    # What is wrong with a name or a number is said before anything is opened.
+    stage_queued(
+        task.stage_name, run_id=task.run_id, depends_on=task.depends_on, group_id=task.stage_group, source=source
+    )
+    wanted: SlotOptions = {"max_concurrent": max_concurrent, "lease_s": lease, "group_key": group, "pack": pack}
+    Acquisition.of(action, name, timeout, **wanted)
     with open_log_and_slots(url, workspace, data_dir) as (log, slots):
 
         def acquire(tell: Callable[..., None]) -> "HeldSlot":
-            return slots.acquire(
-                action,
-                name,
-                max_concurrent=max_concurrent,
-                lease_s=lease,
-                group_key=group,
-                pack=pack,
-                timeout_s=timeout,
-                on_lost=tell,
-            )
+            return slots.acquire(action, name, timeout_s=timeout, on_lost=tell, **wanted)
 
-        code = perform(task, acquire, log, lambda text: note(f"eventlog: {text}"))
+        code = perform(
+            task,
+            acquire,
+            log,
+            lambda facts: _claim(log, task, facts),
+            lambda text: note(f"eventlog: {text}"),
+            _watch(log, task, sample_interval, telemetry_samples),
+        )
     raise typer.Exit(code)
+
+
+def _check_range(name: str, value: float, most: float, unit: str) -> None:
+    if not (math.isfinite(value) and 0 <= value <= most):
+        raise InvalidInput(name, f"{value} is not 0 to {most:g} {unit}")
+
+
+def _environ(target: Target, url: str | None, data_dir: Path | None) -> dict[str, str]:
+    """Our environment, with what leads the command to the same log by itself."""
+    environ = {**os.environ, "EVENTLOG_WORKSPACE": target.config.workspace}
+    if data_dir is not None:
+        # Variables that it overrules here must not win there.
+        environ.pop("EVENTLOG_URL", None)
+        environ.pop("EVENTLOG_REDIS_URL", None)
+        environ["EVENTLOG_DATA_DIR"] = str(data_dir.absolute())
+    if url is not None:
+        environ["EVENTLOG_URL"] = url
+    if target.server is None and target.config.redis_url is not None:
+        environ["EVENTLOG_REDIS_URL"] = target.config.redis_url
+    return environ
+
+
+def _claim(log: SharedLog, task: "Task", facts: Mapping[str, Any]) -> Callable[[], int]:
+    parts: StageParts = {"group_id": task.stage_group, "source": task.source}
+    claim = AttemptClaim(task.stage_name, task.run_id, facts, parts)
+    return lambda: claim_attempt(log, claim)
+
+
+def _watch(log: SharedLog, task: "Task", interval_s: float, capacity: int | None) -> "Watch":
+    """What takes samples of a command and of all that it starts; nobody does where none are wanted, or kept."""
+    from ..execution.watch import unwatched
+
+    kept = log.telemetry_capacity if capacity is None and isinstance(log, EventLog) else capacity
+    if interval_s == 0 or kept == 0:
+        return unwatched
+    from ..telemetry.host import HostMetrics
+    from ..telemetry.sampler import TelemetrySampler
+
+    def watch(pid: int) -> "Watching":
+        metrics = HostMetrics(pid)
+        sampler = TelemetrySampler(
+            log.push_telemetry,
+            task.run_id,
+            metrics=lambda: _what_counts(metrics.sample()),
+            interval_s=interval_s,
+            stage=task.stage_name,
+            source=task.source,
+            capacity=capacity,
+        )
+        sampler.start()
+        return sampler
+
+    return watch
+
+
+def _what_counts(sample: Mapping[str, int | float] | None) -> Mapping[str, int | float] | None:
+    """A command that has ended has no memory left; that says nothing of how much it had."""
+    if sample is None or sample.get("rss_bytes"):
+        return sample
+    return {name: value for name, value in sample.items() if name != "rss_bytes"}

@@ -7,7 +7,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -98,11 +98,22 @@ class CommandGroup:
                 raise
         return Pipes(stdout[0], stderr[0])
 
-    def poll(self) -> Stopped | Ended | None:
-        """What became of the command since the last call; after its end, None."""
+    @property
+    def command_id(self) -> int:
+        """The process id of the command, once that was started."""
+        assert self._command is not None
+        return self._command.pid
+
+    def poll(self, last_look: Callable[[], object] = lambda: None) -> Stopped | Ended | None:
+        """What became of the command since the last call; after its end, None.
+
+        `last_look` is called once it has ended, and the system still tells what it used, where there is such a moment.
+        """
         command = self._command
         if command is None or command.returncode is not None:
             return None
+        if _has_ended(command.pid):
+            last_look()
         pid, status, used = os.wait4(command.pid, os.WNOHANG | os.WUNTRACED)
         if pid == 0:
             return None
@@ -156,6 +167,13 @@ class CommandGroup:
             self._guardian.wait()
         self._tether.close()
         self._said.close()
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether a child has ended; it is not reaped. False too where the system cannot tell that without."""
+    if not hasattr(os, "waitid"):
+        return False
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def _pipe(ours: contextlib.ExitStack) -> tuple[int, int]:

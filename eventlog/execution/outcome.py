@@ -26,11 +26,17 @@ class Outcome(NamedTuple):
     status: Status
     command_code: int
     reason: str = ""
+    ran: bool = True
 
     @property
     def exit_code(self) -> int:
         """What we exit with: the command's code, unless it was ended because its slot was gone."""
         return LEASE_LOST if self.status is Status.lease_lost else self.command_code
+
+    @property
+    def worth_repeating(self) -> bool:
+        """The command itself failed; it was not ended by us, or by whoever asked us to end it."""
+        return self.status is Status.failed and self.ran
 
     @property
     def stage_kind(self) -> str:
@@ -65,7 +71,7 @@ def outcome_of(exit_code: int, ended_by: int | None, *, asked_by: int | None, ta
 def not_started(error: OSError) -> Outcome:
     """A command that could not be carried out, with the exit code that shells give."""
     code = NOT_FOUND if error.errno in (errno.ENOENT, errno.ENOTDIR) else NOT_EXECUTABLE
-    return Outcome(Status.failed, code, error.strerror or str(error))
+    return Outcome(Status.failed, code, error.strerror or str(error), ran=False)
 
 
 def signal_name(number: int) -> str:

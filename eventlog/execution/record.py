@@ -1,7 +1,8 @@
 """The record of an execution: events in order, appended in batches by a thread of their own, bounded in memory.
 
 Nobody who adds to the record waits for Redis. Lines over the bound are left out and counted, in their place; what is
-told of the execution itself never is. An outage is waited out, for as long as the record is open.
+told of the execution itself never is. An outage is waited out, for as long as the record is open. Which attempt at the
+stage this is, only the log can say: that is found out here too, in its turn, so that no command waits for it.
 """
 
 import threading
@@ -21,7 +22,8 @@ MOST_BYTES = 8 * 1024 * 1024
 _BATCH_EVENTS = 200
 _BATCH_BYTES = 128 * 1024
 _BATCH_S = 0.2
-_RETRY_S = 0.25
+# A call is patient itself. The pause is for whoever gives up at the same time: one that is under way holds up our end.
+_RETRY_S = 1.5
 
 
 class Appender(Protocol):
@@ -29,6 +31,13 @@ class Appender(Protocol):
 
     def append_many(self, events: Iterable[EventInput], *, idempotency_key: str | None = None) -> object:
         """Append all or none; repeated with the same key, once."""
+
+
+Claim = Callable[[Mapping[str, Any]], Callable[[], int]]
+"""Given the payload of a `stage.started`, answers with what appends it under the true number of the attempt.
+
+That returns the number. Called again after it failed it appends nothing twice.
+"""
 
 
 class RecordStats(NamedTuple):
@@ -40,10 +49,31 @@ class RecordStats(NamedTuple):
     problem: str
 
 
+@dataclass(slots=True)
+class Attempt:
+    """An attempt at the stage. Its `number` is known once its beginning is in the log."""
+
+    number: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class _Told:
     kind: str
+    facts: Mapping[str, Any]
+    attempt: Attempt | None
+    size: ClassVar = 0
+
+    @property
+    def payload(self) -> Mapping[str, Any]:
+        number = None if self.attempt is None else self.attempt.number
+        return self.facts if number is None else {**self.facts, "stage_attempt": number}
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
     payload: Mapping[str, Any]
+    attempt: Attempt
+    kind: ClassVar = "stage.started"
     size: ClassVar = 0
 
 
@@ -75,7 +105,7 @@ class _Dropped:
         return {"lines": self.lines}
 
 
-_Entry = _Told | _Output | _Dropped
+_Entry = _Told | _Begun | _Output | _Dropped
 
 
 class Record:
@@ -89,6 +119,7 @@ class Record:
         self,
         log: Appender,
         scope: Callable[[str], Mapping[str, str]],
+        claim: Claim,
         *,
         most_lines: int = MOST_LINES,
         most_bytes: int = MOST_BYTES,
@@ -96,6 +127,7 @@ class Record:
     ) -> None:
         self._log = log
         self._scope = scope
+        self._claim = claim
         self._most_lines = most_lines
         self._most_bytes = most_bytes
         self._on_end = on_end
@@ -113,11 +145,20 @@ class Record:
         """Begin to append."""
         self._thread.start()
 
-    def tell(self, kind: str, payload: Mapping[str, Any]) -> None:
-        """Record an event of the execution itself: never left out, and sent without delay."""
+    def tell(self, kind: str, payload: Mapping[str, Any], of: Attempt | None = None) -> None:
+        """Record an event of the execution itself, `of` an attempt: never left out, and sent without delay."""
+        self._tell(_Told(kind, payload, of))
+
+    def begin(self, payload: Mapping[str, Any]) -> Attempt:
+        """Record the beginning of an attempt at the stage."""
+        attempt = Attempt()
+        self._tell(_Begun(payload, attempt))
+        return attempt
+
+    def _tell(self, entry: _Entry) -> None:
         with self._changed:
             self._urgent = True
-            self._add(_Told(kind, payload))
+            self._add(entry)
 
     def take(self, stream: str, splitter: LineSplitter, chunk: bytes) -> None:
         """Record the lines of `stream` that `chunk` completes, as far as there is room."""
@@ -194,7 +235,10 @@ class Record:
     def _run(self) -> None:
         try:
             while batch := self._next():
-                self._append(batch)
+                if isinstance(batch[0], _Begun):
+                    self._number(batch[0])
+                else:
+                    self._append(batch)
                 with self._changed:
                     if not self._abandoned:
                         self._held -= len(batch)
@@ -203,7 +247,7 @@ class Record:
             self._on_end()
 
     def _next(self) -> list[_Entry]:
-        """The next batch: many lines if they come fast, few after a moment; empty at the end."""
+        """The next batch: many lines if they come fast, few after a moment; a beginning alone; empty at the end."""
         with self._changed:
             while not self._waiting and not self._closing:
                 self._changed.wait()
@@ -214,8 +258,12 @@ class Record:
             batch: list[_Entry] = []
             size = 0
             while self._waiting and len(batch) < _BATCH_EVENTS and size < _BATCH_BYTES:
+                if batch and isinstance(self._waiting[0], _Begun):
+                    break
                 batch.append(self._waiting.popleft())
                 size += batch[-1].size
+                if isinstance(batch[-1], _Begun):
+                    break
             self._urgent = self._urgent and bool(self._waiting)
             self._oldest_s = time.monotonic()
             return batch
@@ -231,9 +279,7 @@ class Record:
                 self._log.append_many(events, idempotency_key=key)
                 return
             except BackendUnavailable as error:
-                self._problem = str(error)
-                with self._changed:
-                    self._changed.wait_for(lambda: self._abandoned, _RETRY_S)
+                self._wait_out(error)
             except InvalidInput as error:
                 self._lose(1 if error.index is not None else len(events), error)
                 events = events[: error.index] + events[error.index + 1 :] if error.index is not None else []
@@ -241,6 +287,24 @@ class Record:
             except EventLogError as error:
                 self._lose(len(events), error)
                 return
+
+    def _number(self, begun: _Begun) -> None:
+        """Append the beginning of an attempt, whatever it takes, and so learn its number."""
+        claim = self._claim(begun.payload)
+        while not self._abandoned:
+            try:
+                begun.attempt.number = claim()
+                return
+            except BackendUnavailable as error:
+                self._wait_out(error)
+            except EventLogError as error:
+                self._lose(1, error)
+                return
+
+    def _wait_out(self, error: BackendUnavailable) -> None:
+        self._problem = str(error)
+        with self._changed:
+            self._changed.wait_for(lambda: self._abandoned, _RETRY_S)
 
     def _lose(self, events: int, why: EventLogError) -> None:
         with self._changed:

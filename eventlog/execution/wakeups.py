@@ -69,6 +69,10 @@ class Wakeups:
             for number in self.wait(0):
                 self._interrupt(number)
             yield
+        except Interrupted:
+            # It was heard: whoever waits next waits for another.
+            self.wait(0)
+            raise
         finally:
             self._interrupting = False
             if stop is not None:

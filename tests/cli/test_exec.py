@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -47,7 +48,8 @@ def test_three_executions_at_limit_one_run_in_the_order_they_queued(
         for running in started:
             with running:
                 assert running.end() == 0
-    assert [event.run_id for event in log.query(kind="run.started")] == ["e0", "e1", "e2"]
+    assert [event.run_id for event in log.query(kind="stage.queued")] == ["e0", "e1", "e2"]
+    assert [event.run_id for event in log.query(kind="stage.started")] == ["e0", "e1", "e2"]
     tokens = [event.payload["fencing_token"] for event in log.query(kind="stage.started")]
     assert all(earlier < later for earlier, later in pairwise([first.fencing_token, *tokens]))
     story = [event.kind for event in log.query(kind="slot.*") if event.payload["execution_id"] == "e1"]
@@ -107,35 +109,55 @@ def test_without_a_slot_in_time_nothing_is_run_and_the_exit_code_is_75(
         done = program(*_exec(timeout=0.2), *python("print('never')"))
     assert (done.returncode, done.stdout) == (75, b"")
     assert done.stderr.startswith(b"eventlog: build: no slot within")
-    assert log.query(kind="run.*") == []
+    assert done.stderr.count(b"\n") == 1
+    [run] = log.runs().runs
+    assert (run.status, run.events) == ("failed", 4)
+    [skipped] = log.stages(run.run_id)
+    assert (skipped.stage_name, skipped.status) == ("build", "skipped")
+    assert skipped.reason is not None
+    assert skipped.reason.startswith("build: no slot within")
 
 
-def test_a_cancelled_place_in_the_line_ends_with_75(program: Program, slots: SlotQueue) -> None:
+def test_a_cancelled_place_in_the_line_ends_with_75(program: Program, log: EventLog, slots: SlotQueue) -> None:
     command = (*_exec(execution_id="e1"), *python("print('never')"))
     with slots.acquire("build", "first", max_concurrent=1), program.start(*command) as running:
         eventually(lambda: slots.stats("build").queue_length == 1, "it queues")
         assert slots.cancel("build", "e1")
         assert running.end() == 75
         assert "cancelled" in running.err[0]
+    assert log.run("e1").status == "failed"
+    assert log.stages("e1")[0].status == "skipped"
 
 
-def test_an_execution_that_holds_its_slot_already_is_told_so(program: Program, slots: SlotQueue) -> None:
-    with slots.acquire("build", "e1"):
+def test_an_execution_that_holds_its_slot_already_is_told_so_and_its_run_goes_on(
+    program: Program, log: EventLog, slots: SlotQueue
+) -> None:
+    with program.start(*_exec(execution_id="e1"), *python(WAIT)) as first:
+        first.lines(1)
         done = program(*_exec(execution_id="e1"), *python("print('never')"))
         assert (done.returncode, done.stdout) == (75, b"")
         assert b"holds a slot already" in done.stderr
         assert slots.stats("build").active_count == 1
+        assert log.run("e1").status == "running"
+        assert [stage.status for stage in log.stages("e1")] == ["running"]
+        assert _end(first) == 0
+    assert log.run("e1").status == "finished"
+    assert [stage.status for stage in log.stages("e1")] == ["succeeded"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_in_the_queue_it_leaves_the_line(program: Program, slots: SlotQueue, number: int) -> None:
-    command = (*_exec(), *python("print('never')"))
+def test_interrupted_in_the_queue_it_leaves_the_line(
+    program: Program, log: EventLog, slots: SlotQueue, number: int
+) -> None:
+    command = (*_exec(execution_id="e1"), *python("print('never')"))
     with slots.acquire("build", "first", max_concurrent=1), program.start(*command) as running:
         eventually(lambda: slots.stats("build").queue_length == 1, "it queues")
         running.signal(number)
         assert running.end() == 128 + number
         assert running.err == []
         assert slots.stats("build").queue_length == 0
+    assert log.run("e1").status == "cancelled"
+    assert [(stage.status, stage.reason) for stage in log.stages("e1")] == [("skipped", signal.Signals(number).name)]
 
 
 def test_a_slot_that_is_taken_away_ends_the_command(program: Program, log: EventLog, slots: SlotQueue) -> None:
@@ -201,8 +223,11 @@ def test_redis_gone_for_longer_than_the_lease_ends_the_command(key_prefix: str) 
 
 
 def test_redis_that_is_not_there_at_all_is_exit_code_3(program: Program) -> None:
+    asked = time.monotonic()
     done = program(*_exec(), *python("print('never')"), EVENTLOG_REDIS_URL="unix:///nonexistent/socket")
     assert (done.returncode, done.stdout) == (3, b"")
+    assert done.stderr.count(b"\n") == 1
+    assert time.monotonic() - asked < 15
 
 
 @pytest.mark.parametrize(
@@ -215,6 +240,11 @@ def test_redis_that_is_not_there_at_all_is_exit_code_3(program: Program) -> None
         (["--action", "a", "--timeout", "-1"], "timeout_s"),
         (["--action", "a", "--grace", "-1"], "grace"),
         (["--action", "a", "--grace", "nan"], "grace"),
+        (["--action", "a", "--retries", "-1"], "retries"),
+        (["--action", "a", "--sample-interval", "inf"], "sample_interval"),
+        (["--action", "a", "--telemetry-samples", "-1"], "telemetry_samples"),
+        (["--action", "a", "--stage", ""], "stage_name"),
+        (["--action", "a", "--stage-group", ""], "group_id"),
         (["--action", "a", "--execution-id", "no spaces"], "execution_id"),
         (["--action", "a", "--run", "no spaces"], "run_id"),
         (["--action", "a", "--source", ""], "source"),
@@ -223,10 +253,13 @@ def test_redis_that_is_not_there_at_all_is_exit_code_3(program: Program) -> None
         ([], "action"),
     ],
 )
-def test_wrong_usage_is_exit_code_2_and_says_what_is_wrong(program: Program, options: list[str], named: str) -> None:
+def test_wrong_usage_is_exit_code_2_says_what_is_wrong_and_records_nothing(
+    program: Program, log: EventLog, options: list[str], named: str
+) -> None:
     done = program("exec", *options, "--", "true")
     assert done.returncode == 2
     assert named in done.stderr.decode()
+    assert log.info().last_offset == 0
 
 
 def test_a_full_queue_is_exit_code_75(program: Program, slots: SlotQueue) -> None:

@@ -36,6 +36,7 @@ def test_a_command_that_succeeds_is_recorded_from_its_start_to_its_end(stage: St
     assert (done.returncode, done.stdout, done.stderr) == (0, b"one\ntwo\n", b"")
     assert stage.kinds() == [
         "run.started",
+        "stage.queued",
         "stage.started",
         "exec.output",
         "exec.output",
@@ -46,9 +47,12 @@ def test_a_command_that_succeeds_is_recorded_from_its_start_to_its_end(stage: St
     events = stage.log.query()
     assert {event.run_id for event in events} == {"r1"}
     assert {event.stage_name for event in events if event.kind.startswith(("stage.", "exec."))} == {"compile"}
+    assert stage.payload("run.started")["action"] == "build"
+    assert stage.payload("stage.queued") == {"action": "build", "execution_id": "e1", "depends_on": []}
     started = stage.payload("stage.started")
     assert shlex.split(started["command"])[-1] == "print('one'); print('two')"
     assert (started["action"], started["fencing_token"], started["waited_ms"]) == ("build", 41, 250)
+    assert (started["execution_id"], started["stage_attempt"]) == ("e1", 1)
     ended = stage.payload("stage.succeeded")
     assert (ended["exit_code"], ended["stage_attempt"], ended["output_lines"]) == (0, 1, 2)
     assert ended["duration_ms"] > 0
@@ -161,9 +165,12 @@ def test_recorded_lines_say_which_stream_they_came_on(stage: Stage) -> None:
     assert found == {"out": "stdout", "err": "stderr"}
 
 
-def test_the_command_is_told_its_execution_and_fencing_token(stage: Stage) -> None:
-    source = "import os; print([os.environ['EVENTLOG_' + n] for n in ('FENCING_TOKEN', 'EXECUTION_ID', 'ACTION')])"
-    assert _run(stage, *python(source)).stdout == b"['41', 'e1', 'build']\n"
+def test_the_command_is_told_its_execution_run_and_fencing_token(stage: Stage) -> None:
+    source = """
+        import os
+        print([os.environ["EVENTLOG_" + n] for n in ("FENCING_TOKEN", "EXECUTION_ID", "ACTION", "RUN_ID", "STAGE")])
+    """
+    assert _run(stage, *python(source)).stdout == b"['41', 'e1', 'build', 'r1', 'compile']\n"
 
 
 def test_without_the_record_of_output_only_the_execution_is_recorded(stage: Stage) -> None:
@@ -174,7 +181,7 @@ def test_without_the_record_of_output_only_the_execution_is_recorded(stage: Stag
 
 def test_a_stage_of_a_longer_run_does_not_begin_or_end_that_run(stage: Stage) -> None:
     _run(stage, *python("pass"), whole_run=False)
-    assert stage.kinds() == ["stage.started", "stage.succeeded", "execution.completed"]
+    assert stage.kinds() == ["stage.queued", "stage.started", "stage.succeeded", "execution.completed"]
 
 
 def test_what_a_command_leaves_running_does_not_hold_us_up(stage: Stage) -> None:
@@ -289,7 +296,7 @@ def test_redis_that_goes_away_for_a_while_costs_no_event(stage: Stage) -> None:
         with create_event_log("redis", url=own.url, key_prefix=stage.environ["EVENTLOG_KEY_PREFIX"]) as log:
             kinds = [event.kind for event in log.query()]
     assert kinds == [
-        *("run.started", "stage.started"),
+        *("run.started", "stage.queued", "stage.started"),
         *["exec.output"] * 3,
         *("stage.succeeded", "execution.completed", "run.finished"),
     ]
@@ -301,4 +308,4 @@ def test_redis_that_stays_away_delays_the_end_for_a_bounded_time_and_is_told(sta
         own.stop()
         done = _run(stage, *python("raise SystemExit(7)"), lease_s=60.0)
     assert done.returncode == 7
-    assert b"5 events of this execution were not recorded" in done.stderr
+    assert b"6 events of this execution were not recorded" in done.stderr

@@ -1,7 +1,7 @@
 """The record of an execution: in order, in batches, bounded, through outages, and honest about what is missing."""
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pytest
@@ -32,6 +32,16 @@ class Log:
             raise self.failures.pop(0)
         self.batches.append(list(events))
 
+    def claim(self, facts: Mapping[str, Any]) -> Callable[[], int]:
+        """Gives the number 3, once `failures` are over."""
+
+        def attempt() -> int:
+            started = {"kind": "stage.started", "payload": {**facts, "stage_attempt": 3}}
+            self.append_many([started], idempotency_key="claim")
+            return 3
+
+        return attempt
+
     @property
     def events(self) -> list[Any]:
         return [event for batch in self.batches for event in batch]
@@ -42,7 +52,7 @@ class Log:
 
 
 def _record(log: Log, **bounds: int) -> Record:
-    record = Record(log, lambda _: {"run_id": "r1"}, **bounds)
+    record = Record(log, lambda _: {"run_id": "r1"}, log.claim, **bounds)
     record.start()
     return record
 
@@ -125,7 +135,7 @@ def test_an_outage_is_waited_out_under_one_idempotency_key() -> None:
 
 def test_an_event_that_the_log_refuses_costs_only_itself() -> None:
     with create_event_log("memory", payload_max_bytes=64) as log:
-        record = Record(log, lambda _: {})
+        record = Record(log, lambda _: {}, Log().claim)
         record.start()
         record.take("stdout", LineSplitter(), b"a\n" + b"b" * 100 + b"\nc\n")
         _end(record)
@@ -168,3 +178,48 @@ def test_the_end_of_a_stream_is_recorded_even_without_a_line_end() -> None:
     record.finish("stdout", splitter)
     _end(record)
     assert log.lines == ["one", "tw"]
+
+
+def test_an_attempt_begins_in_its_place_and_what_comes_after_has_its_number() -> None:
+    log = Log()
+    log.open.clear()
+    record = _record(log)
+    splitter = LineSplitter()
+    record.tell("stage.queued", {})
+    attempt = record.begin({"command": "x"})
+    record.take("stdout", splitter, b"one\ntwo\n")
+    record.tell("stage.failed", {"exit_code": 1}, attempt)
+    again = record.begin({"command": "x"})
+    record.tell("stage.succeeded", {}, again)
+    assert attempt.number is None
+    log.open.set()
+    _end(record)
+    assert [event["kind"] for event in log.events] == [
+        *("stage.queued", "stage.started", "exec.output", "exec.output", "stage.failed"),
+        *("stage.started", "stage.succeeded"),
+    ]
+    assert log.events[1]["payload"] == {"command": "x", "stage_attempt": 3}
+    assert log.events[4]["payload"] == {"exit_code": 1, "stage_attempt": 3}
+    assert attempt.number == 3
+
+
+def test_an_outage_while_an_attempt_begins_is_waited_out_and_changes_no_order() -> None:
+    log = Log()
+    log.failures = [BackendUnavailable("away", outcome_unknown=True), BackendUnavailable("away")]
+    record = _record(log)
+    attempt = record.begin({})
+    record.tell("stage.succeeded", {}, attempt)
+    _end(record)
+    assert [event["kind"] for event in log.events] == ["stage.started", "stage.succeeded"]
+    assert record.stats().lost == 0
+
+
+def test_an_attempt_whose_beginning_is_refused_ends_without_a_number() -> None:
+    log = Log()
+    log.failures = [InvalidInput("stage_name", "no")]
+    record = _record(log)
+    attempt = record.begin({})
+    record.tell("stage.succeeded", {"exit_code": 0}, attempt)
+    _end(record)
+    assert [event["payload"] for event in log.events] == [{"exit_code": 0}]
+    assert record.stats().lost == 1

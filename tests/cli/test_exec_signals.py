@@ -131,13 +131,15 @@ def test_a_signal_that_we_were_started_to_ignore_stays_ignored(stage: Stage) -> 
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_interrupted_in_the_queue_nothing_is_run_and_nothing_recorded(stage: Stage, number: int) -> None:
+def test_interrupted_in_the_queue_nothing_is_run_and_the_run_is_cancelled(stage: Stage, number: int) -> None:
     with stage.start(*python("print('never')"), granted=False) as running:
         stage.until_queued()
         running.signal(number)
         assert running.end() == 128 + number
-        assert running.out == []
-    assert stage.kinds() == []
+        assert (running.out, running.err) == ([], [])
+    assert stage.kinds() == ["run.started", "stage.queued", "stage.skipped", "run.cancelled"]
+    assert stage.payload("stage.skipped")["reason"] == signal.Signals(number).name
+    assert stage.payload("run.cancelled")["reason"] == signal.Signals(number).name
 
 
 def test_when_the_lease_is_lost_all_of_the_group_is_ended(stage: Stage, left_over: list[int]) -> None:

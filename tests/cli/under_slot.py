@@ -10,11 +10,14 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from eventlog import create_event_log
-from eventlog.execution.performance import Task, perform
+from eventlog.execution.attempts import perform
+from eventlog.execution.task import Task
+from eventlog.runs.stages import AttemptClaim, claim_attempt
 
 
 class HeldSlot:
@@ -61,9 +64,13 @@ def main() -> int:
             time.sleep(0.01)
         return HeldSlot(Path(where), lease_s, tell)
 
+    def claim(facts: Mapping[str, Any]) -> Callable[[], int]:
+        claimed = AttemptClaim(task.stage_name, task.run_id, facts, {"group_id": "g0"})
+        return lambda: claim_attempt(log, claimed)
+
     task = Task(command, "build", "e1", "r1", "compile", **wishes)
     with create_event_log("redis", deadline_seconds=1.0) as log:
-        return perform(task, acquire, log, lambda text: print(f"note: {text}", file=sys.stderr, flush=True))
+        return perform(task, acquire, log, claim, lambda text: print(f"note: {text}", file=sys.stderr, flush=True))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,105 @@
+"""What is told of an execution in its run: which events, in which words. How they reach the log is the record's."""
+
+import shlex
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from .lines import LineSplitter
+from .outcome import Outcome
+from .record import Appender, Attempt, Claim, Record
+from .slot import HeldSlot
+from .task import Task
+
+_LONGEST_COMMAND = 4096
+_OF_THE_RUN = ("run.", "execution.")
+
+
+class Story:
+    """Tells without waiting. Every run that it begins has an end, as long as there is a log to tell it to."""
+
+    def __init__(self, task: Task, log: Appender, claim: Claim, on_end: Callable[[], object]) -> None:
+        self._task = task
+        self._record = Record(log, self._scope, claim, on_end=on_end)
+        self._began = time.monotonic()
+        self._attempt: Attempt | None = None
+        self._who: dict[str, Any] = {"action": task.action, "execution_id": task.execution_id}
+        if task.group_key is not None:
+            self._who["group"] = task.group_key
+
+    @property
+    def record(self) -> Record:
+        """Where it is written down."""
+        return self._record
+
+    def begin(self) -> None:
+        """The run begins, and the stage waits for its slot."""
+        task = self._task
+        self._record.start()
+        if task.whole_run:
+            self._record.tell("run.started", {"command": _shown(task.command), **self._who})
+        limit = {} if task.max_concurrent is None else {"max_concurrent": task.max_concurrent}
+        self._record.tell("stage.queued", {**self._who, **limit, "depends_on": list(task.depends_on)})
+
+    def start(self, slot: HeldSlot) -> None:
+        """An attempt at the stage begins under `slot`."""
+        needs = {"depends_on": list(self._task.depends_on)} if self._task.depends_on else {}
+        told = {"command": _shown(self._task.command), **self._who, **needs, **_of_slot(slot)}
+        self._attempt = self._record.begin({**told, "waited_ms": round(slot.waited_s * 1000)})
+
+    def take(self, stream: str) -> tuple[Callable[[bytes], None], Callable[[], None]]:
+        """What to call with each piece of a stream of the command's output, and at its end."""
+        if not self._task.record_output:
+            return lambda _: None, lambda: None
+        splitter = LineSplitter()
+        return (
+            lambda chunk: self._record.take(stream, splitter, chunk),
+            lambda: self._record.finish(stream, splitter),
+        )
+
+    def lose(self, slot: HeldSlot) -> None:
+        """The lease on the slot is lost."""
+        told = {"action": self._task.action, **_of_slot(slot), "ended": self._task.ends_when_lost}
+        self._record.tell("exec.lease_lost", told)
+
+    def end(self, outcome: Outcome, facts: Mapping[str, Any], attempts_left: int) -> None:
+        """The attempt is over; after a failure there may be others."""
+        told = {**outcome.facts, **facts}
+        if self._task.record_output:
+            lines = self._record.stats()
+            told |= {"output_lines": lines.lines + lines.dropped, "output_lines_dropped": lines.dropped}
+        if attempts_left:
+            told["attempts_left"] = attempts_left
+        self._record.tell(outcome.stage_kind, told, self._attempt)
+
+    def skip(self, reason: str) -> None:
+        """There is no slot: the stage is not carried out."""
+        self._record.tell("stage.skipped", {**self._who, "reason": reason})
+
+    def complete(self, outcome: Outcome, slot: HeldSlot, lost: bool) -> None:
+        """The execution is over, so nobody needs to hold a slot for it."""
+        loss = {"lease_lost": True} if lost else {}
+        told = {**self._who, **_of_slot(slot), "status": outcome.status, **outcome.facts, **loss}
+        self._record.tell("execution.completed", told)
+
+    def close(self, kind: str, facts: Mapping[str, Any]) -> None:
+        """The run is over with an event of `kind`; nothing more is told."""
+        if self._task.whole_run:
+            self._record.tell(kind, {**facts, "duration_ms": round((time.monotonic() - self._began) * 1000)})
+        self._record.close()
+
+    def _scope(self, kind: str) -> Mapping[str, str]:
+        scope = {"run_id": self._task.run_id, "source": self._task.source}
+        if kind.startswith(_OF_THE_RUN):
+            return scope
+        return {**scope, "stage_name": self._task.stage_name, "group_id": self._task.stage_group}
+
+
+def _of_slot(slot: HeldSlot) -> dict[str, Any]:
+    return {"fencing_token": slot.fencing_token}
+
+
+def _shown(command: Sequence[str]) -> str:
+    """The command as one would type it, bounded."""
+    text = shlex.join(command).encode("utf-8", "backslashreplace").decode()
+    return text if len(text) <= _LONGEST_COMMAND else text[: _LONGEST_COMMAND - 1] + "…"
