@@ -12,7 +12,7 @@ class Monitor:
     """Carries out one act at a time. Acts are short: they wait for nothing.
 
     An act that is asked for in the middle of another by the same thread, which happens where a signal handler or a
-    destructor interrupts it, is carried out right after that one; to wait for it would be to wait for ever.
+    destructor interrupts it, is carried out after that one; to wait for it would be to wait for ever.
     """
 
     def __init__(self) -> None:
@@ -26,15 +26,23 @@ class Monitor:
             if self._busy:
                 self._postponed.append(act)
                 return None
-            try:
-                self._busy = True
-                result = act()
-            finally:
-                # At once: whatever interrupts what follows, the next act finds the way free.
-                self._busy = False
-            while self._postponed:
-                self.perform(self._postponed.popleft())
+            # There are some only where the act that they interrupted failed.
+            self._catch_up()
+            result = self._alone(act)
+            self._catch_up()
             return result
+
+    def _catch_up(self) -> None:
+        while self._postponed:
+            self._alone(self._postponed.popleft())
+
+    def _alone(self, act: Callable[[], T]) -> T:
+        try:
+            self._busy = True
+            return act()
+        finally:
+            # At once: whatever interrupts what follows, the next act finds the way free.
+            self._busy = False
 
     def read(self, look: Callable[[], T]) -> T:
         """Look at what acts change. In the middle of an act of the same thread it is seen as it is."""

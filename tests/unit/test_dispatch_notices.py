@@ -70,4 +70,4 @@ def test_an_act_that_fails_leaves_the_way_free_and_what_was_postponed_is_not_for
     other = threading.Thread(target=lambda: monitor.perform(lambda: done.append("next")))
     other.start()
     other.join(10)
-    assert done == ["interrupted", "next", "postponed"]
+    assert done == ["interrupted", "postponed", "next"]
