@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 
+from ..backends.base import Gap
 from ..reading import PageRequest
 from ..runs.fold import StageView
 from ..runs.records import ENDINGS, ReplayPage, RunsPage, RunsQuery, RunSummary
@@ -89,6 +90,7 @@ def read_replay(answer: Any) -> ReplayPage:
         cursor=answer["cursor"],
         at_end=answer["at_end"],
         missed=answer["missed"],
+        gap=None if answer["gap"] is None else Gap(**answer["gap"]),
     )
 
 

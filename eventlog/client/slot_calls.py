@@ -2,12 +2,20 @@
 
 from collections.abc import Sequence
 
-from ..errors import AlreadyHeld, BackendUnavailable, InvalidInput, LeaseLost, NotFound, QueueTimeout, SlotCancelled
+from ..errors import AlreadyHeld, BackendUnavailable, LeaseLost, NotFound, QueueTimeout, SlotCancelled
 from ..plan import Pause
 from ..slots.acts import ANY, Act, Answer, Cancelled, Gone, Granted, Release, Released, Renew
 from ..slots.base import Cleared, QueueStats
 from ..slots.policy import Policy, Scope, StoredPolicy, checked_count, queue_name
-from ..slots.service import Left, SlotState, checked_fence, checked_wait
+from ..slots.service import (
+    Left,
+    SlotState,
+    checked_fence,
+    checked_listed,
+    checked_policy,
+    checked_version,
+    checked_wait,
+)
 from ..slots.terms import Acquisition, SlotOptions, checked_lease, checked_timeout, moment
 from ..slots.waiting import PATIENCE_S, Grant
 from . import slot_wire as wire
@@ -188,11 +196,12 @@ class SlotCalls(Asker):
 
     def stats(self, action: str, group_key: str | None, listed: int) -> Asking[QueueStats]:
         """One queue."""
-        return (yield from self.ask(wire.stats_request(queue_name(action, group_key), listed), wire.read_stats))
+        request = wire.stats_request(queue_name(action, group_key), checked_listed(listed))
+        return (yield from self.ask(request, wire.read_stats))
 
     def queues(self, listed: int) -> Asking[list[QueueStats]]:
         """All queues that were used within the last week."""
-        return (yield from self.ask(wire.queues_request(listed), wire.read_queues))
+        return (yield from self.ask(wire.queues_request(checked_listed(listed)), wire.read_queues))
 
     def set_limit(self, action: str, max_concurrent: int | None, group_key: str | None) -> Asking[int]:
         """Set (None: remove) the queue's own limit; returns its version."""
@@ -214,9 +223,9 @@ class SlotCalls(Asker):
 
     def put_policy(self, scope: str, policy: Policy | None, expected_version: int | None) -> Asking[int]:
         """Set a policy, or remove it; returns its version."""
-        if expected_version is not None and (isinstance(expected_version, bool) or not expected_version >= 0):
-            raise InvalidInput("expected_version", f"{expected_version!r} is not a version")
-        request = wire.policy_request(Scope.parse(scope), policy, expected_version)
+        checked = None if policy is None else checked_policy(policy)
+        version = checked_version(expected_version)
+        request = wire.policy_request(Scope.parse(scope), checked, version)
         return (yield from self.ask(request, wire.read_version))
 
 

@@ -113,13 +113,15 @@ def checked_wait(value: object) -> float:
     return checked_seconds("wait_s", value, 0, LONGEST_WAIT_S)
 
 
-def _checked_policy(value: object) -> Policy:
+def checked_policy(value: object) -> Policy:
+    """A policy whose every limit is checked; raises `InvalidInput`."""
     if not isinstance(value, Policy):
         raise InvalidInput("policy", f"{shown(value)} is not a Policy")
     return Policy.of(**value.to_dict())
 
 
-def _checked_version(value: object) -> int | None:
+def checked_version(value: object) -> int | None:
+    """The version of a policy, None for any; raises `InvalidInput`."""
     if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
         return value
     raise InvalidInput("expected_version", f"{shown(value)} is not a version")
@@ -238,6 +240,6 @@ class SlotService:
 
     def put_policy(self, scope: str, policy: Policy | None, expected_version: int | None) -> Plan[int]:
         """Set a policy, or remove it."""
-        checked = None if policy is None else _checked_policy(policy)
-        version = _checked_version(expected_version)
+        checked = None if policy is None else checked_policy(policy)
+        version = checked_version(expected_version)
         return (yield from self.backend.put_policy(Scope.parse(scope), checked, version))

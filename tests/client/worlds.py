@@ -87,6 +87,7 @@ class HttpWorld(RedisWorld):
 
     def join(self, behind: Behind, workspace: str) -> Colour:
         """A client of a server that others use too."""
+        self.key_prefix = behind.config.key_prefix
         log: Any = COLOURS[self.colour](behind, workspace)
         self._opened.append(log)
         return log  # type: ignore[no-any-return]
