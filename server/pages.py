@@ -34,8 +34,16 @@ def encode_cloudevents(page: Page, workspace: str) -> bytes:
 
 def encode_replay(page: ReplayPage) -> bytes:
     """The wire form of a page of a run's events."""
-    rest = {"run_id": page.run_id, "cursor": page.cursor, "at_end": page.at_end, "missed": page.missed}
-    return b'{"events":[%s],%s' % (b",".join([event.to_json() for event in page.events]), orjson.dumps(rest)[1:])
+    rest = orjson.dumps(
+        {
+            "run_id": page.run_id,
+            "cursor": page.cursor,
+            "at_end": page.at_end,
+            "missed": page.missed,
+            "gap": None if page.gap is None else page.gap.to_dict(),
+        }
+    )
+    return b'{"events":[%s],%s' % (b",".join([event.to_json() for event in page.events]), rest[1:])
 
 
 def page_headers(page: Page) -> Headers:

@@ -193,6 +193,7 @@ class ReplayOut(BaseModel):
     missed: dict[str, int] = Field(
         description="How many events after `since_seq` of which lanes are gone; told on a page without `since`."
     )
+    gap: Gap | None = Field(description="What the log, of whatever run, has lost after `since`.")
 
 
 class StageOut(BaseModel):

@@ -214,6 +214,8 @@ def _replay(
     while True:
         page = pages(since=since, limit=MAX_PAGE if left is None else min(left, MAX_PAGE))
         printer.missed(page.missed)
+        if page.gap is not None:
+            printer.gap(page.gap)
         for event in page.events:
             printer.event(event)
         if left is not None:

@@ -1,12 +1,12 @@
 """Reading runs: one, many, and the replay of one. Plans, for every backend alike."""
 
-from ..backends.base import Backend, ReadRequest, RunRecord, RunsRequest
+from ..backends.base import Backend, RunRecord, RunsRequest
 from ..errors import NotFound
 from ..events import TERMINAL_KINDS, Event
 from ..filters import EventFilter
 from ..ids import MAX_COUNTER, parse_cursor
 from ..plan import Plan
-from ..reading import MAX_PAGE, PageRequest, read_page
+from ..reading import MAX_PAGE, Page, PageRequest, read_page
 from .fold import StageView, fold_stages
 from .records import ReplayPage, RunsPage, RunsQuery, RunSummary, checked_run
 
@@ -62,21 +62,20 @@ def whole_replay(run_id: object, limit: int | None, wanted: EventFilter) -> Page
 
 def read_replay(backend: Backend, request: PageRequest) -> Plan[ReplayPage]:
     """One page of a run's events; raises `NotFound` where no event of it is resident."""
-    run_id = str(request.wanted.run_id)
-    missed: dict[str, int] = {}
-    if request.since is None:
-        record = yield from _record(backend, run_id)
-        missed = yield from _missed(backend, record, request.wanted)
+    record = yield from _record(backend, str(request.wanted.run_id))
     page = yield from read_page(backend, request)
-    return ReplayPage(run_id, page.events, page.cursor, page.at_end, missed)
+    begins = request.since is None or request.since.nothing_seen
+    missed = (yield from _missed(backend, record, request.wanted, page)) if begins else {}
+    return ReplayPage(record.run_id, page.events, page.cursor, page.at_end, missed, page.gap)
 
 
 def replay(backend: Backend, request: PageRequest) -> Plan[list[Event]]:
     """All that `request` asks for, over as many pages as that takes; raises `NotFound`."""
+    yield from _record(backend, str(request.wanted.run_id))
     found: list[Event] = []
     while True:
         left = min(request.limit - len(found), MAX_PAGE)
-        page = yield from read_replay(backend, request._replace(limit=left))
+        page = yield from read_page(backend, request._replace(limit=left))
         found += page.events
         if page.at_end or len(found) >= request.limit:
             return found
@@ -89,14 +88,20 @@ def read_stages(backend: Backend, run_id: object) -> Plan[list[StageView]]:
     return fold_stages((yield from replay(backend, whole_replay(run_id, None, told))))
 
 
-def _missed(backend: Backend, record: RunRecord, wanted: EventFilter) -> Plan[dict[str, int]]:
-    """Events after `since_seq` that are gone, by lane. Lanes are dense, so a lane's first resident event tells."""
-    state = (yield from backend.read(ReadRequest())).state
-    if state.first is not None and record.first >= state.first:
+def _missed(backend: Backend, record: RunRecord, wanted: EventFilter, page: Page) -> Plan[dict[str, int]]:
+    """Events after `since_seq` that are gone, by lane. Lanes are dense, so a lane's first resident event tells.
+
+    Looked up after the page was read: what was evicted in between is gone too, unless the page has it.
+    """
+    oldest = None if page.state is None else page.state.first
+    if oldest is not None and record.first >= oldest:
         return {}
     behind = {
         lane: last for lane, last in record.lanes.items() if last > wanted.since_seq and wanted.lane_id in (None, lane)
     }
     first = yield from backend.first_seqs(record.run_id, behind)
+    for event in page.events:
+        lane, seq = str(event.lane_id), event.seq or 0
+        first[lane] = min(first.get(lane, seq), seq)
     gone = {lane: first.get(lane, last + 1) - 1 - wanted.since_seq for lane, last in behind.items()}
     return {lane: count for lane, count in sorted(gone.items()) if count > 0}

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
-from ..backends.base import RunRecord
+from ..backends.base import Gap, RunRecord
 from ..errors import InvalidInput
 from ..events import RUN_PATTERN, Event
 from ..filters import EventFilter
@@ -103,6 +103,7 @@ class ReplayPage:
     cursor: str
     at_end: bool
     missed: dict[str, int]
+    gap: Gap | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The wire form."""
@@ -112,6 +113,7 @@ class ReplayPage:
             "cursor": self.cursor,
             "at_end": self.at_end,
             "missed": self.missed,
+            "gap": None if self.gap is None else self.gap.to_dict(),
         }
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from eventlog import InvalidInput, NotFound
+from eventlog import Gap, InvalidInput, NotFound
 from tests.contract.colours import Colour
 from tests.contract.worlds import World
 
@@ -210,6 +210,22 @@ def test_what_is_gone_is_counted_over_a_long_index(world: World) -> None:
     assert log.replay_page("r", limit=1).missed == {"early": 60}
     log.append_many([{"kind": "b"}] * 50)
     assert log.replay_page("r", limit=1).missed == {"early": 100, "long": 10}
+
+
+def test_what_goes_between_two_pages_of_a_replay_is_told_as_a_gap(world: World) -> None:
+    log = world.open(max_entries=10)
+    log.append_many([{"kind": "a", "run_id": "r"}] * 10)
+    first = log.replay_page("r", limit=3)
+    assert ([event.seq for event in first.events], first.gap) == ([1, 2, 3], None)
+    assert log.replay_page("r", since=first.cursor, limit=1).gap is None
+    log.append_many([{"kind": "b"}] * 5)
+    second = log.replay_page("r", since=first.cursor)
+    assert ([event.seq for event in second.events], second.missed) == ([6, 7, 8, 9, 10], {})
+    assert second.gap == Gap(2, 4, 5, "trimmed")
+    assert log.replay_page("r", since=0).missed == {"main": 5}
+    log.append_many([{"kind": "b"}] * 10)
+    with pytest.raises(NotFound, match="any more"):
+        log.replay_page("r", since=second.cursor)
 
 
 def test_the_stages_of_a_run_are_folded_from_its_events_alone(log: Colour) -> None:

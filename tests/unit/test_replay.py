@@ -1,0 +1,36 @@
+"""What a replay says is gone, where the log moves on while it is read."""
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+from eventlog import create_event_log
+from eventlog.drive import run
+from eventlog.filters import EventFilter
+from eventlog.plan import Plan
+from eventlog.runs.reading import read_replay, replay_request
+
+
+class Meddled:
+    """A backend in which something happens just before the first seqs of lanes are looked up."""
+
+    def __init__(self, backend: Any, meddle: Callable[[], object]) -> None:
+        self._backend = backend
+        self._meddle = meddle
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    def first_seqs(self, run_id: str, lanes: Collection[str]) -> Plan[dict[str, int]]:
+        self._meddle()
+        found: Plan[dict[str, int]] = self._backend.first_seqs(run_id, lanes)
+        return found
+
+
+def test_what_is_evicted_while_a_replay_is_read_is_neither_lost_silently_nor_told_though_it_was_given() -> None:
+    log = create_event_log("memory", max_entries=10)
+    log.append_many([{"kind": "a", "run_id": "r", "lane_id": "x" if n % 2 else "y"} for n in range(12)])
+    backend: Any = Meddled(log.core.backend, lambda: log.append_many([{"kind": "b"}] * 5))
+    request = replay_request("r", None, 3, EventFilter.of())
+    page = run(read_replay(backend, request), lambda effect: None)
+    assert [(event.lane_id, event.seq) for event in page.events] == [("y", 2), ("x", 2), ("y", 3)]
+    assert page.missed == {"x": 1, "y": 1}
