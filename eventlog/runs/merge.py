@@ -245,6 +245,7 @@ class AsyncMergedFollower(_Merged):
         super().__init__(followers, hold_back_s, buffer)
         self._followers = followers
         self._changed = asyncio.Condition()
+        self._closed = False
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aiter__(self) -> AsyncIterator[Followed]:
@@ -259,7 +260,7 @@ class AsyncMergedFollower(_Merged):
 
     async def _take(self) -> list[Followed]:
         async with self._changed:
-            while self._window.failure is None and not self._window.is_over:
+            while not self._closed and self._window.failure is None and not self._window.is_over:
                 taken, wait_s = self._window.take(time.monotonic(), time.time())
                 if taken:
                     self._changed.notify_all()
@@ -285,7 +286,10 @@ class AsyncMergedFollower(_Merged):
             self._changed.notify_all()
 
     async def aclose(self) -> None:
-        """End all followers. Idempotent."""
+        """End the iteration, from any task of its loop, and all followers. Idempotent."""
+        async with self._changed:
+            self._closed = True
+            self._changed.notify_all()
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()

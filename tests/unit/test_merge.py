@@ -307,6 +307,26 @@ def test_a_stream_may_be_closed_from_another_thread() -> None:
     assert shown(out) == [("a", 1)]
 
 
+def test_a_stream_may_be_closed_from_another_task() -> None:
+    async def close_it() -> list[Followed]:
+        merged = afollow_merged({"a": Source(stream(1), ends=False)})
+        first_came = asyncio.Event()
+        out: list[Followed] = []
+
+        async def read() -> None:
+            async for followed in merged:
+                out.append(followed)
+                first_came.set()
+
+        reader = asyncio.create_task(read())
+        await asyncio.wait_for(first_came.wait(), 5)
+        await merged.aclose()
+        await asyncio.wait_for(reader, 5)
+        return [*out, *[followed async for followed in merged]]
+
+    assert shown(asyncio.run(close_it())) == [("a", 1)]
+
+
 def test_a_generator_that_waits_for_room_is_closed_too() -> None:
     ended = threading.Event()
 
