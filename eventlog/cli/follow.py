@@ -6,7 +6,7 @@ import select
 import stat
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated
 
 import typer
@@ -60,7 +60,7 @@ def follow(
             printer.event(event)
             if until_terminal and event.is_terminal:
                 return
-        with watched_pipe(following):
+        with watched_pipe(following.close):
             following.go_on()
     finally:
         log.close()
@@ -136,21 +136,21 @@ def _last_events(log: SharedLog, cursor: str, count: int, wanted: Filters) -> li
 
 
 @contextlib.contextmanager
-def watched_pipe(following: Following) -> Iterator[None]:
-    """Stop following when the reader of our stdout goes away, even while no event comes that would tell us."""
+def watched_pipe(stop: Callable[[], None]) -> Iterator[None]:
+    """Stop following when the reader of our stdout goes away, even while nothing comes that would tell us."""
     done = threading.Event()
     if hasattr(select, "poll") and stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode):
-        threading.Thread(target=_watch, args=(sys.stdout.fileno(), done, following), daemon=True).start()
+        threading.Thread(target=_watch, args=(sys.stdout.fileno(), done, stop), daemon=True).start()
     try:
         yield
     finally:
         done.set()
 
 
-def _watch(pipe: int, done: threading.Event, following: Following) -> None:
+def _watch(pipe: int, done: threading.Event, stop: Callable[[], None]) -> None:
     poll = select.poll()
     poll.register(pipe, 0)
     while not done.is_set():
         if any(state & (select.POLLERR | select.POLLHUP) for _, state in poll.poll(_PIPE_POLL_MS)):
-            following.close()
+            stop()
             return

@@ -1,6 +1,7 @@
 """`eventlog runs`: what ran, how it stands, lane by lane and stage by stage, and what it used."""
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
@@ -9,7 +10,7 @@ from typing import Annotated, Any, cast
 import orjson
 import typer
 
-from ..errors import InvalidInput
+from ..errors import BackendUnavailable, InvalidInput
 from ..filters import Filters
 from ..reading import MAX_PAGE
 from ..runs.fold import StageView
@@ -34,6 +35,7 @@ Limit = Annotated[int, typer.Option("--limit", "-n", help="At most so many.")]
 All = Annotated[bool, typer.Option("--all", help="No limit.")]
 
 _LONGEST_CELL = 100
+_POLL_S = 0.5
 _COLOURS = {
     "running": "36",
     "finished": "1;32",
@@ -228,7 +230,7 @@ def _replay(
 def _follow(log: SharedLog, printer: EventPrinter, cursor: str, wanted: Filters) -> None:
     following = Following(log, printer, wanted, until_terminal=True)
     following.begin(cursor)
-    with watched_pipe(following):
+    with watched_pipe(following.close):
         following.go_on()
 
 
@@ -238,23 +240,63 @@ def telemetry(
     from_seq: Annotated[int, typer.Option(help="After this sample.")] = 0,
     stage: Annotated[str | None, typer.Option("--stage", help="Of this stage.")] = None,
     limit: Annotated[int | None, typer.Option("--limit", "-n", help="At most so many samples. [default: all]")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes until the run ends.")] = False,
     output: Output = Format.text,
     workspace: Workspace = None,
     url: Url = None,
     data_dir: DataDir = None,
 ) -> None:
     """Print what a run used: samples of its processes, and those that others posted. What was evicted is told."""
+    if follow and limit is not None:
+        raise InvalidInput("limit", "has no meaning with --follow: give one of them")
     left = None if limit is None else _positive(limit)
     with closing(open_log(url, workspace, data_dir)) as log:
+        samples = _Samples(log, run_id, stage, from_seq, output)
+        samples.read(left)
+        if follow:
+            samples.follow()
+
+
+class _Samples:
+    """Prints the samples of a run from a place on."""
+
+    def __init__(self, log: SharedLog, run_id: str, stage: str | None, from_seq: int, output: Format) -> None:
+        self._log = log
+        self._run_id = run_id
+        self._stage = stage
+        self._from_seq = from_seq
+        self._output = output
+
+    def read(self, left: int | None = None) -> None:
+        """Print what there is, at most so many."""
         while left != 0:
-            page = log.telemetry(run_id, from_seq=from_seq, stage_name=stage, limit=left)
-            _tell_evicted(page.missed, output)
+            page = self._log.telemetry(self._run_id, from_seq=self._from_seq, stage_name=self._stage, limit=left)
+            _tell_evicted(page.missed, self._output)
             for sample in page.samples:
-                _put_sample(sample, output)
-            if page.next_seq == from_seq:
+                _put_sample(sample, self._output)
+            if page.next_seq == self._from_seq:
                 return
             left = None if left is None else left - len(page.samples)
-            from_seq = page.next_seq
+            self._from_seq = page.next_seq
+
+    def follow(self) -> None:
+        """Print what comes until the run has ended; outages are waited out, each told once."""
+        stopped = threading.Event()
+        told = False
+        with watched_pipe(stopped.set):
+            while not stopped.wait(_POLL_S):
+                try:
+                    # Asked before the samples are read: those of its last moments are there by then.
+                    ended = self._log.run(self._run_id).status != "running"
+                    self.read()
+                except BackendUnavailable as error:
+                    if not told:
+                        note(f"--- {error}; waiting for it to come back ---")
+                    told = True
+                    continue
+                told = False
+                if ended:
+                    return
 
 
 def _tell_evicted(count: int, output: Format) -> None:

@@ -258,6 +258,34 @@ def test_samples_that_were_evicted_are_told_with_their_count(here: Here, log: Ev
     assert [sample["seq"] for sample in samples] == [4, 5]
 
 
+def test_samples_are_followed_to_the_end_of_the_run(program: Program, log: EventLog) -> None:
+    log.append("a", run_id="r1")
+    log.push_telemetry("r1", [{"guest": {"n": 1}}])
+    with program.start("runs", "telemetry", "r1", "--follow", "-o", "json") as running:
+        running.lines(1)
+        log.push_telemetry("r1", [{"guest": {"n": 2}}])
+        running.lines(2)
+        log.push_telemetry("r1", [{"guest": {"n": 3}}])
+        log.append("run.finished", run_id="r1")
+        assert running.end() == 0
+        assert [json.loads(line)["guest"]["n"] for line in running.out] == [1, 2, 3]
+
+
+def test_an_outage_is_waited_out_while_samples_are_followed() -> None:
+    with RedisProcess() as server, create_event_log("redis", url=server.url) as log:
+        log.append("a", run_id="r1")
+        log.push_telemetry("r1", [{"guest": {"n": 1}}])
+        program = Program({"EVENTLOG_REDIS_URL": server.url, "EVENTLOG_DEADLINE_SECONDS": "0.3"})
+        with program.start("runs", "telemetry", "r1", "-f", "-o", "json") as running:
+            running.lines(1)
+            server.kill()
+            running.until(lambda: any("waiting for it to come back" in line for line in running.err), "it is told")
+            server.start()
+            log.append("run.finished", run_id="r1")
+            assert running.end() == 0
+            assert len(running.err) == 1
+
+
 def test_a_run_without_samples_has_none(here: Here, log: EventLog) -> None:
     log.append("a", run_id="r1")
     assert _said(here, "telemetry", "r1") == ""
@@ -290,6 +318,7 @@ def test_a_run_that_is_not_there_is_exit_code_1_and_one_line(here: Here, log: Ev
         (["telemetry", "r1", "--from-seq", "-1"], "from_seq: "),
         (["telemetry", "r1", "--from-seq", "x"], "--from-seq"),
         (["telemetry", "a b"], "run_id: 'a b'"),
+        (["telemetry", "r1", "-n", "1", "--follow"], "limit: has no meaning with --follow"),
     ],
 )
 def test_bad_input_is_named(args: list[str], said: str, here: Here, log: EventLog) -> None:
