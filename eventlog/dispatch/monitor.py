@@ -17,32 +17,27 @@ class Monitor:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._busy = False
+        # Held during an act. A lock and not a flag: whatever interrupts the act, `with` lets go of it.
+        self._acting = threading.Lock()
         self._postponed: deque[Callable[[], object]] = deque()
 
     def perform(self, act: Callable[[], T]) -> T | None:
         """Carry out `act` and return what it returns, or None where it had to be postponed."""
         with self._lock:
-            if self._busy:
+            if self._acting.locked():
                 self._postponed.append(act)
                 return None
             # There are some only where the act that they interrupted failed.
             self._catch_up()
-            result = self._alone(act)
+            with self._acting:
+                result = act()
             self._catch_up()
             return result
 
     def _catch_up(self) -> None:
         while self._postponed:
-            self._alone(self._postponed.popleft())
-
-    def _alone(self, act: Callable[[], T]) -> T:
-        try:
-            self._busy = True
-            return act()
-        finally:
-            # At once: whatever interrupts what follows, the next act finds the way free.
-            self._busy = False
+            with self._acting:
+                self._postponed.popleft()()
 
     def read(self, look: Callable[[], T]) -> T:
         """Look at what acts change. In the middle of an act of the same thread it is seen as it is."""

@@ -26,7 +26,7 @@ Attempt = asyncio.Task[list[Verdict]]
 
 class Pump:
     """Brings calls to `sink` in tasks. A call whose time is up is cancelled, and its place is free at once. One that
-    does not let itself be cancelled goes on by itself; beside `max_workers` of those nothing new is begun."""
+    does not let itself be cancelled goes on by itself; with those, there are never more than twice `max_workers`."""
 
     def __init__(self, sink: Sink, terms: Terms) -> None:
         self.terms = terms
@@ -108,7 +108,7 @@ class Pump:
 
     @property
     def _may_begin(self) -> bool:
-        return len(self._hanging) < self.terms.max_workers
+        return len(self._attempts) < 2 * self.terms.max_workers
 
     async def _work(self) -> None:
         """Bring calls to the sink until none waits."""
