@@ -2,9 +2,10 @@
 
 import asyncio
 import concurrent.futures
-import logging
+import os
 import threading
 import time
+import weakref
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Mapping
 from types import TracebackType
@@ -27,8 +28,6 @@ from .selection import Selection
 from .shared import SharedBus
 from .subscription import Subscription
 
-_log = logging.getLogger("eventlog")
-
 _LARGEST = 10_000_000
 _PENDING_S = 10.0
 
@@ -42,7 +41,8 @@ class EventBus:
     Without a `log` the bus is this process' own: an event is queued for every subscriber when `emit` returns, and the
     newest `max_history` events are kept. Over a `log` it is the log's: `emit` appends, and whoever subscribes, in
     whichever process, is given what anybody appended, in the order of the log. An `AsyncEventLog` needs the bus to be
-    made on its event loop; that loop does the bus' work.
+    made on its event loop; that loop does the bus' work. A forked child may go on with the bus; subscriptions that it
+    inherits end.
 
     A producer never waits for subscribers. For each at most `max_queue_size` events are queued; what does not fit, a
     subscriber reads of the history or the log once it has come so far, and it is told exactly what is gone by then.
@@ -81,6 +81,7 @@ class EventBus:
             gate.set()
             port: Port = ThreadPort(log, gate) if isinstance(log, EventLog) else TaskPort(log, gate)
             self._shared = SharedBus(port, gate, max_queue_size, patience_s)
+        _buses.add(self)
 
     def emit(self, event: Emittable) -> Emission:
         """Publish an event, from anywhere; the answer carries `event`, and may be awaited for it.
@@ -248,6 +249,11 @@ class EventBus:
             self._shared.port.close()
             self._shared.close()
 
+    def _start_over(self) -> None:
+        self._lock = threading.Lock()
+        self._pending = set()
+        self._source.start_over()
+
     def __enter__(self) -> Self:
         return self
 
@@ -299,3 +305,16 @@ def _on_a_loop() -> bool:
     except RuntimeError:
         return False
     return True
+
+
+_buses: "weakref.WeakSet[EventBus]" = weakref.WeakSet()
+
+
+def _start_over() -> None:
+    for bus in list(_buses):
+        bus._start_over()
+
+
+if hasattr(os, "register_at_fork"):
+    # Other threads of the parent may have held the locks, and none of them are here.
+    os.register_at_fork(after_in_child=_start_over)

@@ -14,7 +14,6 @@ _BOUND = 20_000
 _BATCH_EVENTS = 500
 _BATCH_BYTES = 1024 * 1024
 _IDLE_S = 5.0
-_CLOSE_S = 10.0
 
 Waiting = tuple[Body, "Future[Event]"]
 
@@ -29,7 +28,6 @@ class Emitter:
         self._gate = gate
         self._changed = threading.Condition()
         self._waiting: deque[Waiting] = deque()
-        self._busy = False
         self._thread: threading.Thread | None = None
         self._closed = False
 
@@ -51,15 +49,12 @@ class Emitter:
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._busy = False
-                self._changed.notify_all()
                 if not self._waiting and not self._closed:
                     self._changed.wait(_IDLE_S)
                 if not self._waiting:
                     self._thread = None
                     return
                 batch = self._gathered()
-                self._busy = True
             self._send(batch)
 
     def _gathered(self) -> list[Waiting]:
@@ -90,8 +85,7 @@ class Emitter:
                 return
 
     def close(self) -> None:
-        """Send what waits, for ten seconds at most, and take nothing more. Idempotent."""
+        """Take nothing more; what waits is still sent. Idempotent."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-            self._changed.wait_for(lambda: not self._waiting and not self._busy, _CLOSE_S)

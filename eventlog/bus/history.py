@@ -59,9 +59,13 @@ class History:
             run.end = (number, event)
         self._events.append((number, event))
         self.last = number
-        if len(self._events) > self._bound:
-            self._events.popleft()
         return event
+
+    def evict(self) -> Iterator[tuple[int, Event]]:
+        """Let go what is over the bound; gives what that is, oldest first, while it is still there."""
+        while len(self._events) > self._bound:
+            yield self._events[0]
+            self._events.popleft()
 
     def _run(self, run_id: str) -> _Run:
         run = self._runs.get(run_id)

@@ -33,6 +33,10 @@ class LocalBus:
             event = self._history.add(given)
             try:
                 self._fanout.push(before, before + 1, event, woken)
+                for number, lost in self._history.evict():
+                    if lost.is_terminal:
+                        for subscription in self._fanout:
+                            subscription.keep(number, lost, surely=True)
             except BaseException:
                 # Interrupted half way: those who were not reached yet will find it in the history.
                 for subscription in self._fanout:
@@ -47,7 +51,7 @@ class LocalBus:
         with self._fanout.lock:
             history = self._history
             upto = history.last - (len(history) if replay else 0)
-            mailbox = Mailbox(selection, self._bound, upto, behind=upto < history.last)
+            mailbox = Mailbox(selection, self._bound, upto, behind=upto < history.last, keeps=False)
             end = history.end_of(selection.run_id)
             if end is not None and (not replay or end[0] <= upto):
                 mailbox.end_with(end[1] if replay else None)
@@ -56,6 +60,7 @@ class LocalBus:
                 subscription.finish()
             else:
                 self._fanout.add(subscription)
+        subscription.read_ahead()
         return subscription
 
     def refill(self, subscription: Subscription[int]) -> None:
@@ -88,6 +93,13 @@ class LocalBus:
         """See `EventBus.stats`."""
         with self._fanout.lock:
             return self._fanout.stats(emitted, refused)
+
+    def start_over(self) -> None:
+        """In a forked child: with the history, without the parent's subscribers."""
+        self.bells = LoopBells()
+        fanout, self._fanout = self._fanout, Fanout()
+        for subscription in fanout:
+            subscription.start_over()
 
     def close(self) -> None:
         """Take nothing any more. Subscribers end when they have been given what there is. Idempotent."""

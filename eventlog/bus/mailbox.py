@@ -43,8 +43,8 @@ class Mailbox(Generic[P]):
     """At most `bound` events in order, each once.
 
     When it is full it takes no more and is *behind*: its reader gets what is queued, and then what the source still
-    has of the rest, with a `Gap` that counts what it has no more. Of what it cannot take, events that end a run are
-    kept aside, at most `bound` of them: those are always given. Over that it fails with `FellBehind`.
+    has of the rest, with a `Gap` that counts what it has no more. Of that, events that end a run are kept aside, at
+    most `bound` of them: those are always given. Over that it fails with `FellBehind`.
     """
 
     __slots__ = (
@@ -53,6 +53,7 @@ class Mailbox(Generic[P]):
         "_joined",
         "_joined_from",
         "_joining",
+        "_keeps",
         "_selection",
         "behind",
         "closing",
@@ -63,7 +64,8 @@ class Mailbox(Generic[P]):
         "upto",
     )
 
-    def __init__(self, selection: Selection, bound: int, upto: P, *, behind: bool) -> None:
+    def __init__(self, selection: Selection, bound: int, upto: P, *, behind: bool, keeps: bool) -> None:
+        """With `keeps`, ends of runs are kept aside as they pass; without, the source says which it is to lose."""
         self.queue: deque[Event | Gap] = deque()
         self.upto = upto  # all up to here is queued, passed over or told as gone
         self.behind = behind  # what follows `upto` is to be read from the source
@@ -73,6 +75,7 @@ class Mailbox(Generic[P]):
         self.overflows = 0
         self._selection = selection
         self._bound = bound
+        self._keeps = keeps
         self._aside: list[tuple[P, Event]] = []
         self._joining: list[tuple[P, Event]] | None = None
         self._joined = self._joined_from = upto
@@ -90,6 +93,8 @@ class Mailbox(Generic[P]):
             self._pass(before, place, event)
             return True
         self.upto = place
+        if event.is_terminal and self._aside:
+            self._aside = [placed for placed in self._aside if place < placed[0]]
         return self._put(event)
 
     def _put(self, event: Event) -> bool:
@@ -111,10 +116,7 @@ class Mailbox(Generic[P]):
         self._joining = None
 
     def _pass(self, before: P, place: P, event: Event) -> bool:
-        """An event that cannot be queued: joined to what is being read just now, and kept aside if it ends a run."""
-        aside, selection = self._aside, self._selection
-        if aside and selection.ends(aside[-1][1]):
-            return False  # nothing is to follow that
+        """An event that cannot be queued now: joined to what is being read, and kept aside if it ends a run."""
         joining = self._joining
         if joining is not None:
             if len(joining) >= self._bound or self._joined < before:
@@ -122,14 +124,26 @@ class Mailbox(Generic[P]):
             else:
                 joining.append((place, event))
                 self._joined = place
-        if event.is_terminal and (selection.wants(event) or selection.ends(event)):
-            if len(aside) >= self._bound:
-                self.fail(
-                    FellBehind(f"the subscriber read nothing while more than {self._bound} runs ended; subscribe again")
-                )
-                return True
+        return self._keeps and event.is_terminal and self.keep(place, event)
+
+    def keep(self, place: P, event: Event, *, surely: bool = True) -> bool:
+        """Keep an event that ends a run aside: it is given when its turn comes, whatever becomes of it in the source.
+
+        Where there is no room for it the mailbox fails, unless it need not be kept `surely`. True if it failed.
+        """
+        selection, aside = self._selection, self._aside
+        ends = selection.ends(event)
+        if self.over or place <= self.upto or not (ends or selection.wants(event)):
+            return False
+        if any(known == place or (ends and selection.ends(end)) for known, end in aside):
+            return False
+        if len(aside) < self._bound:
             aside.append((place, event))
-        return False
+        elif surely:
+            self.fail(
+                FellBehind(f"the subscriber read nothing while more than {self._bound} runs ended; subscribe again")
+            )
+        return self.over
 
     def begin_reading(self, here: P) -> None:
         """The source is about to be read from `upto` on; what is handed round from now on, behind `here`, may join."""
@@ -152,10 +166,10 @@ class Mailbox(Generic[P]):
         joining, self._joining = self._joining, None
         if stretch.at_end and joining is not None and not stretch.reached < self._joined_from:
             self.behind = False
-            self._aside = []
             self._put_all(placed for placed in joining if not placed[0] <= stretch.reached)
             if self.upto < self._joined:
                 self.upto = self._joined
+            self._aside = [placed for placed in self._aside if self.upto < placed[0]]
         if stretch.over or (stretch.at_end and self.closing):
             self.over = True
 

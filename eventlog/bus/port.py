@@ -47,8 +47,11 @@ class Port(Protocol):
     def on_its_loop(self) -> bool:
         """True if called on the event loop that does the work of this log."""
 
+    def start_over(self) -> None:
+        """In a forked child: what is under way is the parent's."""
+
     def close(self) -> None:
-        """Wait, bounded, for appends under way."""
+        """Take no more appends."""
 
 
 class ThreadPort:
@@ -59,7 +62,11 @@ class ThreadPort:
     def __init__(self, log: EventLog, gate: threading.Event) -> None:
         self.core = log.core
         self._log = log
-        self._emitter = Emitter(log, gate)
+        self._gate = gate
+        self.start_over()
+
+    def start_over(self) -> None:
+        self._emitter = Emitter(self._log, self._gate)
 
     @property
     def blocks(self) -> bool:
@@ -194,8 +201,11 @@ class TaskPort:
             work.close()
             raise _loop_ended() from None
 
+    def start_over(self) -> None:
+        """An event loop does not survive a fork, nor does what it has under way."""
+
     def close(self) -> None:
-        """Nothing waits here: the log has its own queue."""
+        """The log has its own queue."""
 
 
 def _loop_ended() -> LogClosed:

@@ -45,7 +45,7 @@ class LogSubscription(Subscription[EventId]):
         *,
         replay: bool,
     ) -> None:
-        super().__init__(source, Mailbox(selection, bound, ZERO, behind=True), on_gap, started=False)
+        super().__init__(source, Mailbox(selection, bound, ZERO, behind=True, keeps=True), on_gap, started=False)
         self.selection = selection
         self.replays = replay  # until the first page was read: from the first event that is there
         self.here: EventId | None = None  # where the log ended when it began
@@ -56,6 +56,7 @@ class LogSubscription(Subscription[EventId]):
         """What follows `here` is handed round from now on. What a run's end is concerned, the log is asked first."""
         self.here, self.epoch = here, None if self.replays else epoch
         self.start(here, behind=self.replays or self.selection.run_id is not None)
+        self.read_ahead()
 
     def take_page(self, stretch: Stretch[EventId], epoch: str) -> None:
         """See `Mailbox.read`."""
@@ -67,18 +68,30 @@ class SharedBus:
     """The source of subscriptions of an `EventBus` over a log. The follower runs while somebody subscribes."""
 
     def __init__(self, port: Port, gate: threading.Event, max_queue_size: int, patience_s: float) -> None:
-        self.bells = LoopBells()
-        self.fanout: Fanout[LogSubscription] = Fanout()
         self.port = port
         self.gate = gate  # shut while the follower does not stand in the log yet
         self.patience_s = patience_s
-        self.follower: Follower | None = None
         self.finished = False
-        self.moved = threading.Condition(self.fanout.lock)
         self._bound = max_queue_size
-        self._catcher = Catcher(self, min(_PAGE, max_queue_size))
         self._emitted = ZERO
         self._closed = False
+        self._begin()
+
+    def _begin(self) -> None:
+        self.bells = LoopBells()
+        self.fanout: Fanout[LogSubscription] = Fanout()
+        self.moved = threading.Condition(self.fanout.lock)
+        self.follower: Follower | None = None
+        self._catcher = Catcher(self, min(_PAGE, self._bound))
+
+    def start_over(self) -> None:
+        """In a forked child: without the parent's subscribers, and without its threads."""
+        fanout = self.fanout
+        self._begin()
+        self.gate.set()
+        self.port.start_over()
+        for subscription in fanout:
+            subscription.start_over()
 
     def check_open(self) -> None:
         """Raises `LogClosed`."""
@@ -92,9 +105,12 @@ class SharedBus:
         return self.port.append(body)
 
     def note(self, event: Event) -> None:
-        """This event was emitted here: subscribers are not to end without it."""
+        """This event was emitted here: it is handed round before the bus closes; if it ends a run, in any case."""
         with self.fanout.lock:
             self._emitted = max(self._emitted, event.position)
+            if event.is_terminal and not event.duplicate:
+                for subscription in self.fanout:
+                    subscription.keep(event.position, event, surely=False)
 
     def subscribe(self, selection: Selection, on_gap: Callable[[Gap], None] | None, replay: bool) -> LogSubscription:
         """See `EventBus.subscribe`. Off event loops it returns when the follower is ready, after 5 s at most."""

@@ -90,6 +90,10 @@ class Subscription(Generic[P]):
         with self._lock:
             return self._mailbox.push(before, place, event) and self._is_awaited()
 
+    def keep(self, place: P, event: Event, *, surely: bool) -> None:
+        """See `Mailbox.keep`."""
+        self._change(lambda: self._mailbox.keep(place, event, surely=surely))
+
     def begin_reading(self, here: P) -> P:
         """The place behind which to read; see `Mailbox.begin_reading`."""
         with self._lock:
@@ -116,6 +120,25 @@ class Subscription(Generic[P]):
 
         self._change(start)
 
+    def read_ahead(self) -> None:
+        """Have the first of what is there queued at once, so that a reader who comes soon misses none of it."""
+        with self._lock:
+            if not self._must_ask():
+                return
+            self._asked = True
+        self._source.refill(self)
+
+    def _must_ask(self) -> bool:
+        return self._mailbox.behind and not self._mailbox.over and self._started.is_set() and not self._asked
+
+    def start_over(self) -> None:
+        """End in a forked child: it is the parent's, and so are those who might hold the lock."""
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._sleepers = 0
+        self._awaiting = []
+        self._mailbox.drop()
+
     def break_off(self) -> None:
         """See `Mailbox.break_off`."""
         self._change(self._mailbox.break_off)
@@ -128,7 +151,7 @@ class Subscription(Generic[P]):
         """End with `error`, behind what is queued."""
         self._change(lambda: self._mailbox.fail(error))
 
-    def _change(self, change: Callable[[], None]) -> None:
+    def _change(self, change: Callable[[], object]) -> None:
         with self._lock:
             change()
             self.tally.overflows = self._mailbox.overflows
@@ -174,7 +197,7 @@ class Subscription(Generic[P]):
                     if mailbox.error is not None:
                         raise mailbox.error
                     raise _Over
-                elif mailbox.behind and self._started.is_set() and not self._asked:
+                elif self._must_ask():
                     item, refill, self._asked = None, True, True
                 else:
                     return None
@@ -244,7 +267,7 @@ class Subscription(Generic[P]):
 
     def _may_go_on(self) -> bool:
         mailbox = self._mailbox
-        return bool(mailbox.queue) or mailbox.over or (mailbox.behind and self._started.is_set() and not self._asked)
+        return bool(mailbox.queue) or mailbox.over or self._must_ask()
 
     def close(self) -> None:
         """Give nothing any more, from any thread; whoever waits goes on to the end. Idempotent."""

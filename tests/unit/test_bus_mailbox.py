@@ -1,0 +1,153 @@
+"""A mailbox beside a log that grows and loses its beginning, whatever happens in which order: nothing is silent."""
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from eventlog import Body, Event, EventFilter, Gap
+from eventlog.bus.mailbox import Mailbox, Stretch
+from eventlog.bus.selection import Selection
+from eventlog.errors import FellBehind
+
+PAGE = 4
+
+
+class BesideALog(RuleBasedStateMachine):
+    """Two hands feed the mailbox: one hands round what is appended, late; another reads pages, in its own time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log: dict[int, Event] = {}
+        self.ever: dict[int, Event] = {}
+        self.last = 0
+        self.handed_round = 0
+        self.lost_unseen: set[int] = set()
+        self.reading: tuple[int, Stretch[int] | None] | None = None
+        self.given: list[int] = []
+        self.gaps: list[Gap] = []
+
+    @initialize(
+        run_id=st.sampled_from([None, "a"]),
+        kinds=st.sampled_from([None, ["x"]]),
+        visibility=st.sampled_from([None, "public"]),
+        bound=st.integers(1, 6),
+    )
+    def subscribe(self, run_id: str | None, kinds: list[str] | None, visibility: str | None, bound: int) -> None:
+        self.selection = Selection(visibility, None, kinds, run_id, ends_unnamed=False)
+        self.bound = bound
+        self.mailbox: Mailbox[int] = Mailbox(self.selection, bound, 0, behind=False, keeps=True)
+
+    @rule(
+        kind=st.sampled_from(["x", "x", "y", "run.finished"]),
+        run_id=st.sampled_from(["a", "b", None]),
+        visibility=st.sampled_from(["public", "private"]),
+        times=st.integers(1, 5),
+    )
+    def append(self, kind: str, run_id: str | None, visibility: str, times: int) -> None:
+        for _ in range(1 if kind == "run.finished" else times):
+            self.last += 1
+            event = Event(self.last, self.last, Body.of(kind, run_id=run_id, visibility=visibility))
+            self.log[self.last] = self.ever[self.last] = event
+
+    @rule(count=st.integers(1, 8))
+    def trim(self, count: int) -> None:
+        for offset in sorted(self.log)[:count]:
+            del self.log[offset]
+
+    @rule(count=st.integers(1, 8))
+    def hand_round(self, count: int) -> None:
+        if self.handed_round + 1 < self._base() and self.handed_round < self.last:
+            self.lost_unseen.update(range(self.handed_round + 1, self._base()))
+            self.mailbox.break_off()
+            self.handed_round = self._base() - 1
+        for offset in range(self.handed_round + 1, min(self.handed_round + count, self.last) + 1):
+            self.mailbox.push(offset - 1, offset, self.log[offset])
+            self.handed_round = offset
+
+    def _base(self) -> int:
+        return min(self.log, default=self.last + 1)
+
+    @precondition(lambda self: self.reading is None and self.mailbox.behind and not self.mailbox.over)
+    @rule()
+    def ask(self) -> None:
+        self.mailbox.begin_reading(self.handed_round)
+        self.reading = (self.mailbox.upto, None)
+
+    @precondition(lambda self: self.reading is not None and self.reading[1] is None)
+    @rule()
+    def find(self) -> None:
+        assert self.reading is not None
+        since = self.reading[0]
+        gap = Gap(self._base() - 1 - since, since + 1, self._base() - 1, "trimmed") if since + 1 < self._base() else None
+        matches = self.selection.to_read.matcher()
+        there = [(offset, event) for offset, event in sorted(self.log.items()) if offset > since and matches(event)]
+        page = there[:PAGE]
+        at_end = len(there) <= PAGE
+        self.reading = (since, Stretch(gap, page, self.last if at_end else page[-1][0], at_end))
+
+    @precondition(lambda self: self.reading is not None and self.reading[1] is not None)
+    @rule()
+    def read(self) -> None:
+        assert self.reading is not None
+        assert self.reading[1] is not None
+        self.mailbox.read(self.reading[1])
+        self.reading = None
+
+    @rule(count=st.integers(1, 12))
+    def take(self, count: int) -> None:
+        while self.mailbox.queue and count:
+            item = self.mailbox.queue.popleft()
+            count -= 1
+            if isinstance(item, Gap):
+                self.gaps.append(item)
+            else:
+                self.given.append(item.offset)
+
+    @invariant()
+    def events_come_in_order_each_once_and_only_what_is_wanted(self) -> None:
+        assert self.given == sorted(set(self.given))
+        assert all(self.selection.wants(self.ever[offset]) for offset in self.given)
+
+    @invariant()
+    def no_more_is_queued_than_was_allowed(self) -> None:
+        if self.last:
+            assert len(self.mailbox.queue) <= 2 * self.bound + PAGE + 1
+
+    def teardown(self) -> None:
+        """In the end, when all is handed round and read, each event was given or told as missed."""
+        if not self.last:
+            return
+        self._drain()
+        told = {offset for gap in self.gaps for offset in range(gap.from_offset, gap.to_offset + 1)}
+        end = min((n for n, event in self.ever.items() if self.selection.ends(event)), default=None)
+        wanted = [n for n, event in self.ever.items() if self.selection.wants(event)]
+        if self.mailbox.error is not None:
+            assert isinstance(self.mailbox.error, FellBehind)
+            return
+        if self.mailbox.over:
+            assert end is not None
+            ending = min(n for n, event in self.ever.items() if self.selection.ends(event) and n not in self.lost_unseen)
+            wanted = [n for n in wanted if n <= ending]
+        for n in wanted:
+            assert n in self.given or n in told, f"{n} is silently missing"
+            if self.ever[n].is_terminal and n not in self.lost_unseen and (end is None or n <= end):
+                assert n in self.given, f"the end of a run at {n} is missing"
+        if self.selection.to_read == EventFilter() and not self.mailbox.over:
+            assert len(self.given) + sum(gap.missed for gap in self.gaps) == self.last
+
+    def _drain(self) -> None:
+        self.take(10**6)
+        for _ in range(3 * self.last + 20):
+            self.hand_round(10**6)
+            if self.reading is None and self.mailbox.behind and not self.mailbox.over:
+                self.ask()
+            if self.reading is not None and self.reading[1] is None:
+                self.find()
+            if self.reading is not None:
+                self.read()
+            self.take(10**6)
+        assert not self.mailbox.behind or self.mailbox.over
+
+
+TestBesideALog = BesideALog.TestCase
+TestBesideALog.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
