@@ -212,6 +212,17 @@ def test_what_is_gone_is_counted_over_a_long_index(world: World) -> None:
     assert log.replay_page("r", limit=1).missed == {"early": 100, "long": 10}
 
 
+def test_a_lane_of_a_long_run_is_found_in_one_page(log: Colour) -> None:
+    for _ in range(5):
+        log.append_many([{"kind": "a", "run_id": "r", "lane_id": f"l{n % 20}"} for n in range(2000)])
+    page = log.replay_page("r", lane_id="l3", since_seq=490, limit=4)
+    assert ([event.seq for event in page.events], page.at_end) == ([491, 492, 493, 494], False)
+    page = log.replay_page("r", lane_id="l3", since_seq=490, since=page.cursor)
+    assert ([event.seq for event in page.events], page.at_end) == ([495, 496, 497, 498, 499, 500], True)
+    page = log.replay_page("r", lane_id="l3", since_seq=495, limit=0)
+    assert (page.events, page.at_end) == ([], False)
+
+
 def test_what_goes_between_two_pages_of_a_replay_is_told_as_a_gap(world: World) -> None:
     log = world.open(max_entries=10)
     log.append_many([{"kind": "a", "run_id": "r"}] * 10)
