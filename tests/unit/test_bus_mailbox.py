@@ -78,7 +78,9 @@ class BesideALog(RuleBasedStateMachine):
     def find(self) -> None:
         assert self.reading is not None
         since = self.reading[0]
-        gap = Gap(self._base() - 1 - since, since + 1, self._base() - 1, "trimmed") if since + 1 < self._base() else None
+        gap = (
+            Gap(self._base() - 1 - since, since + 1, self._base() - 1, "trimmed") if since + 1 < self._base() else None
+        )
         matches = self.selection.to_read.matcher()
         there = [(offset, event) for offset, event in sorted(self.log.items()) if offset > since and matches(event)]
         page = there[:PAGE]
@@ -126,7 +128,9 @@ class BesideALog(RuleBasedStateMachine):
             return
         if self.mailbox.over:
             assert end is not None
-            ending = min(n for n, event in self.ever.items() if self.selection.ends(event) and n not in self.lost_unseen)
+            ending = min(
+                n for n, event in self.ever.items() if self.selection.ends(event) and n not in self.lost_unseen
+            )
             wanted = [n for n in wanted if n <= ending]
         for n in wanted:
             assert n in self.given or n in told, f"{n} is silently missing"
