@@ -63,7 +63,8 @@ class TelemetryBackend(Protocol):
     def push(self, push: Push) -> Plan[list[Kept] | Refusal]:
         """Add samples to a ring, all in one step; the answer has them with their places.
 
-        A push may be repeated inside (a lost reply), and under its key by the caller, without adding anything twice.
+        A push may be repeated inside (a lost reply), and under its key by the caller, without adding anything twice:
+        the answer has the samples of the repetition with the places that the first was given.
         """
 
     def look(self, look: Look) -> Plan[Stretch | None]:

@@ -3,13 +3,12 @@
 from ..backends.memory import MemoryBackend
 from ..plan import at_once
 from .base import Look, Push, Refusal, Stretch
-from .ring import Rings, RunFacts
 from .sample import Kept
 from .terms import RingTerms
 
 
 class MemoryTelemetry:
-    """See `TelemetryBackend` for what is guaranteed. No reply can be lost, so only a caller's key is remembered."""
+    """See `TelemetryBackend` for what is guaranteed."""
 
     name = "memory"
 
@@ -22,16 +21,9 @@ class MemoryTelemetry:
     def push(self, push: Push) -> list[Kept] | Refusal:
         """See `TelemetryBackend.push`."""
         retention = self._log.retention
-
-        def add(rings: Rings, run: RunFacts | None, now: int) -> list[Kept] | Refusal:
-            if push.key is not None and (earlier := rings.remembered(push.run_id, push.key, now)) is not None:
-                return earlier
-            kept = rings.push(push, run, self._terms, retention.ttl_ms, now)
-            if push.key is not None and isinstance(kept, list) and kept:
-                rings.remember(push.run_id, push.key, kept, now + retention.window_ms)
-            return kept
-
-        return self._log.with_rings(push.run_id, add)
+        return self._log.with_rings(
+            push.run_id, lambda rings, run, now: rings.push(push, run, self._terms, retention, now)
+        )
 
     @at_once
     def look(self, look: Look) -> Stretch | None:

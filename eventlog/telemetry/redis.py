@@ -4,14 +4,13 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from ..errors import BackendUnavailable
 from ..plan import Plan
 from ..retention import Retention
-from ..store.calls import call_command, call_script
-from ..store.keys import TelemetryKeys, WorkspaceKeys
+from ..store.calls import call_script
+from ..store.keys import WorkspaceKeys
 from ..store.scripts import script
 from .base import CALL_MEMORY_MS, Look, Push, Refusal, Stretch
-from .sample import Kept
+from .sample import Kept, placed
 from .terms import RingTerms
 
 _LOOKED_AT = 2000
@@ -58,25 +57,7 @@ class RedisTelemetry:
         if not answer:
             return _REFUSALS[word]
         first, count, now_ms = map(int, answer)
-        kept = [
-            Kept(first + n, max(now_ms - one.age_ms, 0), one.stage_name, one.data)
-            for n, one in enumerate(push.samples[:count])
-        ]
-        return kept if word == b"ok" or not count else (yield from self._earlier(keys, kept, first, count))
-
-    def _earlier(self, keys: TelemetryKeys, kept: list[Kept], first: int, count: int) -> Plan[list[Kept]]:
-        """What the first push under this name added, as far as it is still there; else what is repeated now."""
-        try:
-            entries = yield from call_command(
-                "XRANGE", keys.samples, f"{first}-0", f"{first + count - 1}", deadline_s=self._deadline_s
-            )
-        except BackendUnavailable as error:
-            raise BackendUnavailable(
-                "added earlier, but Redis went away before it could be looked up", outcome_unknown=True
-            ) from error
-        resident = {one.seq: one for one in map(_kept, entries)}
-        repeated = {one.seq: one for one in kept}
-        return sorted({**repeated, **resident}.values())
+        return placed(push.samples[:count], first, now_ms)
 
     def look(self, look: Look) -> Plan[Stretch | None]:
         """One call of `telemetry_read.lua`."""

@@ -3,9 +3,11 @@
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import NamedTuple
 
+from ..retention import Retention
 from .base import Look, Push, Refusal, Stretch
-from .sample import Kept
+from .sample import Kept, placed
 from .terms import RingTerms
 
 
@@ -36,12 +38,19 @@ class Ring:
             self.expires_ms = min(self.expires_ms, self.until_ms)
 
 
+class _Pushed(NamedTuple):
+    until_ms: int
+    first: int
+    n: int
+    now_ms: int
+
+
 class Rings:
     """All rings of a log, and the pushes of late by their keys."""
 
     def __init__(self) -> None:
         self._rings: dict[str, Ring] = {}
-        self._pushes: OrderedDict[tuple[str, str], tuple[int, list[Kept]]] = OrderedDict()
+        self._pushes: OrderedDict[tuple[str, str], _Pushed] = OrderedDict()
 
     def end(self, run_id: str, ms: int) -> None:
         """A run has come to its first terminal event."""
@@ -53,8 +62,13 @@ class Rings:
         """The log was cleared."""
         self._rings.clear()
 
-    def push(self, push: Push, run: RunFacts | None, terms: RingTerms, ttl_ms: int, now: int) -> list[Kept] | Refusal:
+    def push(
+        self, push: Push, run: RunFacts | None, terms: RingTerms, retention: Retention, now: int
+    ) -> list[Kept] | Refusal:
         """See `TelemetryBackend.push`; `run` is None if no event of the run is visible."""
+        earlier = self._earlier(push, now)
+        if earlier is not None:
+            return placed(push.samples[: earlier.n], earlier.first, earlier.now_ms)
         ring = self._live(push.run_id, now)
         if ring is None and run is None:
             return "unknown"
@@ -62,8 +76,9 @@ class Rings:
         if capacity is None:
             capacity = terms.capacity if ring is None or ring.given is None else ring.given
         if capacity == 0:
-            if push.capacity == 0:
-                self._rings.pop(push.run_id, None)
+            if push.capacity == 0 and ring is not None:
+                del self._rings[push.run_id]
+                self._remember(push, _Pushed(now + retention.window_ms, 1, 0, now))
             return "disabled"
         if ring is None:
             ring = Ring(capacity, terms.grace_ms, seq=0 if run is None else run.samples)
@@ -76,34 +91,32 @@ class Rings:
         self._rings[push.run_id] = ring
         ring.capacity, ring.grace_ms = capacity, terms.grace_ms
         ring.given = ring.given if push.capacity is None else push.capacity
+        self._remember(push, _Pushed(now + retention.window_ms, ring.seq + 1, len(push.samples), now))
         kept = self._add(ring, push, now)
-        ring.expires_ms = now + ttl_ms if ring.until_ms is None else min(now + ttl_ms, ring.until_ms)
+        expires_ms = now + retention.ttl_ms
+        ring.expires_ms = expires_ms if ring.until_ms is None else min(expires_ms, ring.until_ms)
         if run is not None:
             run.samples = ring.seq
         return kept
 
     @staticmethod
     def _add(ring: Ring, push: Push, now: int) -> list[Kept]:
-        kept = [
-            Kept(ring.seq + n, max(now - posted.age_ms, 0), posted.stage_name, posted.data)
-            for n, posted in enumerate(push.samples, 1)
-        ]
+        kept = placed(push.samples, ring.seq + 1, now)
         ring.seq += len(kept)
         ring.samples.extend(kept)
         while len(ring.samples) > ring.capacity:
             ring.samples.popleft()
         return kept
 
-    def remembered(self, run_id: str, key: str, now: int) -> list[Kept] | None:
-        """What an earlier push under this key added; None if there was none within the window."""
-        while self._pushes and next(iter(self._pushes.values()))[0] <= now:
+    def _earlier(self, push: Push, now: int) -> _Pushed | None:
+        while self._pushes and next(iter(self._pushes.values())).until_ms <= now:
             self._pushes.popitem(last=False)
-        earlier = self._pushes.get((run_id, key))
-        return None if earlier is None else earlier[1]
+        return None if push.key is None else self._pushes.get((push.run_id, push.key))
 
-    def remember(self, run_id: str, key: str, kept: list[Kept], until_ms: int) -> None:
-        """Answer a repetition of this push with the same samples until then."""
-        self._pushes[run_id, key] = (until_ms, kept)
+    def _remember(self, push: Push, pushed: _Pushed) -> None:
+        # No reply is lost on the way to memory, so only a caller repeats.
+        if push.key is not None:
+            self._pushes[push.run_id, push.key] = pushed
 
     def look(self, look: Look, run: RunFacts | None, now: int) -> Stretch | None:
         """See `TelemetryBackend.look`; `run` is None if no event of the run is visible."""

@@ -106,6 +106,11 @@ class TelemetryPage:
         return cls(data["run_id"], samples, data["next_seq"], data["missed"], data["capacity"])
 
 
+def placed(samples: Sequence[Posted], first: int, now_ms: int) -> list[Kept]:
+    """Samples as they are kept by a push at `now_ms` that gave seqs from `first` on."""
+    return [Kept(seq, max(now_ms - one.age_ms, 0), one.stage_name, one.data) for seq, one in enumerate(samples, first)]
+
+
 def checked_samples(samples: object) -> list[Posted]:
     """What is to be pushed, checked; raises `InvalidInput` with a field such as `samples[3].host.rss_bytes`."""
     if not isinstance(samples, Iterable) or isinstance(samples, str | bytes | Mapping):

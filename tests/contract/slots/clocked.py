@@ -36,7 +36,9 @@ local redis = {call = function(command, key, a, b, c, ...)
     return real.call('EXISTS', key) == 1 and real.call('ZADD', 'expiries', string.format('%.0f', now + ms), key)
   end
   if command == 'PEXPIREAT' then
-    return real.call('EXISTS', key) == 1 and real.call('ZADD', 'expiries', a, key)
+    if real.call('EXISTS', key) == 0 then return 0 end
+    if b == 'LT' then return real.call('ZADD', 'expiries', 'LT', a, key) end
+    return real.call('ZADD', 'expiries', a, key)
   end
   if key == nil then return real.call(command) end
   if a == nil then return real.call(command, key) end
