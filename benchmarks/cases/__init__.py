@@ -3,6 +3,7 @@
 from ..contest import Contest
 from . import (
     batches,
+    dispatch,
     follower,
     http,
     one_caller,
@@ -23,6 +24,7 @@ CONTESTS: tuple[Contest, ...] = (
     *batches.CONTESTS,
     *http.CONTESTS,
     *follower.CONTESTS,
+    *dispatch.CONTESTS,
     *slot_pairs.CONTESTS,
     *slot_tasks.CONTESTS,
     *slot_handoff.CONTESTS,
