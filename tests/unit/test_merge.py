@@ -232,7 +232,7 @@ class Merging:
         """Some of what there is; then it is closed."""
         if self.colour == "sync":
             with follow_merged(sources, hold_back_s=0.01, buffer=5) as merged:
-                return [followed for followed, _ in zip(merged, range(n), strict=False)]
+                return [followed for _, followed in zip(range(n), merged, strict=False)]
         return asyncio.run(self._first_of(n, sources))
 
     async def _first_of(self, n: int, sources: dict[str, Source]) -> list[Followed]:
