@@ -40,15 +40,18 @@ class HostMetrics:
     def sample(self) -> dict[str, int | float] | None:
         """`rss_bytes`, `cpu_percent`, `io_read_bytes`, `io_write_bytes`; None once the process is gone.
 
-        `rss_bytes` sums resident memory, pages that processes share counted for each. `cpu_percent` is 100 for one
-        core in use; it is left out where hardly any time has passed. Bytes are those of the disk since the processes
-        began; they are left out where the system does not tell them (macOS, processes of others).
+        `rss_bytes` sums resident memory, pages that processes share counted for each; what has ended and was not waited
+        for has none. `cpu_percent` is 100 for one core in use; it is left out where hardly any time has passed. Bytes
+        are those of the disk since the processes began; they are left out where the system does not tell them (macOS,
+        processes of others).
         """
         with self._lock:
             now, now_s = self._look(), time.monotonic()
             if now is None:
                 return None
-            sample: dict[str, int | float] = {"rss_bytes": now.rss_bytes}
+            sample: dict[str, int | float] = {}
+            if now.rss_bytes:
+                sample["rss_bytes"] = now.rss_bytes
             before, passed_s = self._before or now, now_s - self._before_s
             if passed_s >= _SHORTEST_S:
                 used_s = max(now.cpu_s - before.cpu_s, 0.0)
@@ -62,7 +65,7 @@ class HostMetrics:
                 self._write_bytes += max(now.write_bytes - (before.write_bytes or 0), 0)
                 sample["io_read_bytes"], sample["io_write_bytes"] = self._read_bytes, self._write_bytes
             self._before = now
-            return sample
+            return sample or None
 
     def _look(self) -> "_Use | None":
         uses = [use for process in self._processes() if (use := _use_of(process)) is not None]

@@ -10,6 +10,8 @@ from .base import Look, Push, Refusal, Stretch
 from .sample import Kept, placed
 from .terms import RingTerms
 
+_SWEEP_MS = 1000
+
 
 @dataclass(slots=True)
 class RunFacts:
@@ -50,6 +52,7 @@ class Rings:
 
     def __init__(self) -> None:
         self._rings: dict[str, Ring] = {}
+        self._sweep_ms = 0
         self._pushes: OrderedDict[tuple[str, str], _Pushed] = OrderedDict()
 
     def end(self, run_id: str, ms: int) -> None:
@@ -139,7 +142,9 @@ class Rings:
         return Stretch(found, next_seq, missed, ring.capacity, True)
 
     def _live(self, run_id: str, now: int) -> Ring | None:
-        """The ring of a run, after those that have expired were let go."""
-        for name in [name for name, ring in self._rings.items() if ring.expires_ms <= now]:
-            del self._rings[name]
-        return self._rings.get(run_id)
+        """The ring of a run, unless it has expired. Now and then all that have are let go."""
+        if now >= self._sweep_ms:
+            self._rings = {name: ring for name, ring in self._rings.items() if ring.expires_ms > now}
+            self._sweep_ms = now + _SWEEP_MS
+        ring = self._rings.get(run_id)
+        return None if ring is None or ring.expires_ms <= now else ring
