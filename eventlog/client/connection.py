@@ -11,7 +11,7 @@ import socket
 import ssl
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -20,15 +20,16 @@ from urllib.parse import urlsplit
 import httpx
 
 from ..config import checked_workspace
-from ..errors import BackendUnavailable, EventLogError, InvalidInput, LogClosed
+from ..errors import BackendUnavailable, EventLogError, InvalidInput, LogClosed, Overloaded
 from . import wire
 from .asking import CloseStream, Effect, Exchange, OpenStream, ReadStream
 
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _PATIENCE_S = 2.0
 _CLOSED = "the connection to the server was closed"
-# Who follows, or waits for a slot, keeps a connection for as long.
-_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+_AT_ONCE = 100
+# Who follows, or waits for a slot, keeps a connection for as long; only those who work are counted.
+_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=_AT_ONCE)
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
@@ -94,6 +95,7 @@ class Connection:
         self._pid = os.getpid()
         self._changed = threading.Condition()
         self._under_way = 0
+        self._gate = threading.Semaphore(_AT_ONCE)
         self._sockets: weakref.WeakSet[Any] = weakref.WeakSet()
         self._client = httpx.Client(
             base_url=place.base_url, limits=_LIMITS, trust_env=place.trust_env, verify=_tls(place.trust_env)
@@ -114,10 +116,21 @@ class Connection:
         return None
 
     def _exchange(self, exchange: Exchange) -> bytes:
-        with self._admitted():
+        with self._admitted(), self._at_work(exchange):
             with _told(self.place, wrote=exchange.request.method != "GET"):
                 answer = self._client.send(self._built(exchange.request, exchange.timeout_s))
             return _content(answer)
+
+    @contextlib.contextmanager
+    def _at_work(self, exchange: Exchange) -> Iterator[None]:
+        gate = None if exchange.waits else self._gate
+        if gate is not None and not gate.acquire(timeout=exchange.timeout_s):
+            raise _overloaded()
+        try:
+            yield
+        finally:
+            if gate is not None:
+                gate.release()
 
     def _open_stream(self, opening: OpenStream) -> "Stream":
         with self._admitted(), _told(self.place, wrote=False):
@@ -212,6 +225,7 @@ class AsyncConnection:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._under_way = 0
         self._none_under_way = asyncio.Event()
+        self._gate = asyncio.Semaphore(_AT_ONCE)
         self._client = httpx.AsyncClient(
             base_url=place.base_url, limits=_LIMITS, trust_env=place.trust_env, verify=_tls(place.trust_env)
         )
@@ -235,13 +249,29 @@ class AsyncConnection:
         self._under_way += 1
         self._none_under_way.clear()
         try:
-            with _told(self.place, wrote=exchange.request.method != "GET"):
-                answer = await self._client.send(_built(self._client, exchange.request, exchange.timeout_s, {}))
-            return _content(answer)
+            async with self._at_work(exchange):
+                with _told(self.place, wrote=exchange.request.method != "GET"):
+                    answer = await self._client.send(_built(self._client, exchange.request, exchange.timeout_s, {}))
+                return _content(answer)
         finally:
             self._under_way -= 1
             if not self._under_way:
                 self._none_under_way.set()
+
+    @contextlib.asynccontextmanager
+    async def _at_work(self, exchange: Exchange) -> AsyncIterator[None]:
+        gate = None if exchange.waits else self._gate
+        if gate is not None:
+            try:
+                async with asyncio.timeout(exchange.timeout_s):
+                    await gate.acquire()
+            except TimeoutError:
+                raise _overloaded() from None
+        try:
+            yield
+        finally:
+            if gate is not None:
+                gate.release()
 
     async def _open_stream(self, opening: OpenStream) -> "AsyncStream":
         self._refuse_if_closed()
@@ -303,6 +333,10 @@ def _built(
         timeout=timeout_s,
         extensions=extensions,
     )
+
+
+def _overloaded() -> Overloaded:
+    return Overloaded(f"{_AT_ONCE} requests are under way already, and none came to its end in time")
 
 
 def _content(answer: httpx.Response) -> bytes:

@@ -5,7 +5,7 @@ import threading
 from contextlib import AbstractContextManager
 from typing import Any
 
-from eventlog import EventLog, create_event_log
+from eventlog import Audit, EventLog, create_event_log
 from eventlog.client import AsyncEventLogClient, EventLogClient
 from eventlog.config import EventLogConfig
 from server import ServerSettings, background
@@ -32,41 +32,51 @@ class Behind:
 
 
 class HttpSyncColour(SyncColour):
-    """`EventLogClient` as it is."""
+    """`EventLogClient` as it is. With `direct`, a log in the test's own hands, its storage can be looked at."""
 
-    def __init__(self, behind: Behind, workspace: str) -> None:
-        self.direct = behind.direct(workspace)
-        self.verify = self.direct.verify
-        self.log: Any = EventLogClient(behind.url, workspace=workspace)
+    def __init__(self, url: str, workspace: str, direct: EventLog | None = None, **options: Any) -> None:
+        self.direct = direct
+        self.log: Any = EventLogClient(url, workspace=workspace, **options)
+
+    def verify(self) -> Audit:
+        assert self.direct is not None
+        return self.direct.verify()
 
     @property
     def storage(self) -> Any:
+        assert self.direct is not None
         return self.direct.core.backend
 
     def close(self) -> None:
         self.log.close()
-        self.direct.close()
+        if self.direct is not None:
+            self.direct.close()
 
 
 class HttpAsyncColour(AsyncColour):
     """`AsyncEventLogClient`, driven from outside."""
 
-    def __init__(self, behind: Behind, workspace: str) -> None:
-        self.direct = behind.direct(workspace)
-        self.verify = self.direct.verify
+    def __init__(self, url: str, workspace: str, direct: EventLog | None = None, **options: Any) -> None:
+        self.direct = direct
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self._closed = False
-        self.log: Any = AsyncEventLogClient(behind.url, workspace=workspace)
+        self.log: Any = AsyncEventLogClient(url, workspace=workspace, **options)
+
+    def verify(self) -> Audit:
+        assert self.direct is not None
+        return self.direct.verify()
 
     @property
     def storage(self) -> Any:
+        assert self.direct is not None
         return self.direct.core.backend
 
     def close(self) -> None:
         super().close()
-        self.direct.close()
+        if self.direct is not None:
+            self.direct.close()
 
 
 COLOURS: dict[str, type[HttpSyncColour | HttpAsyncColour]] = {"sync": HttpSyncColour, "async": HttpAsyncColour}
@@ -88,7 +98,7 @@ class HttpWorld(RedisWorld):
     def join(self, behind: Behind, workspace: str) -> Colour:
         """A client of a server that others use too."""
         self.key_prefix = behind.config.key_prefix
-        log: Any = COLOURS[self.colour](behind, workspace)
+        log: Any = COLOURS[self.colour](behind.url, workspace, behind.direct(workspace))
         self._opened.append(log)
         return log  # type: ignore[no-any-return]
 

@@ -1,0 +1,142 @@
+"""When a server is asked again, without any server: the plans, and who carries them out by hand."""
+
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from eventlog import BackendUnavailable, EventLog, EventLogError, InvalidInput, LogClosed
+from eventlog.client import AsyncEventLogClient, AsyncRemoteSlots, EventLogClient, RemoteSlots
+from eventlog.client.asking import Asker, Effect, Exchange
+from eventlog.client.tracking import tracked
+from eventlog.client.wire import Request
+from eventlog.drive import run
+from tests.client.worlds import Behind
+
+GET = Request("GET", "/log", [])
+CLEAR = Request("DELETE", "/events", [], repeatable=False)
+
+
+class Script:
+    """Answers with what it was given, one after another: bytes, or an error to raise."""
+
+    def __init__(self, *answers: bytes | Exception) -> None:
+        self.answers = list(answers)
+        self.asked: list[Exchange] = []
+
+    def __call__(self, effect: Effect) -> Any:
+        assert isinstance(effect, Exchange)
+        self.asked.append(effect)
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def _away(*, unknown: bool) -> BackendUnavailable:
+    return BackendUnavailable("no answer", outcome_unknown=unknown)
+
+
+def _ask(script: Script, request: Request = GET, deadline_s: float = 5.0, **options: Any) -> Any:
+    return run(Asker("http://h", deadline_s).ask(request, lambda answer: answer, **options), script)
+
+
+def test_it_asks_until_it_is_answered_and_tells_of_repetitions_that_may_be_second_ones() -> None:
+    told: list[str] = []
+    script = Script(_away(unknown=False), _away(unknown=True), b"[1]")
+    assert _ask(script, on_repeat=lambda: told.append("again")) == [1]
+    assert len(script.asked) == 3
+    assert told == ["again"]
+
+
+def test_what_may_not_be_repeated_is_repeated_only_where_it_was_certainly_not_carried_out() -> None:
+    assert _ask(Script(_away(unknown=False), b"1"), CLEAR) == 1
+    script = Script(_away(unknown=True), b"1")
+    with pytest.raises(BackendUnavailable):
+        _ask(script, CLEAR)
+    assert len(script.asked) == 1
+
+
+def test_a_doubt_is_not_forgotten_by_a_later_try_that_never_left() -> None:
+    with pytest.raises(BackendUnavailable) as told:
+        _ask(Script(_away(unknown=True), *[_away(unknown=False)] * 9), deadline_s=0.2)
+    assert told.value.outcome_unknown
+    with pytest.raises(BackendUnavailable) as told:
+        _ask(Script(_away(unknown=True), LogClosed("closed")))
+    assert told.value.outcome_unknown
+    with pytest.raises(LogClosed):
+        _ask(Script(_away(unknown=False), LogClosed("closed")))
+
+
+def test_other_errors_end_it_at_once() -> None:
+    script = Script(InvalidInput("kind", "no"), b"1")
+    with pytest.raises(InvalidInput):
+        _ask(script)
+    assert len(script.asked) == 1
+    with pytest.raises(EventLogError, match="did not answer as an eventlog server does"):
+        _ask(Script(b"<html>"))
+
+
+def test_who_lets_the_server_wait_waits_as_much_longer() -> None:
+    script = Script(b"1")
+    _ask(script, wait_s=20.0)
+    assert script.asked[0].waits
+    assert 24.0 < script.asked[0].timeout_s <= 25.0
+
+
+@pytest.mark.parametrize("kind", [EventLogClient, AsyncEventLogClient, RemoteSlots, AsyncRemoteSlots])
+def test_what_is_wrong_with_a_place_is_said_at_once(kind: Callable[..., Any]) -> None:
+    for url, options, field in (
+        ("redis://h", {}, "url"),
+        ("http://h", {"workspace": "a/b"}, "workspace"),
+        ("http://h", {"deadline_s": 0}, "deadline_s"),
+        ("http://h", {"deadline_s": float("nan")}, "deadline_s"),
+        ("http://h", {"deadline_s": True}, "deadline_s"),
+    ):
+        with pytest.raises(InvalidInput) as told:
+            kind(url, **options)
+        assert told.value.field == field
+
+
+def test_an_operation_is_the_run_of_its_events_where_it_can_be_one() -> None:
+    assert (tracked("a.b", {"n": 1}, "op-1").run_id, tracked("a.b", {"n": 1}, "op-1").payload_json) == (
+        "op-1",
+        b'{"n":1}',
+    )
+    assert tracked("a.b", None, None).run_id is None
+    assert tracked("a.b", None, 17).run_id == "17"
+    odd = tracked("a.b", {"n": 1}, "order 66/ü")
+    assert (odd.run_id, odd.payload_json) == (None, '{"operation_id":"order 66/ü","n":1}'.encode())
+    own = tracked("a.b", {"operation_id": "mine"}, "order 66/ü")
+    assert own.payload_json == b'{"operation_id":"mine"}'
+    with pytest.raises(InvalidInput, match=r"^kind: "):
+        tracked("no good", None, None)
+
+
+def test_a_forked_child_has_connections_of_its_own(shared: Behind, workspace: str) -> None:
+    with shared.direct(workspace) as direct, EventLogClient(shared.url, workspace=workspace) as client:
+        slot = client.slots().acquire("build", "e1", max_concurrent=1)
+        client.append("parent")
+        child = os.fork()
+        if not child:
+            os._exit(_child(client))
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        client.append("parent")
+        assert slot.release() is True
+        assert _kinds(direct) == ["parent", "child", "parent"]
+
+
+def _child(client: EventLogClient) -> int:
+    signal.alarm(20)
+    try:
+        client.append("child")
+        client.close()
+    except BaseException:
+        return 1
+    return 0
+
+
+def _kinds(log: EventLog) -> list[str]:
+    return [event.kind for event in log.query() if not event.kind.startswith("slot.")]
