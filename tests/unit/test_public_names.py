@@ -3,6 +3,7 @@
 import types
 
 import eventlog
+from eventlog import client
 
 
 def submodules() -> set[str]:
@@ -13,7 +14,7 @@ def submodules() -> set[str]:
 def test_all_is_sorted_and_complete() -> None:
     assert eventlog.__all__ == sorted(eventlog.__all__)
     public = {name for name in vars(eventlog) if not name.startswith("_")} - submodules()
-    assert public == set(eventlog.__all__)
+    assert public | set(client.__all__) == set(eventlog.__all__)
 
 
 def test_every_public_class_and_function_is_ours_and_says_what_it_is() -> None:
