@@ -1,6 +1,7 @@
 """A builder of the demo: runs with real commands as stages, each under a slot that all builders compete for.
 
-`eventlog exec` queues, runs the command and records it, as in any script; the run around that is the builder's.
+`eventlog exec` queues, runs the command, samples it and records it, as in any script; the run around that is the
+builder's, and so is the plan: which stages there are, and what each comes after.
 """
 
 import signal
@@ -17,11 +18,16 @@ _BETWEEN_BUILDS = 6
 _AT_ONCE = 1
 
 
+# One start in four goes wrong, as things do: that is how stages of the demo come to a second attempt.
+_FLAKY = "import os; os.getpid() % 4 or os._exit(3)"
+
+
 class Command(NamedTuple):
-    """A stage and the arguments to Python that carry it out."""
+    """A stage, the arguments to Python that carry it out, and the stage that it comes after."""
 
     stage: str
     args: tuple[str, ...]
+    after: str | None = None
 
 
 def main() -> None:
@@ -37,11 +43,13 @@ def _build(work: Task, stopping: Stopping, run_id: str, scratch: Path) -> None:
     steps = Steps(work, stopping, run_id)
     steps.say("run.started", {"goal": "build"})
     archive = str(scratch / "store.zip")
-    for command in (
+    commands = (
         Command("check", ("-m", "tabnanny", str(_SOURCES))),
-        Command("measure", ("-m", "timeit", "-n", "200000", "sum(range(100))")),
-        Command("package", ("-m", "zipfile", "-c", archive, str(_SOURCES))),
-    ):
+        Command("measure", ("-m", "timeit", "-n", "200000", "-s", _FLAKY, "sum(range(100))"), after="check"),
+        Command("package", ("-m", "zipfile", "-c", archive, str(_SOURCES)), after="measure"),
+    )
+    steps.plan({command.stage: [command.after] if command.after else [] for command in commands})
+    for command in commands:
         exit_code = _stage(work, stopping, run_id, command)
         if stopping:
             steps.say("run.cancelled", {"reason": "the demo ends"})
@@ -61,10 +69,14 @@ def _stage(work: Task, stopping: Stopping, run_id: str, command: Command) -> int
         "execution-id": f"{run_id}.{command.stage}",
         "run": run_id,
         "stage": command.stage,
+        "retries": "1",
+        "sample-interval": "0.25",
         "source": work.name,
         "url": work.url,
         "workspace": work.log.workspace,
     }
+    if command.after is not None:
+        options["depends-on"] = command.after
     given = [f"--{name}={value}" for name, value in options.items()]
     with subprocess.Popen(
         [sys.executable, "-m", "eventlog", "exec", *given, "--stage-only", "--", sys.executable, *command.args],

@@ -159,6 +159,7 @@ def _introduction(wish: Wish, base: str, redis_url: str, where: str, last_offset
             "",
             "Try, in another terminal:",
             f"  {program} follow --url {base}{of}",
+            f"  {program} runs ls --url {base}{of}, then {program} runs show RUN --url {base}{of}",
             f"  {program} slots show build --url {redis_url}{of}",
             f"  curl -N {base}/v1/workspaces/{workspace}/events/stream",
             f'  {program} append hello.world \'{{"from": "me"}}\' --url {base}{of}',

@@ -5,13 +5,15 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..client import EventLogClient
 from ..errors import BackendUnavailable
+from ..events import Body
 from ..factory import create_event_log
 from ..log import EventLog
+from ..runs.stages import stage_queued
 
 _RETRY_S = 1.0
 
@@ -81,14 +83,25 @@ class Steps:
 
     def say(self, kind: str, payload: Mapping[str, Any] | None = None, **parts: Any) -> None:
         """Append one event of the run, then pause for about the worker's pace."""
+        if self._append(Body.of(kind, payload, run_id=self._run_id, source=self._work.name, **parts)):
+            self._stopping.pause(self._work.pace_s * random.uniform(0.5, 1.5))
+
+    def plan(self, stages: Mapping[str, Sequence[str]]) -> None:
+        """Tell which stages there will be, and after which others each of them comes."""
+        self._append(
+            *(
+                stage_queued(name, run_id=self._run_id, depends_on=after, source=self._work.name)
+                for name, after in stages.items()
+            )
+        )
+
+    def _append(self, *events: Body) -> bool:
+        """False if it was time to stop before the log took them."""
         key = f"{self._run_id}-{random.getrandbits(64):x}"
         while True:
             try:
-                self._work.log.append(
-                    kind, payload, run_id=self._run_id, source=self._work.name, idempotency_key=key, **parts
-                )
-                break
+                self._work.log.append_many(events, idempotency_key=key)
+                return True
             except BackendUnavailable:
                 if not self._stopping.pause(_RETRY_S):
-                    return
-        self._stopping.pause(self._work.pace_s * random.uniform(0.5, 1.5))
+                    return False

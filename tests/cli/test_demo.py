@@ -133,14 +133,49 @@ def test_processes_of_every_kind_append_and_can_be_followed_from_outside(demo: P
         assert running.end() == 0
 
 
-def test_the_builders_hold_their_slot_one_at_a_time(demo: Program) -> None:
-    done = demo("demo", "--duration", "10", "--pace", "0.05")
+def test_it_ends_by_itself_after_the_time_that_it_is_given(demo: Program, demo_dir: Path) -> None:
+    done = demo("demo", "--duration", "1", "--pace", "0.05")
     assert done.returncode == 0, done.stderr
-    kinds = re.findall(r" (slot\.granted|slot\.released) ", done.stdout.decode())
+    assert not (demo_dir / "redis.sock").exists()
+
+
+def test_the_builders_hold_their_slot_one_at_a_time(demo: Program) -> None:
+    everybody = {"builder", "mason", "joiner"}
+    with demo.start("demo", "--pace", "0.05") as running:
+        running.until(lambda: _who_succeeded(running.out) == everybody, "a stage of every builder")
+        running.signal(signal.SIGINT)
+        assert running.end() == 0
+    kinds = re.findall(r" (slot\.granted|slot\.released) ", "\n".join(running.out))
     assert len(kinds) >= 6
     assert kinds == ["slot.granted", "slot.released"] * (len(kinds) // 2) + ["slot.granted"] * (len(kinds) % 2)
-    builders = set(re.findall(r" stage\.succeeded .* source=(\w+) ", done.stdout.decode()))
-    assert builders == {"builder", "mason", "joiner"}
+
+
+def _who_succeeded(lines: list[str]) -> set[str]:
+    return set(re.findall(r" stage\.succeeded .* source=(\w+) ", "\n".join(lines)))
+
+
+def test_the_builders_runs_have_stages_and_samples_to_look_at(demo: Program) -> None:
+    with demo.start("demo", "--pace", "0.05") as running:
+        url = _url(running)
+        running.until(lambda: any(" stage.succeeded " in line for line in running.out), "a stage that is done")
+        [line] = [line for line in running.out if " stage.succeeded " in line][:1]
+        found = re.search(r" ([\w-]+)/main:\d+ ", line)
+        assert found is not None
+        with httpx.Client(base_url=f"{url}/v1/workspaces/default/runs/{found[1]}", trust_env=False) as client:
+            stages = client.get("/stages").json()["stages"]
+            telemetry = client.get("/telemetry").json()
+        shown = demo("runs", "show", found[1], "--url", url)
+        running.signal(signal.SIGINT)
+        assert running.end() == 0
+    assert [(stage["stage_name"], stage["depends_on"]) for stage in stages] == [
+        ("check", []),
+        ("measure", ["check"]),
+        ("package", ["measure"]),
+    ]
+    assert stages[0]["status"] == "succeeded"
+    assert telemetry["next_seq"] > 0
+    assert shown.returncode == 0, shown.stderr
+    assert {"check", "measure", "package"} <= set(shown.stdout.decode().split())
 
 
 def test_a_demo_that_is_killed_leaves_nobody_working_for_ever(demo: Program, demo_dir: Path) -> None:
