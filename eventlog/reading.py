@@ -296,7 +296,7 @@ class Tail:
     def _step(self, block_s: float) -> Plan[list[Event | Gap]]:
         yield from self.resolve()
         if self.caught_up and self._until_terminal and not self._looked_back:
-            # With nothing in hand that an outage could lose. Once is enough: what is appended from here on is seen.
+            # With nothing in hand that an outage could lose. Once behind each page is enough: what arrives is seen.
             last_offset = self._since.offset if self._since is not None else 0
             self.ended = yield from run_has_ended(self._backend, str(self._filter.run_id), last_offset)
             self._looked_back = True
@@ -315,7 +315,7 @@ class Tail:
             return []
         self._position = arrived[-1].position
         self._since = Cursor(*self._position)
-        return self._until_end([event for event in arrived if self._matches(event)])
+        return self._until_end(arrived)
 
     def _catch_up(self) -> Plan[list[Event | Gap]]:
         request = PageRequest.of(self._since, None, _FOLLOW_PAGE, self._filter, epoch=self.epoch)
@@ -323,18 +323,22 @@ class Tail:
         self._stand_at(parse_cursor(page.cursor), page.epoch)
         self.caught_up = page.at_end
         self._fresh_at = self._monotonic()
+        # The page may have passed over an end that the reader is not to see.
+        self._looked_back = False
         items: list[Event | Gap] = [] if page.gap is None else [page.gap]
         items += self._until_end(page.events)
         return items
 
     def _until_end(self, events: list[Event]) -> list[Event | Gap]:
+        """Those that match; with `until_terminal` none after the run's end, whether the reader is to see it or not."""
         if self._until_terminal:
             for i, event in enumerate(events):
-                if event.is_terminal:
+                if event.is_terminal and event.run_id == self._filter.run_id:
                     self.ended = True
                     self._stand_at(Cursor(*event.position), self.epoch or "")
-                    return list(events[: i + 1])
-        return list(events)
+                    events = events[: i + 1]
+                    break
+        return [event for event in events if self._matches(event)]
 
     def _stand_at(self, cursor: Cursor | None, epoch: str) -> None:
         self._since = cursor
@@ -349,13 +353,6 @@ def joins(offset: int, arrived: list[Event]) -> bool:
 
 
 def run_has_ended(backend: Backend, run_id: str, last_offset: int) -> Plan[bool]:
-    """True if a terminal event of the run is visible up to `last_offset`; a later one is still to be handed out."""
-    since = None
-    while True:
-        segment = yield from backend.read(ReadRequest(since=since, count=_CHUNK, run_id=run_id))
-        seen = [event for event in segment.events if event.offset <= last_offset]
-        if any(event.is_terminal for event in seen):
-            return True
-        if segment.complete or not seen or len(seen) < len(segment.events):
-            return False
-        since = Cursor(*segment.events[-1].position)
+    """True if the run ended up to `last_offset`; a later end is still to be handed out."""
+    record = yield from backend.run(run_id)
+    return record is not None and record.ended_at is not None and record.ended_at.offset <= last_offset

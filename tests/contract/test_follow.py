@@ -177,6 +177,22 @@ def test_until_terminal_lets_the_end_through_any_filter(log: Colour, filters: di
     assert reading.events == [event for event in seen if event.seq > filters.get("since_seq", 0)] + [end]
 
 
+def test_until_terminal_ends_also_where_the_end_is_not_for_the_reader(log: Colour) -> None:
+    """Its level hides the event, not that the run is over."""
+    seen = log.append("a", run_id="r")
+    wanted = {"run_id": "r", "visibility": "public", "until_terminal": True}
+    with Reading(log.follow(0, **wanted)) as live:
+        eventually(lambda: live.events == [seen], "it has caught up")
+        log.append("run.failed", run_id="r", visibility="private")
+        log.append("late", run_id="r")
+        live.join()
+    assert live.events == [seen]
+    late = log.query(kind="late")
+    with Reading(log.follow(0, **wanted)) as later:
+        later.join()
+    assert later.events == [seen, *late], "what a page has that comes after it is given"
+
+
 def test_until_terminal_without_a_run_is_an_error(log: Colour) -> None:
     with pytest.raises(InvalidInput, match="until_terminal"):
         list(log.follow(0, until_terminal=True))
