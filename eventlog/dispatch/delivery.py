@@ -12,10 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..aio import AsyncEventLog
 from ..client.tracking import tracked
 from ..drive import Steps
 from ..errors import BackendUnavailable, InvalidInput
 from ..events import TERMINAL_KINDS, Body
+from ..ids import MAX_COUNTER
+from ..log import EventLog
 from ..plan import Pause
 from .inflight import Call
 
@@ -61,10 +64,19 @@ class Sink:
     `width` bounds how many workers may use it at once: a log gets one batch after another, which keeps the order.
     """
 
-    def __init__(self, target: Callable[..., Any], is_terminal: IsTerminal, *, is_log: bool, max_workers: int) -> None:
+    def __init__(
+        self,
+        target: Callable[..., Any],
+        is_terminal: IsTerminal,
+        *,
+        is_log: bool,
+        max_workers: int,
+        payload_max_bytes: int = MAX_COUNTER,
+    ) -> None:
         self._target = target
         self._is_terminal = is_terminal
         self._is_log = is_log
+        self._payload_max_bytes = payload_max_bytes
         self.width = 1 if is_log else max_workers
         self.batch_events = BATCH_EVENTS if is_log else 1
 
@@ -76,7 +88,7 @@ class Sink:
         terminal = self._is_terminal(event_name)
         if self._is_log:
             call = Call(event_name, operation_id=operation_id, is_terminal=bool(terminal))
-            call.body = tracked(event_name, data, operation_id)
+            call.body = tracked(event_name, data, operation_id).within(self._payload_max_bytes)
             return call
         data = dict(data) if isinstance(data, Mapping) else data
         return Call(event_name, data, operation_id, is_terminal=bool(terminal))
@@ -102,7 +114,9 @@ def sink_of(given: object, is_terminal: IsTerminal, max_workers: int, *, asynchr
         raise InvalidInput("track_event", "is for asyncio: give it to an AsyncEventDispatcher")
     if asynchronous and is_log and not awaited:
         raise InvalidInput("track_event", "blocks: give it to an EventDispatcher")
-    return Sink(target, is_terminal, is_log=is_log, max_workers=max_workers)
+    # Where the log is here it says how large a payload may be, and no other need wait. A server says it later.
+    limit = given.core.limits.payload_max_bytes if isinstance(given, EventLog | AsyncEventLog) else MAX_COUNTER
+    return Sink(target, is_terminal, is_log=is_log, max_workers=max_workers, payload_max_bytes=limit)
 
 
 def _target_of(given: object) -> tuple[Callable[..., Any], bool]:

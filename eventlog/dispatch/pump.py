@@ -6,7 +6,9 @@ Calls come in from any thread; all else happens on the loop.
 import asyncio
 import inspect
 import logging
+import os
 import time
+import weakref
 from functools import partial
 from typing import Any
 
@@ -31,8 +33,13 @@ class Pump:
     def __init__(self, sink: Sink, terms: Terms) -> None:
         self.terms = terms
         self._sink = sink
+        self._begin()
+        self.bind()
+        _pumps.add(self)
+
+    def _begin(self) -> None:
         self._monitor = Monitor()
-        self._calls = Inflight(terms.capacity)
+        self._calls = Inflight(self.terms.capacity)
         self._notices = Notices()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._turn_is_due = False
@@ -40,7 +47,13 @@ class Pump:
         self._attempts: dict[Attempt, list[Call]] = {}
         self._hanging: set[Attempt] = set()
         self._awaiting_end: list[asyncio.Future[None]] = []
-        self.bind()
+
+    def begin_anew(self) -> None:
+        """Forget loop and calls, as a forked child must: they are its parent's."""
+        closed = self._calls.closed
+        self._begin()
+        if closed:
+            self._calls.close()
 
     def bind(self) -> None:
         """Belong to the running event loop, if there is one and it belongs to none."""
@@ -238,3 +251,15 @@ class Pump:
 def _verdicts_of(attempt: Attempt, calls: list[Call]) -> list[Verdict]:
     error = asyncio.CancelledError() if attempt.cancelled() else attempt.exception()
     return attempt.result() if error is None else [error] * len(calls)
+
+
+_pumps: "weakref.WeakSet[Pump]" = weakref.WeakSet()
+
+
+def _begin_all_anew() -> None:
+    for pump in list(_pumps):
+        pump.begin_anew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_all_anew)

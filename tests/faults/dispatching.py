@@ -3,16 +3,17 @@
 Run as `python -m tests.faults.dispatching <scenario> [arguments]`.
 """
 
+import asyncio
 import atexit
 import gc
 import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
+from eventlog.dispatch.tasks import AsyncEventDispatcher
 from eventlog.dispatch.threaded import EventDispatcher
 
 _never = threading.Event()
@@ -149,6 +150,45 @@ def forked_by_the_sink() -> None:
         dispatcher.dispatch(event_name=name)
 
 
+def forked_with_a_loop() -> None:
+    """Children, forked while another thread hands over to an asyncio dispatcher, that use it on loops of their own."""
+
+    async def sink(**given: Any) -> None:
+        if given["event_name"] != "busy":
+            speak(**given)
+
+    async def child(number: int) -> None:
+        async with dispatcher:
+            dispatcher.dispatch(event_name=f"child{number}")
+
+    async def parent() -> None:
+        async with dispatcher:
+            busy.start()
+            await asyncio.sleep(0.01)
+            await asyncio.to_thread(fork)
+            ending.set()
+            await asyncio.to_thread(busy.join)
+
+    def keep_busy() -> None:
+        while not ending.is_set():
+            dispatcher.dispatch(event_name="busy")
+
+    def fork() -> None:
+        for number in range(5):
+            if os.fork() == 0:
+                assert dispatcher.stats().dispatched == 0
+                asyncio.run(child(number))
+                say("counted", dispatcher.stats().delivered, dispatcher.stats().dispatched)
+                os._exit(0)
+        for _ in range(5):
+            os.wait()
+
+    dispatcher = AsyncEventDispatcher(sink)
+    ending = threading.Event()
+    busy = threading.Thread(target=keep_busy)
+    asyncio.run(parent())
+
+
 def crowded() -> None:
     """No thread can be started but the first, as when the interpreter ends just after an event was handed over."""
     start = threading.Thread.start
@@ -187,10 +227,10 @@ SCENARIOS: tuple[Callable[..., None], ...] = (
     terminated,
     forked,
     forked_by_the_sink,
+    forked_with_a_loop,
     crowded,
     threadless,
 )
 
 if __name__ == "__main__":
-    began = time.monotonic()
     {scenario.__name__: scenario for scenario in SCENARIOS}[sys.argv[1]](*sys.argv[2:])

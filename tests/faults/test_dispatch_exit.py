@@ -100,6 +100,12 @@ def test_a_forked_child_delivers_its_own_events_and_none_of_its_parents() -> Non
     assert "Traceback" not in told
 
 
+def test_a_forked_child_uses_an_asyncio_dispatcher_on_a_loop_of_its_own() -> None:
+    said, told = ends("forked_with_a_loop")
+    assert Counter(said) == Counter({**{f"delivered child{n}": 1 for n in range(5)}, "counted 1 1": 5})
+    assert "Traceback" not in told
+
+
 def test_a_sink_that_forks_delivers_nothing_twice() -> None:
     assert ends("forked_by_the_sink") == (["delivered a", "delivered b"], "")
 
