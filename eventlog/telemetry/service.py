@@ -1,7 +1,9 @@
 """What a log does with samples, whatever its colour and backend: checks and plans."""
 
+import orjson
+
 from ..errors import InvalidInput, NotFound
-from ..events import checked_key, checked_label
+from ..events import checked_key, checked_label, encode_payload
 from ..guard import ContentGuard
 from ..ids import MAX_COUNTER
 from ..plan import Plan
@@ -25,7 +27,7 @@ def push_samples(
     posted = checked_samples(samples)
     push = Push(
         checked_run(run_id),
-        [one._replace(data=guard.screen_json(one.data, f"samples[{n}]")) for n, one in enumerate(posted)],
+        [one._replace(data=_screened(guard, one.data, f"samples[{n}]")) for n, one in enumerate(posted)],
         None if capacity is None else checked_count("capacity", capacity, MOST_SAMPLES),
         None if idempotency_key is None else checked_key(idempotency_key),
     )
@@ -33,6 +35,16 @@ def push_samples(
     if kept == "unknown":
         raise _unknown(push.run_id)
     return [Sample.of(one) for one in kept] if isinstance(kept, list) else []
+
+
+def _screened(guard: ContentGuard, data: bytes, field: str) -> bytes:
+    """A sample's data with what its guest says as it may be kept: only that is anybody's own words."""
+    said = orjson.loads(data)
+    if "guest" not in said:
+        return data
+    guest = encode_payload(said["guest"])
+    clean = guard.screen_json(guest, f"{field}.guest")
+    return data if clean is guest else encode_payload({**said, "guest": orjson.loads(clean)})
 
 
 def read_samples(

@@ -80,6 +80,25 @@ def test_a_payload_that_redaction_makes_too_long_is_refused(world: World) -> Non
     assert log.info().last_offset == 0
 
 
+def test_what_guests_say_of_themselves_in_samples_passes_the_guard_too(world: World) -> None:
+    log = world.open(redact=True)
+    log.append("a", run_id="r")
+    with pytest.raises(RejectedContent) as caught:
+        log.push_telemetry("r", [{"host": {"rss_bytes": 1}}, {"guest": {"steps": [{"cot": "hush"}]}}])
+    assert caught.value.field == "samples[1].guest.steps[0].cot"
+    (kept,) = log.push_telemetry("r", [{"guest": {"cot": 1.2, "api_key": "hunter2"}}])
+    assert kept.guest == {"cot": 1.2, "api_key": "[redacted]"}
+    assert log.telemetry("r").samples == [kept]
+
+
+def test_the_parts_of_a_sample_are_no_fields_of_a_payload(world: World) -> None:
+    log = world.open(redact=True, redact_fields=("host", "guest"), refused_fields=("source",))
+    log.append("a", run_id="r")
+    sample = {"source": "s", "host": {"rss_bytes": 1}, "guest": {"host": "db1", "n": 2}}
+    (kept,) = log.push_telemetry("r", [sample])
+    assert (kept.source, kept.host, kept.guest) == ("s", {"rss_bytes": 1}, {"host": "[redacted]", "n": 2})
+
+
 @pytest.mark.parametrize("backend", ["disabled", "memory"])
 def test_no_backend_is_without_the_guard(backend: str) -> None:
     async def append_in_a_task() -> None:
