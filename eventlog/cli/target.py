@@ -2,9 +2,9 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Unpack
 
 from ..backends.base import Gap
 from ..config import EventLogConfig
@@ -22,6 +22,9 @@ from ..slots.queue import Slot
 from ..slots.service import SlotState
 from ..slots.terms import SlotOptions
 from ..telemetry.sample import Sample, TelemetryPage
+
+if TYPE_CHECKING:
+    from ..client import EventLogClient
 
 SERVER_SCHEMES = ("http://", "https://")
 REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
@@ -242,9 +245,8 @@ def open_log_and_slots(
         with open_direct(target) as log, log.slots() as slots:
             yield log, slots
     else:
-        remote = _open_remote(target.server, target.config)
-        with closing(remote), _open_remote_slots(target.server, target.config) as remote_slots:
-            yield remote, remote_slots
+        with _open_remote(target.server, target.config) as client, client.slots() as remote_slots:
+            yield client, remote_slots
 
 
 def _open_remote_slots(server: str, config: EventLogConfig) -> AbstractContextManager[SharedSlots]:
@@ -253,7 +255,7 @@ def _open_remote_slots(server: str, config: EventLogConfig) -> AbstractContextMa
     return RemoteSlots(server, workspace=config.workspace, deadline_s=config.deadline_seconds)
 
 
-def _open_remote(server: str, config: EventLogConfig) -> SharedLog:
+def _open_remote(server: str, config: EventLogConfig) -> "EventLogClient":
     from ..client import EventLogClient
 
     return EventLogClient(server, workspace=config.workspace, deadline_s=config.deadline_seconds)

@@ -27,7 +27,7 @@ from .asking import CloseStream, Effect, Exchange, OpenStream, ReadStream
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _PATIENCE_S = 2.0
 _CLOSED = "the connection to the server was closed"
-_AT_ONCE = 100
+_AT_ONCE = 32
 # Who follows, or waits for a slot, keeps a connection for as long; only those who work are counted.
 _LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=_AT_ONCE)
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
