@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import threading
 import time
 import uuid
@@ -127,12 +128,14 @@ class TelemetrySampler:
         self._problem = ""
         self._stopping = self._sampled_all = self._abandoned = False
         self._threads: list[threading.Thread] = []
+        self._process = os.getpid()
 
     def start(self) -> None:
         """Begin. The first sample comes after an instant, the next after `interval_s`. Idempotent."""
         with self._changed:
             if self._threads or self._stopping or self._capacity == 0:
                 return
+            self._process = os.getpid()
             if self._metrics is None:
                 self._metrics = HostMetrics(self._pid).sample
             self._threads = [
@@ -145,7 +148,7 @@ class TelemetrySampler:
     def sample(self) -> bool:
         """Take a sample now, in this thread, besides those of its own. False if there is nothing to take."""
         metrics = self._metrics
-        if metrics is None or self._abandoned:
+        if metrics is None or self._abandoned or self._process != os.getpid():
             return False
         try:
             host = metrics()
@@ -168,7 +171,12 @@ class TelemetrySampler:
         return True
 
     def stop(self, timeout_s: float = STOP_S) -> None:
-        """Take a last sample, push what waits, and end, all within `timeout_s`. Idempotent, and never raises."""
+        """Take a last sample, push what waits, and end, all within `timeout_s`. Idempotent, and never raises.
+
+        Nothing happens in a forked child: the threads, and a lock that one may hold, are its parent's.
+        """
+        if self._process != os.getpid():
+            return
         deadline = time.monotonic() + timeout_s
         with self._changed:
             self._stopping = True
