@@ -111,7 +111,7 @@ def test_attempts_count_for_each_stage_of_each_run_apart(log: Colour) -> None:
     assert {event.payload["stage_attempt"] for event in log.query(kind="stage.*")} == {1}
 
 
-def test_an_attempt_counts_on_from_a_process_that_died_in_it(log: Colour) -> None:
+def test_an_attempt_counts_on_from_the_number_that_anybody_told(log: Colour) -> None:
     log.append("stage.started", {"stage_attempt": 7}, run_id="r1", stage_name="build")
     perform(log, "build")
     assert story(log)[-2:] == [("started", 8), ("succeeded", 8)]
@@ -254,29 +254,52 @@ with create_event_log("redis", url=sys.argv[1], key_prefix=sys.argv[2], workspac
     sys.stdin.readline()
     with stage(log, "build", run_id="r1", source=sys.argv[3]) as handle:
         print(handle.attempt, flush=True)
+        if "hang" in sys.argv:
+            sys.stdin.readline()
 """
+
+
+def start_child(world: RedisWorld, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", CHILD, world.url, world.key_prefix, *arguments],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def told_by(child: subprocess.Popen[str]) -> str:
+    assert child.stdout is not None
+    return child.stdout.readline().strip()
+
+
+def tell(child: subprocess.Popen[str]) -> None:
+    assert child.stdin is not None
+    child.stdin.write("go\n")
+    child.stdin.flush()
+
+
+def test_an_attempt_counts_on_from_a_process_that_was_killed_in_it(redis_world: RedisWorld) -> None:
+    log = redis_world.open()
+    with start_child(redis_world, "p", "hang") as child:
+        assert told_by(child) == "ready"
+        tell(child)
+        assert told_by(child) == "1"
+        child.kill()
+    assert (view(log).status, view(log).stage_attempt) == ("running", 1)
+    perform(log, "build")
+    assert (view(log).status, view(log).stage_attempt) == ("succeeded", 2)
 
 
 def test_processes_that_start_one_stage_at_once_have_an_attempt_each(redis_world: RedisWorld) -> None:
     log = redis_world.open()
-    children = [
-        subprocess.Popen(
-            [sys.executable, "-c", CHILD, redis_world.url, redis_world.key_prefix, f"p{number}"],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for number in range(8)
-    ]
+    children = [start_child(redis_world, f"p{number}") for number in range(8)]
     try:
         for child in children:
-            assert child.stdout is not None
-            assert child.stdout.readline() == "ready\n"
+            assert told_by(child) == "ready"
         for child in children:
-            assert child.stdin is not None
-            child.stdin.write("go\n")
-            child.stdin.flush()
+            tell(child)
         answers = [int(child.communicate(timeout=60)[0]) for child in children]
     finally:
         for child in children:
