@@ -15,6 +15,7 @@ from typing import Any, Protocol, Self
 
 from ..errors import BackendUnavailable, InvalidInput, LogClosed, NotFound
 from .host import HostMetrics
+from .sample import OLDEST_MS
 
 _log = logging.getLogger("eventlog")
 
@@ -247,7 +248,11 @@ class TelemetrySampler:
     def _settle(self, batch: "_Batch") -> bool:
         """Push a batch; False if it is to be tried again after a while."""
         now_s = self._clock()
-        samples = [{**one.sample, "age_ms": max(round((now_s - one.at_s) * 1000), 0)} for one in batch.taken]
+        ages_ms = [round((now_s - one.at_s) * 1000) for one in batch.taken]
+        samples = [
+            {**one.sample, "age_ms": min(max(age_ms, 0), OLDEST_MS)}
+            for one, age_ms in zip(batch.taken, ages_ms, strict=True)
+        ]
         try:
             kept = self._push(self._run_id, samples, capacity=self._capacity, idempotency_key=batch.key)
         except NotFound as error:

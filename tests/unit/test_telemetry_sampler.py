@@ -86,6 +86,18 @@ def test_a_stop_right_after_the_start_still_takes_a_sample() -> None:
     assert len(sink.kept) >= 1
 
 
+@pytest.mark.parametrize(("passed_s", "age_ms"), [(0.0, 0), (1.5, 1500), (10**7, 24 * 3600 * 1000), (-5.0, 0)])
+def test_a_sample_is_as_old_as_it_is_when_it_is_pushed(passed_s: float, age_ms: int) -> None:
+    sink = Sink()
+    now_s = [100.0]
+    sampler = TelemetrySampler(sink, "r", interval_s=3600, metrics=Counter(), clock=lambda: now_s[0])
+    sampler.sample()
+    now_s[0] += passed_s
+    sampler.start()
+    sampler.stop()
+    assert sink.kept[0]["age_ms"] == age_ms
+
+
 def test_a_sample_may_be_asked_for_at_any_moment() -> None:
     sink = Sink()
     sampler = TelemetrySampler(sink, "r", interval_s=3600, metrics=Counter())
