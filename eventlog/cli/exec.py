@@ -5,7 +5,6 @@ import os
 import uuid
 from collections.abc import Callable, Mapping
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from ..execution.watch import Watch, Watching
 
 _LONGEST_GRACE_S = 3600.0
+_SHORTEST_INTERVAL_S = 0.01
 _LONGEST_INTERVAL_S = 3600.0
 _SAMPLE_INTERVAL_S = 1.0
 _MOST_RETRIES = 1000
@@ -91,7 +91,8 @@ def execute(
     or this process dies, the process group is ended. Where there is no slot to be had, nothing is run: exit code 75.
     """
     _check_range("grace", grace, _LONGEST_GRACE_S, "seconds")
-    _check_range("sample_interval", sample_interval, _LONGEST_INTERVAL_S, "seconds")
+    if sample_interval != 0:
+        _check_range("sample_interval", sample_interval, _LONGEST_INTERVAL_S, "seconds, or 0", _SHORTEST_INTERVAL_S)
     _check_range("retries", retries, _MOST_RETRIES, "times")
     _check_range("telemetry_samples", telemetry_samples or 0, MOST_SAMPLES, "samples")
     if not hasattr(os, "killpg"):
@@ -117,7 +118,7 @@ def execute(
         depends_on=depends_on or (),
         max_concurrent=max_concurrent,
         retries=retries,
-        environ=_environ(target, url, data_dir),
+        environ=_environ(target),
     )
     # What is wrong with a name or a number is said before anything is opened.
     stage_queued(
@@ -141,24 +142,21 @@ def execute(
     raise typer.Exit(code)
 
 
-def _check_range(name: str, value: float, most: float, unit: str) -> None:
-    if not (math.isfinite(value) and 0 <= value <= most):
-        raise InvalidInput(name, f"{value} is not 0 to {most:g} {unit}")
+def _check_range(name: str, value: float, most: float, unit: str, least: float = 0) -> None:
+    if not (math.isfinite(value) and least <= value <= most):
+        raise InvalidInput(name, f"{value} is not {least:g} to {most:g} {unit}")
 
 
-def _environ(target: Target, url: str | None, data_dir: Path | None) -> dict[str, str]:
-    """Our environment, with what leads the command to the same log by itself."""
+def _environ(target: Target) -> dict[str, str]:
+    """Our environment, with what leads the command to the same log by itself, whatever it was that led us there."""
     environ = {**os.environ, "EVENTLOG_WORKSPACE": target.config.workspace}
-    if data_dir is not None:
-        # Variables that it overrules here must not win there.
-        environ.pop("EVENTLOG_URL", None)
-        environ.pop("EVENTLOG_REDIS_URL", None)
-        environ["EVENTLOG_DATA_DIR"] = str(data_dir.absolute())
-    if url is not None:
-        environ["EVENTLOG_URL"] = url
-    if target.server is None and target.config.redis_url is not None:
-        environ["EVENTLOG_REDIS_URL"] = target.config.redis_url
-    return environ
+    if target.server is not None:
+        return {**environ, "EVENTLOG_URL": target.server}
+    environ.pop("EVENTLOG_URL", None)
+    if target.config.redis_url is not None:
+        return {**environ, "EVENTLOG_REDIS_URL": target.config.redis_url}
+    environ.pop("EVENTLOG_REDIS_URL", None)
+    return {**environ, "EVENTLOG_DATA_DIR": str(target.config.data_dir.absolute())}
 
 
 def _claim(log: SharedLog, task: "Task", facts: Mapping[str, Any]) -> Callable[[], int]:

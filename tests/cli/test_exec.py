@@ -242,6 +242,7 @@ def test_redis_that_is_not_there_at_all_is_exit_code_3(program: Program) -> None
         (["--action", "a", "--grace", "nan"], "grace"),
         (["--action", "a", "--retries", "-1"], "retries"),
         (["--action", "a", "--sample-interval", "inf"], "sample_interval"),
+        (["--action", "a", "--sample-interval", "0.001"], "sample_interval"),
         (["--action", "a", "--telemetry-samples", "-1"], "telemetry_samples"),
         (["--action", "a", "--stage", ""], "stage_name"),
         (["--action", "a", "--stage-group", ""], "group_id"),

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Iterator
 
+import psutil
 import pytest
 
 from eventlog.execution.group import CommandGroup, Ended
@@ -69,3 +70,17 @@ def test_what_a_command_used_is_known_at_its_end(group: CommandGroup) -> None:
     [*_, ended] = found
     assert isinstance(ended, Ended)
     assert ended.usage["cpu_user_ms"] + ended.usage["cpu_system_ms"] >= 50
+
+
+@pytest.mark.skipif(not hasattr(os, "waitid"), reason="this system does not let us look at a process that has ended")
+@pytest.mark.parametrize("how", ["exit", "signal"])
+def test_a_command_that_has_ended_is_looked_at_once_more_before_it_is_gone(group: CommandGroup, how: str) -> None:
+    ends = "input()" if how == "exit" else "os.kill(os.getpid(), 9)"
+    pid = _started(group, *python(f"import os; print(os.getpid()); {ends}"))
+    seen: list[str] = []
+    found: list[object] = []
+    eventually(lambda: found.append(group.poll(lambda: seen.append(psutil.Process(pid).status()))) or found[-1], "end")
+    assert isinstance(found[-1], Ended)
+    assert group.poll(lambda: seen.append("again")) is None
+    assert seen == [psutil.STATUS_ZOMBIE]
+    assert not psutil.pid_exists(pid)

@@ -311,8 +311,17 @@ def test_the_command_can_append_to_its_own_run(
     assert (note.run_id, note.stage_name) == ("r1", "test")
 
 
+_WHERE = "import os; print([os.environ.get('EVENTLOG_' + n) for n in ('URL', 'REDIS_URL', 'DATA_DIR', 'WORKSPACE')])"
+
+
 def test_a_data_directory_that_is_asked_for_is_the_command_s_too(program: Program, tmp_path: Path) -> None:
-    said = "import os; print([os.environ.get('EVENTLOG_' + n) for n in ('URL', 'REDIS_URL', 'DATA_DIR', 'WORKSPACE')])"
     data = tmp_path / "data"
-    done = program("exec", "--data-dir", str(data), "-w", "w1", "--action", "a", "--", *python(said))
+    done = program("exec", "--data-dir", str(data), "-w", "w1", "--action", "a", "--", *python(_WHERE))
     assert done.stdout.decode() == f"[None, None, {str(data)!r}, 'w1']\n"
+
+
+def test_a_redis_that_is_asked_for_is_the_command_s_whatever_the_environment_says(program: Program) -> None:
+    url = program.environ["EVENTLOG_REDIS_URL"]
+    others = {"EVENTLOG_URL": "http://127.0.0.1:1", "EVENTLOG_REDIS_URL": "redis://127.0.0.1:1"}
+    done = program("exec", "--url", url, "--action", "a", "--", *python(_WHERE), **others)
+    assert done.stdout.decode() == f"[None, {url!r}, None, 'default']\n"
