@@ -33,11 +33,13 @@ class Fanout(Generic[S]):
     """The subscriptions of a bus. Everything but `discard` is called with `lock` held.
 
     A subscription that its owner drops may be collected at any moment, in the middle of handing round too: then it is
-    only noted, and struck off later.
+    only noted, and struck off later. With `rests`, one that is behind is passed over until it is `resumed`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, rests: bool = False) -> None:
         self.lock = threading.Lock()
+        self._rests = rests
+        self._active: dict[int, weakref.ref[S]] = {}
         self._subscriptions: dict[int, tuple[weakref.ref[S], Tally]] = {}
         self._gone: deque[int] = deque()
         self._past = BusStats()
@@ -62,7 +64,15 @@ class Fanout(Generic[S]):
         def note(_: object) -> None:
             gone.append(token)
 
-        self._subscriptions[token] = (weakref.ref(subscription, note), subscription.tally)
+        reference = weakref.ref(subscription, note)
+        self._subscriptions[token] = (reference, subscription.tally)
+        self._active[token] = reference
+
+    def resume(self, subscription: S) -> None:
+        """Hand events to it again, if it is not behind any more."""
+        known = self._subscriptions.get(id(subscription))
+        if known is not None and not subscription.behind:
+            self._active[id(subscription)] = known[0]
 
     def discard(self, subscription: S) -> None:
         """Hand no more to it. Takes the lock."""
@@ -75,6 +85,7 @@ class Fanout(Generic[S]):
             self._remove(self._gone.popleft())
 
     def _remove(self, token: int) -> None:
+        self._active.pop(token, None)
         known = self._subscriptions.pop(token, None)
         if known is not None:
             _add(self._past, known[1])
@@ -83,10 +94,17 @@ class Fanout(Generic[S]):
         """Hand one event round; those whose readers may go on are added to `woken`, to be woken without the lock."""
         if self._gone:
             self._strike_off()
-        for reference, _ in self._subscriptions.values():
+        resting = []
+        for token, reference in self._active.items():
             subscription = reference()
-            if subscription is not None and subscription.push(before, place, event):
+            if subscription is None:
+                continue
+            if subscription.push(before, place, event):
                 woken.add(subscription)
+            if self._rests and subscription.behind:
+                resting.append(token)
+        for token in resting:
+            del self._active[token]
 
     def stats(self, emitted: int, refused: int) -> BusStats:
         """The counters of those who are there and of those who were."""

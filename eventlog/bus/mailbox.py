@@ -165,13 +165,19 @@ class Mailbox(Generic[P]):
         self._put_all(sorted([*saved, *stretch.events], key=_place) if saved else stretch.events)
         joining, self._joining = self._joining, None
         if stretch.at_end and joining is not None and not stretch.reached < self._joined_from:
-            self.behind = False
-            self._put_all(placed for placed in joining if not placed[0] <= stretch.reached)
-            if self.upto < self._joined:
-                self.upto = self._joined
-            self._aside = [placed for placed in self._aside if self.upto < placed[0]]
+            self._join([placed for placed in joining if not placed[0] <= stretch.reached])
         if stretch.over or (stretch.at_end and self.closing):
             self.over = True
+
+    def _join(self, joining: list[tuple[P, Event]]) -> None:
+        """Go on with what was handed round while the source was read, if there is room for that."""
+        if self.over or len(self.queue) + len(joining) > self._bound:
+            return
+        self.behind = False
+        self._put_all(joining)
+        if self.upto < self._joined:
+            self.upto = self._joined
+        self._aside = [placed for placed in self._aside if self.upto < placed[0]]
 
     def _put_all(self, placed: Iterable[tuple[P, Event]]) -> None:
         for _, event in placed:

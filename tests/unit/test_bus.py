@@ -318,11 +318,9 @@ def test_a_subscriber_for_whom_too_many_ends_would_have_to_be_kept_is_told_that_
     subscription = bus.subscribe()
     for n in range(20):
         bus.emit({"kind": "run.finished", "run_id": f"r{n}"})
-    given = []
+    assert len([next(subscription) for _ in range(5)]) == 5
     with pytest.raises(FellBehind, match="more than 5 runs"):
-        for event in subscription:
-            given.append(event)  # noqa: PERF402  (what came before the error counts)
-    assert len(given) == 5
+        next(subscription)
 
 
 def test_who_reads_on_after_having_been_behind_is_live_again() -> None:
