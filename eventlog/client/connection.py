@@ -127,6 +127,8 @@ class Connection:
         if gate is not None and not gate.acquire(timeout=exchange.timeout_s):
             raise _overloaded()
         try:
+            if self._closed:
+                raise LogClosed(_CLOSED)
             yield
         finally:
             if gate is not None:
@@ -268,6 +270,8 @@ class AsyncConnection:
             except TimeoutError:
                 raise _overloaded() from None
         try:
+            if self._closed:
+                raise LogClosed(_CLOSED)
             yield
         finally:
             if gate is not None:
