@@ -77,9 +77,9 @@ def _checked_deadline(deadline_s: object) -> float:
 
 
 @cache
-def _tls(trust_env: bool) -> ssl.SSLContext:
+def _tls() -> ssl.SSLContext:
     # Reading the certificates takes longer than most requests do.
-    return httpx.create_ssl_context(trust_env=trust_env)
+    return httpx.create_ssl_context()
 
 
 class Connection:
@@ -97,9 +97,7 @@ class Connection:
         self._under_way = 0
         self._gate = threading.Semaphore(_AT_ONCE)
         self._sockets: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._client = httpx.Client(
-            base_url=place.base_url, limits=_LIMITS, trust_env=place.trust_env, verify=_tls(place.trust_env)
-        )
+        self._client = httpx.Client(base_url=place.base_url, limits=_LIMITS, trust_env=place.trust_env, verify=_tls())
 
     def execute(self, effect: Effect) -> Any:
         """Carry out an effect; raises `BackendUnavailable`, or what a problem says."""
@@ -229,7 +227,7 @@ class AsyncConnection:
         self._none_under_way = asyncio.Event()
         self._gate = asyncio.Semaphore(_AT_ONCE)
         self._client = httpx.AsyncClient(
-            base_url=place.base_url, limits=_LIMITS, trust_env=place.trust_env, verify=_tls(place.trust_env)
+            base_url=place.base_url, limits=_LIMITS, trust_env=place.trust_env, verify=_tls()
         )
 
     async def execute(self, effect: Effect) -> Any:

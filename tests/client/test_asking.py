@@ -2,7 +2,9 @@
 
 import os
 import signal
+import socket
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -98,6 +100,28 @@ def test_what_is_wrong_with_a_place_is_said_at_once(kind: Callable[..., Any]) ->
         with pytest.raises(InvalidInput) as told:
             kind(url, **options)
         assert told.value.field == field
+
+
+def test_a_proxy_of_the_environment_is_for_the_world_outside_alone(
+    shared: Behind, workspace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as proxy:
+        proxy.bind(("127.0.0.1", 0))
+        proxy.listen()
+        proxy.settimeout(20)
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        with EventLogClient(shared.url, workspace=workspace) as near:
+            assert near.query() == []
+        with (
+            EventLogClient("http://eventlog.invalid", workspace="w", deadline_s=0.3) as far,
+            ThreadPoolExecutor(1) as pool,
+        ):
+            asking = pool.submit(far.info)
+            with proxy.accept()[0] as asked:
+                assert asked.recv(4096).startswith(b"GET http://eventlog.invalid/v1/workspaces/w/log ")
+            with pytest.raises(BackendUnavailable):
+                asking.result(20)
 
 
 def test_an_operation_is_the_run_of_its_events_where_it_can_be_one() -> None:
