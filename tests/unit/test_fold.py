@@ -57,6 +57,12 @@ def test_a_queued_stage_waits_for_its_first_attempt() -> None:
     assert (view.status, view.stage_attempt, view.queued_at, view.started_at) == ("queued", 1, at(1), None)
 
 
+def test_why_a_stage_waits_is_said_until_it_runs() -> None:
+    events = [told(1, "queued", reason="no slot"), told(2, "started")]
+    assert only(events[:1]).reason == "no slot"
+    assert only(events).reason is None
+
+
 def test_a_running_stage_has_no_duration_yet() -> None:
     view = only([told(1, "started")])
     assert (view.status, view.started_at, view.completed_at, view.duration_ms) == ("running", at(1), None, None)
