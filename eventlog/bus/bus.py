@@ -246,7 +246,6 @@ class EventBus:
             with self._lock:
                 pending = set(self._pending)
             concurrent.futures.wait(pending, _PENDING_S)
-            self._shared.port.close()
             self._shared.close()
 
     def _start_over(self) -> None:

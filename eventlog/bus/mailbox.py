@@ -88,7 +88,8 @@ class Mailbox(Generic[P]):
             return self._pass(before, place, event)
         if place <= self.upto:
             return False  # it was read before it was handed round
-        if self.upto < before or (len(self.queue) >= self._bound and self._selection.wants(event)):
+        if self.upto != before or (len(self.queue) >= self._bound and self._selection.wants(event)):
+            # Full, or it does not join what was read: the source was lost, or went back, between the two.
             self._fall_behind()
             self._pass(before, place, event)
             return True

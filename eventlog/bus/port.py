@@ -1,6 +1,7 @@
 """How a bus uses the log that it is bound to: background work, appends and questions, for either colour of log."""
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
@@ -15,6 +16,8 @@ from ..log import EventLog
 from ..plan import Command, Plan
 from .emitter import READY_S, Emitter
 
+_END_S = 2.0
+
 T = TypeVar("T")
 Failed = Callable[[BaseException], None]
 
@@ -26,6 +29,9 @@ class Port(Protocol):
 
     def spawn(self, plan: Callable[[], Plan[None]], name: str, failed: Failed) -> None:
         """Carry the plan out in the background, over a connection of its own. Its failure is told to `failed`."""
+
+    def end(self, name: str) -> None:
+        """Let the plan of this name wait no longer for Redis, where that can be done."""
 
     def append(self, body: Body) -> Event:
         """Append, blocking. Raises `InvalidInput` where that would hold up the event loop that has to do it."""
@@ -50,8 +56,11 @@ class Port(Protocol):
     def start_over(self) -> None:
         """In a forked child: what is under way is the parent's."""
 
-    def close(self) -> None:
+    def stop_taking(self) -> None:
         """Take no more appends."""
+
+    def wait_ended(self) -> None:
+        """Wait, bounded, for the plans in the background to end, where they would outlive their owner."""
 
 
 class ThreadPort:
@@ -104,8 +113,14 @@ class ThreadPort:
     async def aask(self, plan: Plan[T]) -> T:
         return await asyncio.to_thread(self.ask, plan)
 
-    def close(self) -> None:
+    def end(self, name: str) -> None:
+        """A thread reads on until its read ends, within a second or so."""
+
+    def stop_taking(self) -> None:
         self._emitter.close()
+
+    def wait_ended(self) -> None:
+        """Threads are daemons, and close their connections themselves."""
 
 
 class TaskPort:
@@ -204,8 +219,26 @@ class TaskPort:
     def start_over(self) -> None:
         """An event loop does not survive a fork, nor does what it has under way."""
 
-    def close(self) -> None:
+    def end(self, name: str) -> None:
+        def cancel() -> None:
+            for task in self._tasks:
+                if task.get_name() == name:
+                    task.cancel()
+
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(cancel)
+
+    def stop_taking(self) -> None:
         """The log has its own queue."""
+
+    def wait_ended(self) -> None:
+        if not self.on_its_loop:
+            with contextlib.suppress(LogClosed, TimeoutError):
+                self._begin(self._ended()).result(_END_S)
+
+    async def _ended(self) -> None:
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_END_S)
 
 
 def _loop_ended() -> LogClosed:

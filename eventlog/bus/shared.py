@@ -26,6 +26,8 @@ from .port import Port
 from .selection import Selection
 from .subscription import Subscription
 
+_FOLLOWER = "eventlog-bus-follow"
+_CATCHER = "eventlog-bus-catch-up"
 _PAGE = 500
 _BLOCK_S = 1.0
 _IDLE_S = 5.0
@@ -128,7 +130,7 @@ class SharedBus:
             elif follower.position is not None:
                 subscription.begin(follower.position, follower.epoch)
         if starts:
-            self.port.spawn(follower.follow, "eventlog-bus-follow", follower.failed)
+            self.port.spawn(follower.follow, _FOLLOWER, follower.failed)
         if not (self.port.blocks and _on_a_loop()):
             self.gate.wait(READY_S)
         return subscription
@@ -165,6 +167,7 @@ class SharedBus:
     def stop_taking(self) -> None:
         """Take nothing any more."""
         self._closed = True
+        self.port.stop_taking()
 
     def close(self) -> None:
         """End the subscriptions when they have what was emitted here; waits for that, 5 s at most. Idempotent."""
@@ -176,6 +179,9 @@ class SharedBus:
                 if not there:
                     subscription.break_off()
                 subscription.finish()
+        self._catcher.hurry()
+        self.port.end(_FOLLOWER)
+        self.port.wait_ended()
 
     def _has_handed_round(self) -> bool:
         follower = self.follower
@@ -228,7 +234,7 @@ class Follower:
         """Whoever subscribes is told."""
         bus = self._bus
         with bus.fanout.lock:
-            for subscription in bus.fanout:
+            for subscription in bus.fanout if not bus.finished else ():
                 subscription.start(ZERO, behind=True)
                 subscription.fail(error)
             self._end()
@@ -249,6 +255,7 @@ class Catcher:
         self._lock = threading.Lock()
         self._asked: deque[weakref.ref[LogSubscription]] = deque()
         self._running = False
+        self._idle_s = _IDLE_S
         self._wake: Callable[[], None] | None = None
 
     def ask(self, subscription: LogSubscription) -> None:
@@ -258,8 +265,16 @@ class Catcher:
             running, self._running = self._running, True
             wake = self._wake
         if not running:
-            self._bus.port.spawn(self.serve, "eventlog-bus-catch-up", self.failed)
+            self._bus.port.spawn(self.serve, _CATCHER, self.failed)
         elif wake is not None:
+            wake()
+
+    def hurry(self) -> None:
+        """End as soon as nobody asks."""
+        with self._lock:
+            self._idle_s = 0.0
+            wake = self._wake
+        if wake is not None:
             wake()
 
     def serve(self) -> Plan[None]:
@@ -269,7 +284,7 @@ class Catcher:
             if subscription is not None:
                 yield from self._serve(subscription)
                 continue
-            yield Park(self._subscribe, _IDLE_S)
+            yield Park(self._subscribe, self._idle_s)
             with self._lock:
                 if not self._asked:
                     self._running = False

@@ -425,6 +425,56 @@ def test_many_event_loops_and_threads_at_once_are_given_the_same() -> None:
     assert bus.subscriber_count == 0
 
 
+def test_ten_thousand_subscribers_come_and_go_while_others_emit_and_nothing_stays_or_goes_astray() -> None:
+    bus = EventBus(max_queue_size=20, max_history=50)
+    stop = threading.Event()
+    wrong: list[object] = []
+
+    def emit(number: int) -> None:
+        while not stop.is_set():
+            bus.emit({"kind": "a", "run_id": f"r{number}"})
+
+    def churn(number: int) -> None:
+        run_id = f"r{number}"
+        for n in range(2500):
+            subscription = bus.subscribe(run_id=run_id, replay=bool(n % 2))
+            if n % 5 == 0:
+                wrong.extend(event for event in islice(subscription, 2) if event.run_id != run_id)
+            elif n % 5 == 1:
+                subscription.close()
+
+    async def achurn(number: int) -> None:
+        run_id = f"r{number}"
+        for n in range(2500):
+            subscription = bus.subscribe(run_id=run_id, replay=bool(n % 2))
+            if n % 5 == 0:
+                async for event in subscription:
+                    wrong.extend([event] if event.run_id != run_id else [])
+                    break
+            elif n % 5 == 1:
+                task = asyncio.ensure_future(anext(subscription))
+                await asyncio.sleep(0)
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+                del task
+
+    emitters = [threading.Thread(target=emit, args=(n,)) for n in range(2)]
+    churners = [threading.Thread(target=churn, args=(n,)) for n in range(2)]
+    churners += [threading.Thread(target=lambda n=n: asyncio.run(achurn(n))) for n in range(2)]
+    for thread in emitters + churners:
+        thread.start()
+    for thread in churners:
+        thread.join(100)
+        assert not thread.is_alive()
+    stop.set()
+    for thread in emitters:
+        thread.join()
+    assert wrong == []
+    gc.collect()
+    assert bus.subscriber_count == 0
+    assert len(bus._source._fanout._active) == 0  # type: ignore[union-attr]
+
+
 def test_a_cancelled_reader_loses_nothing() -> None:
     async def main() -> None:
         bus = EventBus()
