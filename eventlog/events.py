@@ -15,6 +15,7 @@ from .errors import InvalidInput, PayloadTooLarge
 from .ids import MAX_COUNTER, EventId
 
 TERMINAL_KINDS = frozenset({"run.finished", "run.failed", "run.error", "run.cancelled"})
+STAGE_PREFIX = "stage."
 VISIBILITIES = ("public", "internal", "private")
 DEFAULT_LANE = "main"
 DEFAULT_PAYLOAD_MAX_BYTES = 64 * 1024
@@ -258,6 +259,11 @@ class Event:
         """True for the kinds that end a run."""
         return self._body.kind in TERMINAL_KINDS
 
+    @property
+    def is_milestone(self) -> bool:
+        """True for the kinds that tell of a stage or end a run: what becomes of a run shows in these alone."""
+        return is_milestone(self._body.kind)
+
     def as_duplicate(self) -> "Event":
         """The same event, marked as the answer to a repeated append."""
         return Event(self._ms, self._offset, self._body, self._seq, True)
@@ -355,6 +361,11 @@ class Event:
     def __repr__(self) -> str:
         run = f" run_id={self.run_id!r} lane_id={self.lane_id!r} seq={self.seq}" if self.run_id else ""
         return f"<Event {self.id} {self.kind}{run}>"
+
+
+def is_milestone(kind: str) -> bool:
+    """True for a kind that tells of a stage or ends a run."""
+    return kind.startswith(STAGE_PREFIX) or kind in TERMINAL_KINDS
 
 
 def encode_payload(payload: object) -> bytes:

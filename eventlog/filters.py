@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypedDict
 
 from .errors import InvalidInput
-from .events import RUN_PATTERN, VISIBILITIES, Event
+from .events import RUN_PATTERN, STAGE_PREFIX, VISIBILITIES, Event, is_milestone
 from .ids import MAX_COUNTER
 
 _KIND_PATTERN = re.compile(r"[A-Za-z0-9_.:/-]{0,128}\*?", re.ASCII)
@@ -27,6 +27,25 @@ class Filters(ReplayFilters, total=False):
     run_id: str | None
     lane_id: str | None
     since_seq: int | None
+
+
+class IndexFilter(NamedTuple):
+    """What a run's index can tell of an event without looking at it.
+
+    `milestones` are the events that tell of a stage or end the run.
+    """
+
+    lane_id: str | None
+    since_seq: int
+    milestones: bool
+
+    def matches(self, event: Event) -> bool:
+        """True if the event's entry in the index passes."""
+        return (
+            (self.lane_id is None or event.lane_id == self.lane_id)
+            and (event.seq or 0) > self.since_seq
+            and (not self.milestones or event.is_milestone)
+        )
 
 
 class EventFilter(NamedTuple):
@@ -93,6 +112,22 @@ class EventFilter(NamedTuple):
         """True if the run is the only condition, so the run's index answers it alone."""
         return self._replace(run_id=None) == _EVERYTHING
 
+    def by_index(self) -> IndexFilter | None:
+        """What of this filter the run's index answers; None if that is no more than which events are the run's."""
+        if self.run_id is None or self.or_ends_run:
+            return None
+        only_milestones = all(map(is_milestone, self.kinds)) and all(
+            prefix.startswith(STAGE_PREFIX) for prefix in self.prefixes
+        )
+        milestones = bool(self.kinds or self.prefixes) and only_milestones
+        found = IndexFilter(self.lane_id, self.since_seq, milestones)
+        return None if found == _ALL_OF_RUN else found
+
+    @property
+    def only_index(self) -> bool:
+        """True if the run's index answers it alone."""
+        return self.run_id is not None and self._replace(run_id=None, lane_id=None, since_seq=0) == _EVERYTHING
+
     def with_terminal_events(self) -> "EventFilter":
         """Let the events that end the run pass too, so that a reader who waits for the end sees it."""
         return self if self.only_run else self._replace(or_ends_run=True)
@@ -124,6 +159,7 @@ class EventFilter(NamedTuple):
 
 
 _EVERYTHING = EventFilter()
+_ALL_OF_RUN = IndexFilter(None, 0, False)
 
 
 def _checked_seq(since_seq: object) -> int:

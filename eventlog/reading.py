@@ -17,6 +17,7 @@ DEFAULT_PAGE = 100
 _WHOLE_CHUNK = 500
 _CHUNK = 250
 _SCAN_BUDGET = 2000
+_STEP_BUDGET = 16
 _FOLLOW_PAGE = 500
 _BLOCK_S = 2.0
 _STALE_S = 1.0
@@ -141,17 +142,18 @@ def read_page(backend: Backend, request: PageRequest) -> Plan[Page]:
     """One page. Scans a bounded number of events in bounded steps, so that Redis is never held up for long."""
     wanted, limit = request.wanted, request.limit
     matches = wanted.matcher()
-    by_index = wanted.passes_all or wanted.only_run
+    index = wanted.by_index()
+    exact = wanted.passes_all or wanted.only_index
     since, until, epoch = request.since, request.until, request.epoch
     found: list[Event] = []
     gap: Gap | None = None
-    scanned = 0
+    scanned = steps = 0
     state: LogState | None = None
     while True:
         room = limit - len(found)
-        count = min(room, _WHOLE_CHUNK) if by_index else _CHUNK
+        count = 0 if limit == 0 else min(room, _WHOLE_CHUNK) if exact else _CHUNK
         segment = yield from backend.read(
-            ReadRequest(since, until, request.from_ms, count if limit else 0, request.descending, wanted.run_id, epoch)
+            ReadRequest(since, until, request.from_ms, count, request.descending, wanted.run_id, epoch, index)
         )
         if state is None:
             gap = missed(since, epoch, segment)
@@ -171,18 +173,18 @@ def read_page(backend: Backend, request: PageRequest) -> Plan[Page]:
                     at_end = segment.complete and event is segment.events[-1]
                     at_end = at_end or event.offset == _final_offset(request, segment.state)
                     return Page(found, event.id, gap, at_end, state.epoch, segment.state)
-        scanned += len(segment.events)
-        complete = segment.complete or not segment.events
-        if complete:
+        reached = segment.reached
+        if segment.complete or reached is None:
             cursor = _end_cursor(request, segment, found)
             return Page(found, cursor, gap, True, state.epoch, segment.state)
-        last = segment.events[-1]
-        if scanned >= _SCAN_BUDGET:
-            return Page(found, last.id, gap, False, state.epoch, segment.state)
+        scanned += len(segment.events)
+        steps += 1
+        if scanned >= _SCAN_BUDGET or steps >= _STEP_BUDGET:
+            return Page(found, str(reached), gap, False, state.epoch, segment.state)
         if request.descending:
-            until = Cursor(*last.position)
+            until = Cursor(*reached)
         else:
-            since, epoch = Cursor(*last.position), state.epoch
+            since, epoch = Cursor(*reached), state.epoch
 
 
 def _final_offset(request: PageRequest, state: LogState) -> int:
@@ -218,9 +220,8 @@ def _end_cursor(request: PageRequest, segment: Segment, found: list[Event]) -> s
     until = request.until
     if until is None:
         return str(state.last)
-    last_seen = segment.events[-1].position if segment.events else None
-    if last_seen is not None:
-        return str(last_seen)
+    if segment.reached is not None:
+        return str(segment.reached)
     return _cursor(found, request, state)
 
 

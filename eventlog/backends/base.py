@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from ..errors import EventLogError
 from ..events import Body, Event
+from ..filters import IndexFilter
 from ..ids import Cursor, EventId
 from ..plan import Plan
 
@@ -86,7 +87,7 @@ class ReadRequest:
     """A bounded stretch to read: after `since`, before `until`, from `from_ms` on, at most `count` events.
 
     `epoch` is the incarnation the reader believes in, if it knows one. With `run_id` only that run's events are
-    read, at a cost in proportion to them.
+    read, at a cost in proportion to them; with `index` too only those of them whose entries in its index pass.
     """
 
     since: Cursor | None = None
@@ -96,19 +97,22 @@ class ReadRequest:
     descending: bool = False
     run_id: str | None = None
     epoch: str | None = None
+    index: IndexFilter | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
     """What one read found. `following` is the id of the first visible event after `since`, of whatever run.
 
-    `complete` says that the read reached the end of what was asked for.
+    `complete` says that the read reached the end of what was asked for, `reached` how far it looked: the last event, or
+    entry of an index, None if there was none.
     """
 
     state: LogState
     events: list[Event]
     following: EventId | None
     complete: bool
+    reached: EventId | None = None
 
 
 class RunRecord(NamedTuple):

@@ -175,6 +175,8 @@ class MemoryBackend:
         if request.run_id is not None:
             run = self._runs.get(request.run_id)
             source = [] if run is None else run.events
+            if request.index is not None:
+                source = list(filter(request.index.matches, source))
             floor = EventId(0, 0) if start == 0 or start > len(self._events) else self._events[start - 1].position
             start = bisect.bisect_right(source, floor, key=_position) if start else 0
         if request.from_ms:
@@ -186,7 +188,8 @@ class MemoryBackend:
             found = list(islice(reversed(source[start:stop]), request.count))
         else:
             found = source[start:stop][: request.count]
-        return Segment(state, _handed_out(found), following, len(found) < request.count)
+        reached = found[-1].position if found else None
+        return Segment(state, _handed_out(found), following, len(found) < request.count, reached)
 
     def _holds(self, cursor: Cursor) -> bool:
         at = cursor.offset - self._state(self._now()).base_offset

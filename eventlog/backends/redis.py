@@ -108,7 +108,7 @@ class RedisBackend:
                 request.from_ms,
                 request.count,
                 "desc" if request.descending else "asc",
-                "" if request.run_id is None else "run",
+                _index_terms(request),
                 self._retention,
             ),
             deadline_s=self.deadline_s,
@@ -214,12 +214,21 @@ def _stretches(positions: list[EventId]) -> list[tuple[EventId, EventId]]:
     return ends
 
 
+def _index_terms(request: ReadRequest) -> str:
+    if request.run_id is None:
+        return ""
+    if request.index is None:
+        return "run"
+    lane, since_seq, milestones = request.index
+    return f"run {lane or '*'} {since_seq} {int(milestones)}"
+
+
 def _text(number: int | None) -> int | str:
     return "" if number is None else number
 
 
 def _segment(reply: list[Any]) -> Segment:
-    epoch, born, ms, offset, now, ttl, max_entries, first, following, complete, entries = reply
+    epoch, born, ms, offset, now, ttl, max_entries, first, following, complete, reached, entries = reply
     state = LogState(
         epoch=epoch.decode(),
         born_ms=int(born),
@@ -229,7 +238,7 @@ def _segment(reply: list[Any]) -> Segment:
         ttl_ms=int(ttl),
         max_entries=int(max_entries),
     )
-    return Segment(state, [decode_entry(entry) for entry in entries], _id(following), complete == b"1")
+    return Segment(state, [decode_entry(entry) for entry in entries], _id(following), complete == b"1", _id(reached))
 
 
 def _id(raw: bytes) -> EventId | None:

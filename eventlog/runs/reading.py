@@ -1,7 +1,5 @@
 """Reading runs: one, many, and the replay of one. Plans, for every backend alike."""
 
-from dataclasses import replace
-
 from ..backends.base import Backend, RunRecord, RunsRequest
 from ..errors import NotFound
 from ..events import TERMINAL_KINDS, Event
@@ -14,7 +12,6 @@ from .records import ReplayPage, RunsPage, RunsQuery, RunSummary, checked_run
 
 _STEP = 200
 _STEPS = 10
-_MORE_PAGES = 5
 
 
 def find_run(backend: Backend, run_id: object) -> Plan[RunSummary]:
@@ -66,25 +63,10 @@ def whole_replay(run_id: object, limit: int | None, wanted: EventFilter) -> Page
 def read_replay(backend: Backend, request: PageRequest) -> Plan[ReplayPage]:
     """One page of a run's events; raises `NotFound` where no event of it is resident."""
     record = yield from _record(backend, str(request.wanted.run_id))
-    page = yield from _filled_page(backend, request)
+    page = yield from read_page(backend, request)
     begins = request.since is None or request.since.nothing_seen
     missed = (yield from _missed(backend, record, request.wanted, page)) if begins else {}
     return ReplayPage(record.run_id, page.events, page.cursor, page.at_end, missed, page.gap)
-
-
-def _filled_page(backend: Backend, request: PageRequest) -> Plan[Page]:
-    """A page that a filter does not leave short, unless the run is longer than a log of the usual size."""
-    page = yield from read_page(backend, request)
-    for _ in range(_MORE_PAGES):
-        if page.at_end or len(page.events) >= request.limit:
-            break
-        left = request.limit - len(page.events)
-        more = yield from read_page(backend, request._replace(since=parse_cursor(page.cursor), limit=left))
-        if more.gap is not None:
-            # For the next page to tell: it is asked for from the same place.
-            break
-        page = replace(more, events=page.events + more.events, gap=page.gap)
-    return page
 
 
 def replay(backend: Backend, request: PageRequest) -> Plan[list[Event]]:

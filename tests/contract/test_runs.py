@@ -256,3 +256,44 @@ def test_the_stages_of_a_run_are_folded_from_its_events_alone(log: Colour) -> No
     assert [stage.status for stage in log.stages("other")] == ["running"]
     with pytest.raises(InvalidInput, match="run_id"):
         log.stages("a b")
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_a_lane_of_a_long_run_is_read_by_its_index(world: World, order: str) -> None:
+    log = world.open(max_entries=10_000)
+    for _ in range(4):
+        log.append_many([{"kind": "a", "run_id": "r", "lane_id": "busy"}] * 700)
+        log.append("stage.started", {"stage_attempt": 1}, run_id="r", lane_id="quiet", stage_name="s")
+        log.append("b", run_id="r", lane_id="quiet", visibility="private")
+    quiet = [event for event in log.query(run_id="r") if event.lane_id == "quiet"]
+    assert [event.seq for event in quiet] == [1, 2, 3, 4, 5, 6, 7, 8]
+    page = log.page(run_id="r", lane_id="quiet", order=order)
+    assert page.events == (quiet if order == "asc" else quiet[::-1])
+    assert page.at_end
+    for filters, wanted in (
+        ({"since_seq": 5, "lane_id": "quiet"}, quiet[5:]),
+        ({"kind": "stage.*"}, quiet[::2]),
+        ({"kind": ["stage.started", "run.failed"]}, quiet[::2]),
+        ({"kind": "stage.failed"}, []),
+        ({"kind": "stage.*", "lane_id": "busy"}, []),
+        ({"lane_id": "quiet", "visibility": "public"}, quiet[::2]),
+        ({"lane_id": "quiet", "kind": "b"}, quiet[1::2]),
+        ({"kind": ["stage.*", "b"]}, quiet),
+    ):
+        found = log.query(run_id="r", order=order, **filters)
+        assert found == (wanted if order == "asc" else wanted[::-1]), filters
+
+
+def test_pages_of_a_lane_join_whatever_their_size(world: World) -> None:
+    log = world.open()
+    log.append_many([{"kind": "a", "run_id": "r", "lane_id": "xyz"[n % 3]} for n in range(2400)])
+    wanted = [event for event in log.query(run_id="r", lane_id="y") if (event.seq or 0) > 780]
+    assert len(wanted) == 20
+    for limit in (1, 7, 19, 20, 21, 1000):
+        found, cursor, at_end = [], None, False
+        while not at_end:
+            page = log.replay_page("r", lane_id="y", since_seq=780, since=cursor, limit=limit)
+            assert len(page.events) <= limit
+            found += page.events
+            cursor, at_end = page.cursor, page.at_end
+        assert found == wanted

@@ -100,10 +100,15 @@ else
     end
     redis.call(unpack(args))
     if run then
-      redis.call('XADD', index_prefix .. run_id, id, lane, seq)
+      local kind = ARGV[i]
+      if string.sub(kind, 1, 6) == 'stage.' or TERMINAL[kind] then
+        redis.call('XADD', index_prefix .. run_id, id, lane, seq, 'kind', kind)
+      else
+        redis.call('XADD', index_prefix .. run_id, id, lane, seq)
+      end
       run.first, run.last, run.count = run.first or id, id, run.count + 1
-      if TERMINAL[ARGV[i]] and not run.ended then
-        run.ended, run.ended_id = ARGV[i], id
+      if TERMINAL[kind] and not run.ended then
+        run.ended, run.ended_id = kind, id
         -- The run's telemetry outlives its end by the grace it was given, but not its own expiry.
         local ring = run.key .. '/ring'
         local grace = redis.call('HGET', ring, 'grace')

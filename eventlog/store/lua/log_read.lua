@@ -3,16 +3,20 @@
 -- KEYS    1 log   2 meta   3 run index, or the log again if the read is not of one run
 -- ARGV    1 since ms or ""    2 since offset or ""    3 epoch the reader believes in or ""
 --         4 until ms or ""    5 until offset or ""    6 from_ms, the earliest time wanted
---         7 count             8 "asc" or "desc"       9 "run" if KEYS[3] is a run's index, else ""
+--         7 count             8 "asc" or "desc"       9 "run" if KEYS[3] is a run's index, else ""; or, to look at its next thousand
+--         entries and take those that pass, "run lane seq milestones": of that lane or "*", of a higher seq, and if "1"
+--         only such with a kind, which are those that tell of a stage or end the run
 --         10 retention, "ttl_ms max_entries", for a log that does not know it yet
--- Returns {epoch, born, ms, offset, now, ttl, max, first id or "", following id or "", complete "1" or "0", entries}
+-- Returns {epoch, born, ms, offset, now, ttl, max, first id or "", following id or "", complete "1" or "0",
+--         reached id or "", entries}
 --         entries as XRANGE gives them, without expired ones and those over max_entries;
---         following is the first visible id after `since`
+--         following is the first visible id after `since`, reached the last that was looked at
 
 local log, meta, index = KEYS[1], KEYS[2], KEYS[3]
 local since_ms, since_offset, epoch = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local until_ms, until_offset, from_ms = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-local count, descending, of_run = tonumber(ARGV[7]), ARGV[8] == 'desc', ARGV[9] == 'run'
+local count, descending, of_run = tonumber(ARGV[7]), ARGV[8] == 'desc', ARGV[9] ~= ''
+local lane, seq, milestones = string.match(ARGV[9], '^run (%S+) (%d+) (%d)$')
 
 local function int(n) return string.format('%.0f', n) end
 
@@ -27,7 +31,7 @@ local m = redis.call('HMGET', meta, 'epoch', 'born', 'ms', 'offset', 'cleared', 
 local ttl, max = string.match(m[6] or ARGV[10], '^(%d+) (%d+)$')
 ttl, max = tonumber(ttl), tonumber(max)
 if not m[1] then
-  return {'', '0', '0', '0', int(now), int(ttl), int(max), '', '', '1', {}}
+  return {'', '0', '0', '0', int(now), int(ttl), int(max), '', '', '1', '', {}}
 end
 local last_ms, last_offset = tonumber(m[3]), tonumber(m[4])
 local floor = math.max(last_offset - max, tonumber(m[5] or '0'))
@@ -90,23 +94,35 @@ if until_offset then
   stop = (ms + until_offset > 0 and '(' or '') .. int(ms) .. '-' .. int(until_offset)
 end
 
-local entries, complete = {}, true
+local function passes(fields)
+  return not lane or ((lane == '*' or fields[1] == lane) and tonumber(fields[2]) > tonumber(seq)
+    and (milestones == '0' or #fields > 2))
+end
+
+local entries, complete, reached = {}, true, ''
 if count > 0 then
-  local source = of_run and index or log
+  local source, most = of_run and index or log, lane and 1000 or count
   if descending then
-    entries = redis.call('XREVRANGE', source, stop, start, 'COUNT', count)
+    entries = redis.call('XREVRANGE', source, stop, start, 'COUNT', most)
   else
-    entries = redis.call('XRANGE', source, start, stop, 'COUNT', count)
+    entries = redis.call('XRANGE', source, start, stop, 'COUNT', most)
   end
-  complete = #entries < count
+  complete = #entries < most
+  reached = #entries > 0 and entries[#entries][1] or ''
   if of_run then
     local found = {}
-    for _, entry in ipairs(entries) do
-      found[#found + 1] = redis.call('XRANGE', log, entry[1], entry[1])[1]
+    for i, entry in ipairs(entries) do
+      if passes(entry[2]) then
+        found[#found + 1] = redis.call('XRANGE', log, entry[1], entry[1])[1]
+        if #found == count and i < #entries then
+          complete, reached = false, entry[1]
+          break
+        end
+      end
     end
     entries = found
   end
 end
 
 return {m[1], m[2], m[3], m[4], int(now), int(ttl), int(max), first and first[1] or '',
-        following and following[1] or '', complete and '1' or '0', entries}
+        following and following[1] or '', complete and '1' or '0', reached, entries}
