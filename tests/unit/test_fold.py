@@ -72,6 +72,10 @@ def test_a_duration_that_nobody_told_is_what_the_log_says() -> None:
     assert only([told(1, "started"), told(4, "succeeded")]).duration_ms == 3000
 
 
+def test_a_duration_that_was_told_counts_more_than_what_the_log_says() -> None:
+    assert only([told(1, "started"), told(4, "succeeded", duration_ms=0)]).duration_ms == 0
+
+
 def test_a_stage_of_which_only_the_end_is_left_has_attempt_duration_and_start_from_it() -> None:
     view = only([told(9, "failed", stage_attempt=3, duration_ms=2500)])
     assert (view.status, view.stage_attempt, view.duration_ms) == ("failed", 3, 2500)
