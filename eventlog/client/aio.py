@@ -7,7 +7,7 @@ from typing import Any, Self, TypeVar, Unpack
 from ..backends.base import Gap
 from ..core import EventInput, LogInfo, query_request, warn_of_gap
 from ..drive import arun
-from ..errors import LogClosed
+from ..errors import BackendUnavailable, LogClosed
 from ..events import Event, EventParts
 from ..filters import EventFilter, Filters, ReplayFilters
 from ..reading import Page, PageRequest
@@ -267,7 +267,7 @@ async def _events(
     on_gap: Callable[[Gap], None],
 ) -> AsyncGenerator[Event, None]:
     try:
-        await arun(calls.resolve(tail), connection.execute)
+        await _resolved(tail, calls, connection)
         position.cursor = tail.cursor
         while not tail.ended:
             try:
@@ -283,3 +283,12 @@ async def _events(
             position.cursor = tail.cursor
     finally:
         await arun(tail.close(), connection.execute)
+
+
+async def _resolved(tail: StreamTail, calls: LogCalls, connection: AsyncConnection) -> None:
+    """Have a place to begin at, however long the server is away within the reader's patience."""
+    while tail.from_now:
+        try:
+            await arun(calls.resolve(tail), connection.execute)
+        except BackendUnavailable as error:
+            await arun(tail.wait_out(error), connection.execute)

@@ -86,7 +86,7 @@ class StreamTail:
         except BackendUnavailable as error:
             self.caught_up = False
             yield from self.close()
-            yield from self._wait(error)
+            yield from self.wait_out(error)
             return []
         self._failing_since, self._pause_s = None, _FIRST_PAUSE_S
         return self._items(piece)
@@ -106,7 +106,7 @@ class StreamTail:
         else:
             raise BackendUnavailable(f"{self._origin} is closing")
 
-    def _wait(self, error: BackendUnavailable) -> Asking[None]:
+    def wait_out(self, error: BackendUnavailable) -> Asking[None]:
         """Wait a little before the next try; raises once the patience is at its end."""
         now = time.monotonic()
         if self._failing_since is None:

@@ -2,7 +2,16 @@
 
 from collections.abc import Sequence
 
-from ..errors import AlreadyHeld, BackendUnavailable, LeaseLost, NotFound, QueueTimeout, SlotCancelled
+from ..errors import (
+    AlreadyHeld,
+    BackendUnavailable,
+    EventLogError,
+    LeaseLost,
+    LogClosed,
+    NotFound,
+    QueueTimeout,
+    SlotCancelled,
+)
 from ..plan import Pause
 from ..slots.acts import ANY, Act, Answer, Cancelled, Gone, Granted, Release, Released, Renew
 from ..slots.base import Cleared, QueueStats
@@ -71,6 +80,7 @@ class SlotCalls(Asker):
             acquisition.doubtful = True
 
         state = yield from self.ask(request, wire.read_state, on_repeat=repeated)
+        acquisition.heard_at = moment()
         if state.already and state.state == "granted" and not acquisition.doubtful:
             raise AlreadyHeld(acquisition.queue, acquisition.execution_id, state.fencing_token)
         if state.state == "queued" and timeout_s == 0:
@@ -227,6 +237,18 @@ class SlotCalls(Asker):
         version = checked_version(expected_version)
         request = wire.policy_request(Scope.parse(scope), checked, version)
         return (yield from self.ask(request, wire.read_version))
+
+
+def is_left_behind(acquisition: Acquisition, error: BaseException) -> bool:
+    """Whether something of an acquisition that ended with `error` may be in the queue, for nobody."""
+    if not isinstance(error, EventLogError):
+        # It was interrupted, whatever was under way.
+        return True
+    if not isinstance(error, BackendUnavailable | LogClosed):
+        return False
+    # What certainly never arrived has left nothing, and the execution may hold a slot by another acquisition.
+    unknown = isinstance(error, BackendUnavailable) and error.outcome_unknown
+    return acquisition.heard_at > 0 or acquisition.doubtful or unknown
 
 
 def _left_s(state: SlotState) -> float:

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 from ..drive import run
-from ..errors import BackendUnavailable, EventLogError, LogClosed
+from ..errors import EventLogError, LogClosed
 from ..slots.acts import ANY, Act, Answer, Release, Released, fence_key
 from ..slots.base import Cleared, QueueStats
 from ..slots.holding import Holding
@@ -21,7 +21,7 @@ from ..slots.terms import Acquisition, SlotOptions
 from ..slots.waiting import Grant
 from .asking import Asking, Effect, Exchange
 from .connection import Connection, Place
-from .slot_calls import SlotCalls
+from .slot_calls import SlotCalls, is_left_behind
 
 T = TypeVar("T")
 _ABANDON_S = 1.0
@@ -31,11 +31,6 @@ _LEAVING_S = 2.0
 def release_of(holding: Holding) -> Release:
     """The act that gives back this slot, which the server knows by its fencing token, and no other of the execution."""
     return Release(holding.acquisition.queue, holding.execution_id, fence_key(holding.fencing_token))
-
-
-def is_doubtful(error: BaseException) -> bool:
-    """Whether nobody knows after `error` what has become of an acquisition."""
-    return not isinstance(error, EventLogError) or isinstance(error, BackendUnavailable | LogClosed)
 
 
 class RemoteSlot(Slot):
@@ -141,7 +136,7 @@ class RemoteSlots:
         try:
             yield
         except BaseException as error:
-            if is_doubtful(error):
+            if is_left_behind(acquisition, error):
                 self._abandon(acquisition)
             raise
         finally:

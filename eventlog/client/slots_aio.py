@@ -20,8 +20,8 @@ from ..slots.terms import Acquisition, SlotOptions
 from ..slots.waiting import Grant
 from .asking import Asking, Effect, Exchange
 from .connection import AsyncConnection, Place
-from .slot_calls import SlotCalls
-from .slots import is_doubtful, release_of
+from .slot_calls import SlotCalls, is_left_behind
+from .slots import release_of
 
 T = TypeVar("T")
 _ABANDON_S = 1.0
@@ -116,7 +116,7 @@ class AsyncRemoteSlots:
         try:
             yield
         except BaseException as error:
-            if is_doubtful(error):
+            if is_left_behind(acquisition, error):
                 await self._abandon(acquisition)
             raise
         finally:

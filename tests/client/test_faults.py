@@ -12,7 +12,7 @@ import pytest
 
 from eventlog import BackendUnavailable, Event, EventLog, EventLogConfig, LogClosed, SlotState, create_event_log
 from tests.cli.program import Program
-from tests.cli.serving import Server, serving
+from tests.cli.serving import Server, free_port, serving
 from tests.client.way import Way
 from tests.client.worlds import COLOURS, Behind
 from tests.contract.colours import Reading
@@ -279,6 +279,35 @@ def test_a_holder_outlives_a_server_that_is_killed(process: tuple[Server, EventL
         assert slot.release() is True
         second = waiter.join()
     assert second.fencing_token > slot.fencing_token
+
+
+def test_who_never_reached_the_server_takes_nothing_from_the_execution_it_asked_for(
+    client: Open, colour: str, workspace: str
+) -> None:
+    client = client(f"http://127.0.0.1:{free_port()}", deadline_s=0.3)
+    slots: Any = SLOT_COLOURS[colour](client)
+    for ask in (slots.acquire, slots.try_acquire):
+        with pytest.raises(BackendUnavailable) as told:
+            ask("build", "e1")
+        assert not told.value.outcome_unknown
+    keeper = slots.queue.keeper if colour == "sync" else slots.queue._keeper
+    assert keeper._roster.is_empty, "nothing is owed: the execution may hold a slot that somebody else asked for"
+
+
+@pytest.mark.parametrize("colour", ["async"])
+def test_an_iteration_that_begins_now_waits_for_a_server_that_comes(
+    process: tuple[Server, EventLog], client: Open
+) -> None:
+    server, log = process
+    server.stop()
+    with Reading(client(server.url, deadline_s=0.3).follow()) as reading:
+        server.start()
+
+        def given() -> bool:
+            log.append("a")
+            return bool(reading.events)
+
+        eventually(given, "it is given what comes")
 
 
 def test_a_release_whose_answer_is_lost_is_a_release(way: Way, client: Open, colour: str, direct: EventLog) -> None:
