@@ -64,6 +64,8 @@ class EventBus:
     ) -> None:
         _check_size("max_queue_size", max_queue_size, 1)
         _check_size("max_history", max_history, 0)
+        if isinstance(patience_s, bool) or not isinstance(patience_s, int | float) or not patience_s >= 0:
+            raise InvalidInput("patience_s", f"{patience_s!r} is not a number of seconds")
         self._guard = ContentGuard() if guard is None and log is None else guard
         self._payload_max_bytes = DEFAULT_PAYLOAD_MAX_BYTES if log is None else log.core.limits.payload_max_bytes
         self._lock = threading.Lock()

@@ -108,6 +108,8 @@ class SharedBus:
 
     def note(self, event: Event) -> None:
         """This event was emitted here: it is handed round before the bus closes; if it ends a run, in any case."""
+        if self.port.core.backend.name == "disabled":
+            return  # nothing of it will ever come
         with self.fanout.lock:
             self._emitted = max(self._emitted, event.position)
             if event.is_terminal and not event.duplicate:
@@ -130,7 +132,11 @@ class SharedBus:
             elif follower.position is not None:
                 subscription.begin(follower.position, follower.epoch)
         if starts:
-            self.port.spawn(follower.follow, _FOLLOWER, follower.failed)
+            try:
+                self.port.spawn(follower.follow, _FOLLOWER, follower.failed)
+            except BaseException as error:
+                follower.failed(error)
+                raise
         if not (self.port.blocks and _on_a_loop()):
             self.gate.wait(READY_S)
         return subscription
@@ -265,7 +271,11 @@ class Catcher:
             running, self._running = self._running, True
             wake = self._wake
         if not running:
-            self._bus.port.spawn(self.serve, _CATCHER, self.failed)
+            try:
+                self._bus.port.spawn(self.serve, _CATCHER, self.failed)
+            except BaseException as error:
+                self.failed(error)
+                raise
         elif wake is not None:
             wake()
 

@@ -275,6 +275,10 @@ class Subscription(Generic[P]):
         self._started.set()
         self._source.discard(self)
 
+    async def aclose(self) -> None:
+        """`close`, as asynchronous iterators have it."""
+        self.close()
+
     def __enter__(self) -> Self:
         return self
 

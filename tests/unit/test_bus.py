@@ -11,7 +11,7 @@ from itertools import islice
 
 import pytest
 
-from eventlog import Body, Event, Gap, InvalidInput, LogClosed
+from eventlog import Body, Event, Gap, InvalidInput, LogClosed, create_event_log
 from eventlog.bus.bus import EventBus
 from eventlog.errors import FellBehind
 from eventlog.guard import ContentGuard
@@ -159,8 +159,10 @@ def test_wrong_filters_are_named(wrong: dict[str, object]) -> None:
         EventBus().subscribe(**wrong)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("wrong", [{"max_queue_size": 0}, {"max_history": -1}, {"max_queue_size": True}])
-def test_wrong_bounds_are_named(wrong: dict[str, int]) -> None:
+@pytest.mark.parametrize(
+    "wrong", [{"max_queue_size": 0}, {"max_history": -1}, {"max_queue_size": True}, {"patience_s": -1.0}]
+)
+def test_wrong_bounds_are_named(wrong: dict[str, float]) -> None:
     with pytest.raises(InvalidInput, match=next(iter(wrong))):
         EventBus(**wrong)  # type: ignore[arg-type]
 
@@ -394,6 +396,37 @@ def test_a_closed_bus_takes_nothing_and_gives_what_it_has() -> None:
     assert kinds(list(subscription)) == ["a"]
     assert kinds(list(bus.subscribe())) == ["a"]
     assert list(bus.subscribe(replay=False)) == []
+
+
+def test_an_emission_that_is_interrupted_half_way_reaches_everybody_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bus = EventBus()
+    subscriptions = [bus.subscribe() for _ in range(3)]
+    bus.emit({"kind": "a"})
+
+    def interrupted(*_: object) -> bool:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(subscriptions[1], "push", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            bus.emit({"kind": "b"})
+    assert [next(s).kind for s in subscriptions for _ in "ab"] == ["a", "b"] * 3
+    bus.emit({"kind": "c"})
+    bus.close()
+    assert [kinds(list(s)) for s in subscriptions] == [["c"]] * 3
+
+
+def test_over_a_disabled_log_emitting_works_and_nobody_is_given_anything() -> None:
+    with create_event_log("disabled") as log, EventBus(log=log) as bus:
+        subscription = bus.subscribe()
+        assert bus.emit_sync({"kind": "a"}) is not None
+        started = time.monotonic()
+        bus.close()
+        assert list(subscription) == []
+        assert time.monotonic() - started < 4
+        assert bus.replay() == []
 
 
 def _reading(bus: EventBus, stop_after: int) -> Callable[[], list[int]]:
