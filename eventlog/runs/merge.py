@@ -60,9 +60,7 @@ class Window:
 
     def add(self, name: str, event: Event, now: float) -> None:
         """A source has shown an event. Ask `is_full` before."""
-        source = self._sources[name]
-        source.held.append((event, now))
-        source.silent_since = now
+        self._sources[name].held.append((event, now))
 
     def end(self, name: str, failure: Exception | None = None) -> None:
         """Nothing more comes of this source."""
@@ -124,7 +122,7 @@ class Window:
         source = self._sources[name]
         event, _ = source.held.popleft()
         if not source.held:
-            # It may have waited for room: its silence begins now.
+            # Nobody waited for it so far, and it may have waited for room: its silence begins now.
             source.silent_since = now
         return event
 

@@ -91,6 +91,11 @@ def test_events_of_several_logs_may_have_the_same_place() -> None:
     assert parallel_merge({"x": [other, one]}) == parallel_merge({"x": [one, other]}) == [one, other]
 
 
+def test_runs_of_several_logs_may_have_the_same_place() -> None:
+    one, other = event("a", 1, 10, 1, "r1"), event("a", 1, 10, 1, "r2")
+    assert parallel_merge({"x": [other, one]}) == parallel_merge({"x": [one, other]}) == [one, other]
+
+
 def test_a_lazy_merge_takes_no_more_than_it_hands_out_and_one_a_lane() -> None:
     taken: Counter[str] = Counter()
 

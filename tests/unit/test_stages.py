@@ -12,6 +12,7 @@ from eventlog.core import EventInput
 from eventlog.errors import BackendUnavailable, NotFound
 from eventlog.reading import Page
 from eventlog.runs.attempts import LONGEST_TEXT
+from eventlog.runs.fold import HIGHEST_ATTEMPT
 from eventlog.runs.stages import (
     AttemptClaim,
     astage,
@@ -187,6 +188,32 @@ def test_an_exit_code_is_a_number(log: Flaky) -> None:
         for code in ("1", 1.5, True, None):
             with pytest.raises(InvalidInput, match="exit_code"):
                 handle.set(exit_code=code)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        [stage_started("build", run_id="r1", stage_attempt=5), stage_failed("build", run_id="r1", stage_attempt=1)],
+        [
+            stage_started("build", run_id="r1", stage_attempt=5),
+            Body.of("stage.started", {}, run_id="r1", stage_name="build"),
+        ],
+        [stage_failed("build", run_id="r1", stage_attempt=5), stage_failed("build", run_id="r1", stage_attempt=2)],
+    ],
+    ids=["an end of another attempt", "a start without a number", "ends alone"],
+)
+def test_the_highest_attempt_counts_whatever_was_told_after_it(log: Flaky, told: list[Body]) -> None:
+    log.log.append_many(told)
+    with stage(log, "build", run_id="r1") as handle:
+        assert handle.attempt == 6
+
+
+def test_attempts_have_an_end(log: Flaky) -> None:
+    log.log.append_many([stage_started("build", run_id="r1", stage_attempt=HIGHEST_ATTEMPT - 1)])
+    with stage(log, "build", run_id="r1") as handle:
+        assert handle.attempt == HIGHEST_ATTEMPT
+    with pytest.raises(InvalidInput, match="more than"), stage(log, "build", run_id="r1"):
+        pass
 
 
 class Unspeakable(Exception):
