@@ -33,12 +33,11 @@ class Fanout(Generic[S]):
     """The subscriptions of a bus. Everything but `discard` is called with `lock` held.
 
     A subscription that its owner drops may be collected at any moment, in the middle of handing round too: then it is
-    only noted, and struck off later. With `rests`, one that is behind is passed over until it is `resumed`.
+    only noted, and struck off later. One that is behind is handed only ends of runs until it is `resumed`.
     """
 
-    def __init__(self, *, rests: bool = False) -> None:
+    def __init__(self) -> None:
         self.lock = threading.Lock()
-        self._rests = rests
         self._active: dict[int, weakref.ref[S]] = {}
         self._subscriptions: dict[int, tuple[weakref.ref[S], Tally]] = {}
         self._gone: deque[int] = deque()
@@ -69,9 +68,9 @@ class Fanout(Generic[S]):
         self._active[token] = reference
 
     def resume(self, subscription: S) -> None:
-        """Hand events to it again, if it is not behind any more."""
+        """Hand all events to it again, if it can take them."""
         known = self._subscriptions.get(id(subscription))
-        if known is not None and not subscription.behind:
+        if known is not None and not subscription.rests:
             self._active[id(subscription)] = known[0]
 
     def discard(self, subscription: S) -> None:
@@ -94,6 +93,8 @@ class Fanout(Generic[S]):
         """Hand one event round; those whose readers may go on are added to `woken`, to be woken without the lock."""
         if self._gone:
             self._strike_off()
+        if event.is_terminal:
+            self._active = {token: reference for token, (reference, _) in self._subscriptions.items()}
         resting = []
         for token, reference in self._active.items():
             subscription = reference()
@@ -101,7 +102,7 @@ class Fanout(Generic[S]):
                 continue
             if subscription.push(before, place, event):
                 woken.add(subscription)
-            if self._rests and subscription.behind:
+            if subscription.rests:
                 resting.append(token)
         for token in resting:
             del self._active[token]

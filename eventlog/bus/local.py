@@ -19,7 +19,7 @@ class LocalBus:
     def __init__(self, max_queue_size: int, max_history: int, clock: Callable[[], float]) -> None:
         self.bells = LoopBells()
         self._bound = max_queue_size
-        self._fanout: Fanout[Subscription[int]] = Fanout(rests=True)
+        self._fanout: Fanout[Subscription[int]] = Fanout()
         self._history = History(max_history, clock)
         self._closed = False
 
@@ -98,7 +98,7 @@ class LocalBus:
     def start_over(self) -> None:
         """In a forked child: with the history, without the parent's subscribers."""
         self.bells = LoopBells()
-        fanout, self._fanout = self._fanout, Fanout(rests=True)
+        fanout, self._fanout = self._fanout, Fanout()
         for subscription in fanout:
             subscription.start_over()
 

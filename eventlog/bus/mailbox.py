@@ -80,6 +80,11 @@ class Mailbox(Generic[P]):
         self._joining: list[tuple[P, Event]] | None = None
         self._joined = self._joined_from = upto
 
+    @property
+    def rests(self) -> bool:
+        """True if of what is handed round only ends of runs concern it: it is behind, and nobody reads for it now."""
+        return self.behind and self._joining is None
+
     def push(self, before: P, place: P, event: Event) -> bool:
         """Take the event that stands at `place`, with nothing between that and `before`. True if a reader may go on."""
         if self.over:

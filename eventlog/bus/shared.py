@@ -342,6 +342,7 @@ class Catcher:
             follower = bus.follower
             here = ZERO if follower is None or follower.position is None else follower.position
             upto = subscription.begin_reading(here)
+            bus.fanout.resume(subscription)
         since = None if subscription.replays else Cursor(*upto)
         wanted = subscription.selection.to_read
         request = PageRequest.of(since, None, self._page, wanted, epoch=subscription.epoch)

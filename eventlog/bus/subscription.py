@@ -94,6 +94,11 @@ class Subscription(Generic[P]):
         """See `Mailbox.keep`."""
         self._change(lambda: self._mailbox.keep(place, event, surely=surely))
 
+    @property
+    def rests(self) -> bool:
+        """See `Mailbox.rests`."""
+        return self._mailbox.rests
+
     def begin_reading(self, here: P) -> P:
         """The place behind which to read; see `Mailbox.begin_reading`."""
         with self._lock:
