@@ -20,7 +20,7 @@ from .story import Story
 from .task import Task
 from .terminal import Terminal
 from .wakeups import ENDING, Wakeups
-from .watch import Watch, Watching
+from .watch import Watch, Watching, unwatched
 
 _LEFT_OPEN_S = 2.0
 _LONGEST_PAUSE_S = 1.0
@@ -97,7 +97,7 @@ class Performance:
             self._note(f"{self._task.command[0]}: {outcome.reason}")
             return outcome, {}, []
         pumps = self._pumps(pipes)
-        watching = self._watching = self._watch(self._group.command_id)
+        watching = self._watching = self._begin_watching()
         # A command that ends at once is seen too.
         watching.sample()
         ended = self._supervise(watching)
@@ -111,6 +111,14 @@ class Performance:
         self._group.close()
         self._ending.tell()
         return outcome_of(ended.exit_code, ended.signal, asked_by=self._asked_by, taken=killed), ended.usage, pumps
+
+    def _begin_watching(self) -> Watching:
+        try:
+            return self._watch(self._group.command_id)
+        except Exception as error:
+            # The command is worth more than what it uses.
+            self._note(f"what the command uses is not sampled: {error!r}")
+            return unwatched(self._group.command_id)
 
     def _environ(self) -> dict[str, str]:
         return {

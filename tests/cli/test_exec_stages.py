@@ -255,6 +255,25 @@ def test_every_attempt_is_sampled(program: Program, log: EventLog, tmp_path: Pat
         assert any(begin - 0.05 <= sample < end for sample in samples)
 
 
+def _unable_to_look(program: Program, *args: str, **extra: str) -> "subprocess.CompletedProcess[bytes]":
+    """`eventlog` where whoever looks at a process fails."""
+    trap = "import psutil; psutil.Process = None\nfrom eventlog.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", trap, *args],
+        env={**program.environ, **extra},
+        capture_output=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+
+
+def test_a_command_that_cannot_be_sampled_runs_all_the_same(program: Program, log: EventLog) -> None:
+    done = _unable_to_look(program, *_exec(run="r1"), "sh", "-c", "echo done; exit 3")
+    assert (done.returncode, done.stdout) == (3, b"done\n")
+    assert b"what the command uses is not sampled" in done.stderr
+    assert log.run("r1").status == "failed"
+
+
 @pytest.mark.parametrize(
     ("options", "extra"),
     [
@@ -266,15 +285,7 @@ def test_every_attempt_is_sampled(program: Program, log: EventLog, tmp_path: Pat
 def test_no_samples_are_taken_where_none_are_wanted(
     program: Program, log: EventLog, options: dict[str, object], extra: dict[str, str]
 ) -> None:
-    # Whoever looks at a process fails.
-    trap = "import psutil; psutil.Process = None\nfrom eventlog.cli import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", trap, *_exec(run="r1", **options), "true"],
-        env={**program.environ, **extra},
-        capture_output=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
+    done = _unable_to_look(program, *_exec(run="r1", **options), "true", **extra)
     assert (done.returncode, done.stderr) == (0, b"")
     assert log.run("r1").status == "finished"
     assert log.telemetry("r1").samples == []
