@@ -108,6 +108,26 @@ def test_at_the_beginning_every_log_has_time_to_show_what_it_has(two: Clocked) -
     assert two.take() == [("b", -6000)]
 
 
+def test_the_log_that_was_silent_for_the_shortest_time_is_waited_for() -> None:
+    three = Clocked("a", "b", "c")
+    three.now += 0.3
+    three.add("b", event(-9000))
+    three.add("c", event(-8000))
+    three.now += 0.2
+    assert three.take() == [("b", -9000)]
+    three.now += 0.4
+    assert three.wait_s == pytest.approx(0.1, abs=1e-6)
+
+
+def test_a_failure_is_one_once_all_that_came_before_it_was_taken(two: Clocked) -> None:
+    two.add("a", event(10))
+    two.window.end("a", BackendUnavailable("away"))
+    assert two.window.failure is None
+    two.window.end("b")
+    assert two.take() == [("a", 10)]
+    assert isinstance(two.window.failure, BackendUnavailable)
+
+
 def test_a_log_that_has_ended_is_not_waited_for(two: Clocked) -> None:
     two.add("a", event(10))
     two.window.end("b")
