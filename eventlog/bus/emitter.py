@@ -74,7 +74,13 @@ class Emitter:
             try:
                 events = self._log.append_many([body for body, _ in batch])
             except InvalidInput as error:
-                batch.pop(error.index or 0)[1].set_exception(type(error)(error.field, error.problem))
+                if error.index is None and len(batch) > 1:
+                    # Too much for one append, whichever of them it is.
+                    half = len(batch) // 2
+                    self._send(batch[:half])
+                    batch = batch[half:]
+                else:
+                    batch.pop(error.index or 0)[1].set_exception(type(error)(error.field, error.problem))
             except BaseException as error:
                 for _, future in batch:
                     future.set_exception(copy.copy(error))
