@@ -5,15 +5,33 @@ from typing import assert_type
 
 from eventlog import (
     AsyncEventLog,
+    AsyncEventLogClient,
+    AsyncRemoteSlots,
     Audit,
     Event,
+    EventBus,
+    EventDispatcher,
     EventLog,
+    EventLogClient,
     Follower,
     Gap,
     LogInfo,
     Page,
+    RemoteSlots,
+    ReplayPage,
+    RunsPage,
+    RunSummary,
+    Sample,
+    StageHandle,
+    StageView,
+    TelemetryPage,
+    astage,
     create_async_event_log,
     create_event_log,
+    fold_stages,
+    parallel_merge,
+    sample_run,
+    stage,
 )
 
 
@@ -60,3 +78,50 @@ async def waiting() -> None:
         assert_type(log.follow(since=0), AsyncIterator[Event])
         async for followed in log.follow(since=event):
             assert_type(followed, Event)
+
+
+def runs(log: EventLog | EventLogClient) -> None:
+    assert_type(log.runs(10, status="running"), RunsPage)
+    assert_type(log.run("r1"), RunSummary)
+    assert_type(log.run("r1").lanes, dict[str, int])
+    assert_type(log.replay("r1", lane_id="main", since_seq=3, kind="tool.*"), list[Event])
+    assert_type(log.replay_page("r1", since="0").missed, dict[str, int])
+    assert_type(log.replay_page("r1"), ReplayPage)
+    assert_type(log.stages("r1"), list[StageView])
+    assert_type(fold_stages(log.replay("r1")), list[StageView])
+    assert_type(parallel_merge({"main": log.replay("r1")}), list[Event])
+    assert_type(log.push_telemetry("r1", [{"guest": {"gpu": 0.5}}]), list[Sample])
+    assert_type(log.telemetry("r1", from_seq=5), TelemetryPage)
+    with stage(log, "build", run_id="r1") as handle, sample_run(log, "r1", stage="build"):
+        assert_type(handle, StageHandle)
+        assert_type(handle.attempt, int)
+    log.runs(status="done")  # type: ignore[arg-type]
+    log.replay("r1", order="desc")  # type: ignore[call-arg]
+
+
+def handed_over(log: EventLog) -> None:
+    with EventDispatcher(log, max_workers=2) as dispatcher:
+        assert_type(dispatcher.dispatch(event_name="tool.invoked", data={"tool": "grep"}, operation_id="r1"), None)
+        assert_type(dispatcher.stats().delivered, int)
+    with EventBus(log=log) as bus:
+        for event in bus.subscribe(run_id="r1"):
+            assert_type(event, Event)
+        assert_type(bus.emit_sync({"kind": "a"}), Event | None)
+        assert_type(bus.replay(run_id="r1"), list[Event])
+
+
+def behind_a_server() -> None:
+    with EventLogClient("http://localhost:8707", workspace="w1") as log:
+        runs(log)
+        assert_type(log.append("a"), Event)
+        assert_type(log.track_event("tool.invoked", {"tool": "grep"}, "r1"), Event)
+        assert_type(log.slots(), RemoteSlots)
+
+
+async def behind_a_server_on_a_loop() -> None:
+    async with AsyncEventLogClient("http://localhost:8707", workspace="w1") as log:
+        assert_type(await log.append("a"), Event)
+        assert_type(await log.run("r1"), RunSummary)
+        assert_type(log.slots(), AsyncRemoteSlots)
+        async with astage(log, "build", run_id="r1") as handle:
+            assert_type(handle.attempt, int)
