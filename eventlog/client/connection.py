@@ -26,6 +26,7 @@ from .asking import CloseStream, Effect, Exchange, OpenStream, ReadStream
 
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _PATIENCE_S = 2.0
+_CUT_S = 0.5
 _CLOSED = "the connection to the server was closed"
 _AT_ONCE = 32
 # Who follows, or waits for a slot, keeps a connection for as long; only those who work are counted.
@@ -94,7 +95,7 @@ class Connection:
         place = self.place
         self._pid = os.getpid()
         self._changed = threading.Condition()
-        self._under_way = 0
+        self._asking = self._reading = 0
         self._gate = threading.Semaphore(_AT_ONCE)
         self._sockets: weakref.WeakSet[Any] = weakref.WeakSet()
         self._client = httpx.Client(base_url=place.base_url, limits=_LIMITS, trust_env=place.trust_env, verify=_tls())
@@ -107,7 +108,7 @@ class Connection:
             case OpenStream():
                 return self._open_stream(effect)
             case ReadStream(stream):
-                with _told(self.place, wrote=False):
+                with self._admitted(reads=True), _told(self.place, wrote=False):
                     return next(stream.pieces, b"")
             case CloseStream(stream):
                 stream.response.close()
@@ -133,7 +134,7 @@ class Connection:
                 gate.release()
 
     def _open_stream(self, opening: OpenStream) -> "Stream":
-        with self._admitted(), _told(self.place, wrote=False):
+        with self._admitted(reads=True), _told(self.place, wrote=False):
             request = self._built(opening.request, opening.timeout_s)
             response = self._client.send(request, stream=True)
             if response.is_success:
@@ -157,20 +158,32 @@ class Connection:
                 _cut(info["return_value"])
 
     @contextlib.contextmanager
-    def _admitted(self) -> Iterator[None]:
+    def _admitted(self, *, reads: bool = False) -> Iterator[None]:
         if self._pid != os.getpid():
             # The sockets are the parent's, and one of its threads may have held the locks.
             self._open()
         with self._changed:
             if self._closed:
                 raise LogClosed(_CLOSED)
-            self._under_way += 1
+            self._count(1, reads)
         try:
             yield
         finally:
             with self._changed:
-                self._under_way -= 1
+                self._count(-1, reads)
                 self._changed.notify_all()
+                over = self._is_over()
+            if over:
+                self._client.close()
+
+    def _count(self, change: int, reads: bool) -> None:
+        if reads:
+            self._reading += change
+        else:
+            self._asking += change
+
+    def _is_over(self) -> bool:
+        return self._closed and not (self._asking or self._reading)
 
     @property
     def closed(self) -> bool:
@@ -189,10 +202,13 @@ class Connection:
             if self._closed:
                 return
             self._closed = True
-            self._changed.wait_for(lambda: self._under_way == 0, patience_s)
+            self._changed.wait_for(lambda: not self._asking, patience_s)
             for stream in list(self._sockets):
                 _cut(stream)
-        self._client.close()
+            # Who still reads from a socket that is closed may read from whoever gets its number: the last one closes.
+            over = self._changed.wait_for(self._is_over, _CUT_S)
+        if over:
+            self._client.close()
 
 
 class Stream:
@@ -223,8 +239,9 @@ class AsyncConnection:
         self.place = place
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._under_way = 0
-        self._none_under_way = asyncio.Event()
+        self._asking: set[asyncio.Timeout] = set()
+        self._reading: set[asyncio.Timeout] = set()
+        self._nothing_asked = asyncio.Event()
         self._gate = asyncio.Semaphore(_AT_ONCE)
         self._client = httpx.AsyncClient(
             base_url=place.base_url, limits=_LIMITS, trust_env=place.trust_env, verify=_tls()
@@ -238,7 +255,7 @@ class AsyncConnection:
             case OpenStream():
                 return await self._open_stream(effect)
             case ReadStream(stream):
-                with _told(self.place, wrote=False):
+                async with self._cut_by_closing(self._reading, wrote=False):
                     return await anext(stream.pieces, b"")
             case CloseStream(stream):
                 await stream.response.aclose()
@@ -246,17 +263,25 @@ class AsyncConnection:
 
     async def _exchange(self, exchange: Exchange) -> bytes:
         self._refuse_if_closed()
-        self._under_way += 1
-        self._none_under_way.clear()
+        async with self._cut_by_closing(self._asking, wrote=exchange.request.method != "GET"), self._at_work(exchange):
+            answer = await self._client.send(_built(self._client, exchange.request, exchange.timeout_s, {}))
+        return _content(answer)
+
+    @contextlib.asynccontextmanager
+    async def _cut_by_closing(self, under_way: set[asyncio.Timeout], *, wrote: bool) -> AsyncIterator[None]:
+        """Have `close` end what is done within: closing the pool does not end what is still about to connect."""
         try:
-            async with self._at_work(exchange):
-                with _told(self.place, wrote=exchange.request.method != "GET"):
-                    answer = await self._client.send(_built(self._client, exchange.request, exchange.timeout_s, {}))
-                return _content(answer)
-        finally:
-            self._under_way -= 1
-            if not self._under_way:
-                self._none_under_way.set()
+            async with asyncio.timeout(None) as scope:
+                under_way.add(scope)
+                try:
+                    with _told(self.place, wrote=wrote):
+                        yield
+                finally:
+                    under_way.discard(scope)
+                    if not self._asking:
+                        self._nothing_asked.set()
+        except TimeoutError:
+            raise BackendUnavailable(f"no answer from {self.place.origin}: {_CLOSED}", outcome_unknown=wrote) from None
 
     @contextlib.asynccontextmanager
     async def _at_work(self, exchange: Exchange) -> AsyncIterator[None]:
@@ -277,7 +302,7 @@ class AsyncConnection:
 
     async def _open_stream(self, opening: OpenStream) -> "AsyncStream":
         self._refuse_if_closed()
-        with _told(self.place, wrote=False):
+        async with self._cut_by_closing(self._reading, wrote=False):
             request = _built(self._client, opening.request, opening.timeout_s, {})
             response = await self._client.send(request, stream=True)
             if response.is_success:
@@ -308,11 +333,23 @@ class AsyncConnection:
         if self._closed:
             return
         self._closed = True
-        if self._under_way:
+        _end(self._reading)
+        await self._until_nothing_is_asked(patience_s)
+        _end(self._asking)
+        await self._until_nothing_is_asked(_CUT_S)
+        await self._client.aclose()
+
+    async def _until_nothing_is_asked(self, patience_s: float) -> None:
+        if self._asking:
+            self._nothing_asked.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(patience_s):
-                    await self._none_under_way.wait()
-        await self._client.aclose()
+                    await self._nothing_asked.wait()
+
+
+def _end(under_way: set[asyncio.Timeout]) -> None:
+    for scope in under_way:
+        scope.reschedule(asyncio.get_running_loop().time())
 
 
 class AsyncStream:
