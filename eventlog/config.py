@@ -7,7 +7,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any, Self
@@ -141,10 +141,21 @@ class EventLogConfig(BaseModel):
         try:
             return cls(**{**section, **variables, **given})
         except ValidationError as error:
-            first = error.errors()[0]
-            name = str(first["loc"][0]) if first["loc"] else "event_log"
-            source = ENV_PREFIX + name.upper() if name in variables and name not in given else name
-            raise InvalidInput(source, f"{first['input']!r}: {first['msg']}") from error
+            raise wrong_setting(error, variables.keys() - given.keys()) from error
+
+
+def wrong_setting(error: ValidationError, variables: Collection[str]) -> InvalidInput:
+    """What is wrong with which setting; for one that came from a variable, by the name of that."""
+    first = error.errors()[0]
+    name = str(first["loc"][0]) if first["loc"] else "settings"
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, InvalidInput):
+        problem = cause.problem
+    elif first["type"] == "extra_forbidden":
+        problem = "there is no setting of this name"
+    else:
+        problem = f"{first['input']!r}: {first['msg']}"
+    return InvalidInput(ENV_PREFIX + name.upper() if name in variables else name, problem)
 
 
 class ObservabilityConfig(BaseModel):

@@ -170,6 +170,8 @@ def _parts(
     options: LogOptions,
 ) -> _Parts:
     if config is None:
+        if "redis_url" in options:
+            raise InvalidInput("redis_url", "is given as url")
         config = EventLogConfig.load(backend=name, redis_url=url, **options)
     kind = _BACKENDS.get(config.backend.lower())
     if kind is None:

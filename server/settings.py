@@ -6,8 +6,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from eventlog.config import ENV_PREFIX, EventLogConfig
-from eventlog.errors import InvalidInput
+from eventlog.config import ENV_PREFIX, EventLogConfig, wrong_setting
 
 
 class ServerSettings(BaseModel):
@@ -52,7 +51,4 @@ class ServerSettings(BaseModel):
         try:
             return cls(**{**variables, **given}, log=log)
         except ValidationError as error:
-            first = error.errors()[0]
-            name = str(first["loc"][0]) if first["loc"] else "settings"
-            source = ENV_PREFIX + name.upper() if name in variables and name not in given else name
-            raise InvalidInput(source, f"{first['input']!r}: {first['msg']}") from error
+            raise wrong_setting(error, variables.keys() - given.keys()) from error

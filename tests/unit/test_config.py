@@ -122,6 +122,25 @@ def test_a_bad_value_in_code_is_named_as_in_code_even_if_a_variable_is_set() -> 
 
 
 @pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"workspace": "a/b"}, "workspace: 'a/b' does not match [A-Za-z0-9_.-]{1,64}"),
+        ({"max_entrys": 5}, "max_entrys: there is no setting of this name"),
+        ({"redact_patterns": ("(",)}, "redact_patterns: '(' is no regular expression: missing )"),
+    ],
+)
+def test_what_is_wrong_is_said_once_and_in_our_words(given: dict[str, object], words: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        EventLogConfig.load(environ={}, **given)
+    assert str(refused.value).startswith(words)
+
+
+def test_the_url_of_redis_goes_by_another_name_in_code() -> None:
+    with pytest.raises(InvalidInput, match="redis_url: is given as url"):
+        create_event_log("redis", redis_url="redis://localhost")  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
     ("text", "field"),
     [
         ("observability: {event_log: {max_entries: many}}", "max_entries"),
