@@ -26,6 +26,10 @@ _log = logging.getLogger("eventlog")
 
 BATCH_EVENTS = 500
 BATCH_BYTES = 1024 * 1024
+CALL_OVERSUBSCRIPTION = 4
+LOG_OVERSUBSCRIPTION = 400
+"""How many events may be in flight per worker, unless the user says so. A log takes 500 of them at once."""
+
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
 
@@ -62,6 +66,7 @@ class Sink:
     """What events go to, as both dispatchers use it. `target` is the user's callable, or the log's `append_many`.
 
     `width` bounds how many workers may use it at once: a log gets one batch after another, which keeps the order.
+    `oversubscription` is how many events may be in flight per worker, unless the user says so.
     """
 
     def __init__(
@@ -79,6 +84,7 @@ class Sink:
         self._payload_max_bytes = payload_max_bytes
         self.width = 1 if is_log else max_workers
         self.batch_events = BATCH_EVENTS if is_log else 1
+        self.oversubscription = LOG_OVERSUBSCRIPTION if is_log else CALL_OVERSUBSCRIPTION
 
     def call_of(self, event_name: str, data: Any, operation_id: str | None) -> Call:
         """The event as it is now. For a log it is encoded, for other sinks a mapping is copied, not what it holds.

@@ -22,14 +22,15 @@ class AsyncEventDispatcher:
         self,
         track_event: object,
         max_workers: int = 10,
-        inflight_oversubscription: int = 4,
+        inflight_oversubscription: int | None = None,
         *,
         call_timeout_s: float = 10.0,
         drain_timeout_s: float = 5.0,
         is_terminal: IsTerminal = is_terminal_kind,
     ) -> None:
-        terms = Terms.of(max_workers, inflight_oversubscription, call_timeout_s, drain_timeout_s)
         self._sink = sink_of(track_event, is_terminal, max_workers, asynchronous=True)
+        each = self._sink.oversubscription if inflight_oversubscription is None else inflight_oversubscription
+        terms = Terms.of(max_workers, each, call_timeout_s, drain_timeout_s)
         self._pump = Pump(self._sink, terms)
 
     def dispatch(self, *, event_name: str, data: Any = None, operation_id: str | None = None) -> None:

@@ -77,6 +77,23 @@ def test_an_event_that_a_server_refuses_costs_only_itself(http_world: HttpWorld)
     what_is_refused_costs_only_itself(http_world.open())
 
 
+def a_burst_arrives(log: Colour) -> None:
+    dispatching = dispatching_to(log)
+    for n in range(3_000):
+        dispatching.dispatch("a", {"n": n})
+    assert dispatching.shutdown(timeout_s=60)
+    assert dispatching.stats().dropped_total == 0
+    assert [event.payload["n"] for event in log.query()] == list(range(3_000))
+
+
+def test_a_burst_of_thousands_has_room_before_a_log(world: World) -> None:
+    a_burst_arrives(world.open())
+
+
+def test_a_burst_of_thousands_has_room_before_a_server(http_world: HttpWorld) -> None:
+    a_burst_arrives(http_world.open())
+
+
 def ten_thousand_arrive(log: Colour, count: int) -> None:
     dispatching = dispatching_to(log, inflight_oversubscription=100_000)
 

@@ -1,5 +1,6 @@
 """How a batch is brought to a log: once, in order, and what is refused costs only itself. The log is a fake."""
 
+import asyncio
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,7 @@ from eventlog import BackendUnavailable, Body, InvalidInput, LogClosed, PayloadT
 from eventlog.dispatch.delivery import Send, Sink, Verdict, is_terminal_kind, sink_of
 from eventlog.dispatch.inflight import Call
 from eventlog.plan import Pause
-from tests.support.dispatchers import Threads
+from tests.support.dispatchers import Gate, Tasks, Threads
 from tests.support.redis_process import eventually
 
 
@@ -159,6 +160,16 @@ class SlowLog(FakeLog):
         assert self.opened.wait(20)
 
 
+class SlowAsyncLog:
+    """Answers nothing."""
+
+    async def append(self) -> None:
+        raise AssertionError("one by one is not how a batch is brought")
+
+    async def append_many(self, bodies: list[Body], *, idempotency_key: str) -> None:
+        await asyncio.Event().wait()
+
+
 def test_what_gathers_while_a_batch_is_under_way_goes_in_the_next_bounded_ones() -> None:
     log = SlowLog()
     dispatching = Threads(log, inflight_oversubscription=10_000)
@@ -170,6 +181,42 @@ def test_what_gathers_while_a_batch_is_under_way_goes_in_the_next_bounded_ones()
     assert dispatching.shutdown()
     assert [len(send.bodies) for send in log.sends] == [1, 500, 500, 200]
     assert log.kinds == ["first", *(f"k{n}" for n in range(1_200))]
+
+
+def flooded(dispatching: Threads | Tasks, most: int) -> None:
+    for _ in range(most + 7):
+        dispatching.dispatch("a")
+    stats = dispatching.stats()
+    assert (stats.in_flight, stats.dropped["full"]) == (most, 7)
+
+
+@pytest.mark.parametrize(
+    ("options", "most"), [({}, 4_000), ({"max_workers": 2}, 800), ({"inflight_oversubscription": 4}, 40)]
+)
+def test_before_a_log_there_is_room_for_batches_unless_the_user_says_how_much(options: Any, most: int) -> None:
+    log = SlowLog()
+    dispatching = Threads(log, **options)
+    flooded(dispatching, most)
+    log.opened.set()
+    assert dispatching.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("options", "most"), [({}, 4_000), ({"max_workers": 2}, 800), ({"inflight_oversubscription": 4}, 40)]
+)
+def test_before_an_asyncio_log_too(options: Any, most: int) -> None:
+    dispatching = Tasks(SlowAsyncLog(), **options)
+    flooded(dispatching, most)
+    dispatching.end()
+
+
+@pytest.mark.parametrize("make", [Threads, Tasks])
+def test_before_a_callable_there_is_room_for_four_events_a_worker(make: Callable[..., Threads | Tasks]) -> None:
+    gate = Gate()
+    dispatching = make(gate.track if make is Threads else gate.atrack)
+    flooded(dispatching, 40)
+    gate.open()
+    dispatching.end()
 
 
 def sink(**options: Any) -> Sink:
