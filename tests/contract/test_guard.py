@@ -35,6 +35,16 @@ def test_a_batch_with_one_such_event_is_refused_as_a_whole_and_names_it(log: Col
     assert log.info().last_offset == 0
 
 
+def test_the_one_such_event_of_a_large_batch_is_named_by_its_place(log: Colour) -> None:
+    events = [{"kind": "a", "payload": {"n": n, "text": "a chain of thought" + "é" * (n % 2)}} for n in range(450)]
+    assert [event.payload for event in log.append_many(events)] == [event["payload"] for event in events]
+    events[333] = {"kind": "a", "payload": {"cot": "x"}}
+    with pytest.raises(RejectedContent) as caught:
+        log.append_many(events)
+    assert caught.value.index == 333
+    assert log.info().last_offset == 450
+
+
 def test_a_refused_event_uses_up_neither_its_key_nor_its_seq(log: Colour) -> None:
     with pytest.raises(RejectedContent):
         log.append("a", {"cot": "x"}, run_id="r", idempotency_key="k")

@@ -437,3 +437,18 @@ def test_a_secret_in_a_text_anywhere_is_redacted_and_nothing_else(case: tuple[di
 def test_redaction_with_patterns_of_ones_own_is_idempotent(payload: dict[str, Any], texts: list[str]) -> None:
     guard = ContentGuard(redact=True, redact_patterns=(r"\w+", "d", r"\[", *DEFAULT_REDACT_PATTERNS))
     screened({**payload, "texts": texts}, guard)
+
+
+def test_many_pass_together_if_each_of_them_does() -> None:
+    plain = [Body.of("k", {"text": f"a chain of thought {n}", "n": n}).payload_json for n in range(300)]
+    hidden = Body.of("k", {"cot": "x"}).payload_json
+    disguised = Body.of("k", {"ｃｏｔ": "x"}).payload_json
+    secret = Body.of("k", {"text": "sk-" + "a" * 40}).payload_json
+    guard, redacting = ContentGuard(), ContentGuard(redact=True)
+    assert guard.passes(plain)
+    assert guard.passes([])
+    assert guard.passes([*plain, secret])
+    assert not guard.passes([*plain, hidden])
+    assert not guard.passes([disguised, *plain])
+    assert not redacting.passes([*plain, secret])
+    assert redacting.passes(plain)
