@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ..errors import InvalidInput
 from ..events import RUN_PATTERN, Body
 from ..ids import MAX_COUNTER
 
@@ -16,6 +17,8 @@ def tracked(event_name: str, data: Mapping[str, Any] | None, operation_id: objec
     An operation id that cannot name a run (it has blanks, say) is kept in the payload as `operation_id`, unless there
     is one. Raises `InvalidInput`.
     """
+    if data is not None and not isinstance(data, Mapping):
+        raise InvalidInput("data", f"must be an object, not a {type(data).__name__}")
     if operation_id is None:
         return Body.of(event_name, data, payload_max_bytes=MAX_COUNTER)
     name = str(operation_id)

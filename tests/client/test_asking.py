@@ -139,6 +139,13 @@ def test_an_operation_is_the_run_of_its_events_where_it_can_be_one() -> None:
         tracked("no good", None, None)
 
 
+@pytest.mark.parametrize("operation_id", ["op-1", "order 66", None])
+@pytest.mark.parametrize("data", [5, 0, [], "text", [("a", 1)]])
+def test_the_data_of_an_operation_is_an_object(data: Any, operation_id: str | None) -> None:
+    with pytest.raises(InvalidInput, match=r"^data: must be an object"):
+        tracked("a.b", data, operation_id)
+
+
 def test_a_forked_child_has_connections_of_its_own(shared: Behind, workspace: str) -> None:
     with shared.direct(workspace) as direct, EventLogClient(shared.url, workspace=workspace) as client:
         slot = client.slots().acquire("build", "e1", max_concurrent=1)
