@@ -66,6 +66,8 @@ class EventBus:
         _check_size("max_history", max_history, 0)
         if isinstance(patience_s, bool) or not isinstance(patience_s, int | float) or not patience_s >= 0:
             raise InvalidInput("patience_s", f"{patience_s!r} is not a number of seconds")
+        if not isinstance(log, EventLog | AsyncEventLog | None):
+            raise InvalidInput("log", f"a {type(log).__name__} is neither an EventLog nor an AsyncEventLog")
         self._guard = ContentGuard() if guard is None and log is None else guard
         self._payload_max_bytes = DEFAULT_PAYLOAD_MAX_BYTES if log is None else log.core.limits.payload_max_bytes
         self._lock = threading.Lock()

@@ -8,11 +8,13 @@ import threading
 import time
 from collections.abc import Callable
 from itertools import islice
+from typing import Any
 
 import pytest
 
 from eventlog import Body, Event, Gap, InvalidInput, LogClosed, create_event_log
 from eventlog.bus.bus import EventBus
+from eventlog.client import EventLogClient
 from eventlog.errors import FellBehind
 from eventlog.guard import ContentGuard
 
@@ -157,6 +159,12 @@ def test_a_subscription_is_given_what_passes_its_filters(filters: dict[str, obje
 def test_wrong_filters_are_named(wrong: dict[str, object]) -> None:
     with pytest.raises(InvalidInput):
         EventBus().subscribe(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("log", ["x", 5, object(), EventLogClient("http://localhost:1")])
+def test_a_bus_needs_a_log_of_this_process(log: Any) -> None:
+    with pytest.raises(InvalidInput, match=f"^log: a {type(log).__name__} is neither an EventLog nor an AsyncEventLog"):
+        EventBus(log=log)
 
 
 @pytest.mark.parametrize(
