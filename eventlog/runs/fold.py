@@ -16,8 +16,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self, TypeGuard, get_args
 
 from ..errors import InvalidInput
-from ..events import TERMINAL_KINDS, Event
+from ..events import TERMINAL_KINDS, Event, is_milestone
 from ..ids import MAX_COUNTER
+from .given import checked_events
 
 StageStatus = Literal["queued", "running", "succeeded", "failed", "skipped"]
 STAGE_STATUSES: tuple[StageStatus, ...] = get_args(StageStatus)
@@ -69,7 +70,8 @@ def fold_stages(events: Iterable[Event]) -> list[StageView]:
     """The view of every stage that `events` tell of, by group, then in the order in which they were first named.
 
     Takes all events of a run or any part of them, in any order, repeated ones too; others than `stage.*` and those that
-    end a run are passed over. Stages of different runs are kept apart. Never raises, whatever the payloads hold.
+    end a run are passed over. Stages of different runs are kept apart. Whatever the payloads hold is borne with; only
+    what is no `Event` is `InvalidInput` (`Event.from_dict` makes one of the wire form).
     """
     stages: dict[tuple[str | None, str], _Stage] = {}
     run_ends: dict[str | None, Event] = {}
@@ -103,7 +105,7 @@ def stage_of(event: Event) -> str | None:
 
 def _in_order(events: Iterable[Event]) -> list[Event]:
     """Events that matter in the order of the log, each once."""
-    relevant = {event for event in events if event.kind.startswith("stage.") or event.kind in TERMINAL_KINDS}
+    relevant = {event for event in checked_events("events", events) if is_milestone(event.kind)}
     return sorted(relevant, key=lambda event: (*event.position, event.kind, event.payload_json))
 
 

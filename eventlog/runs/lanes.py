@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 
 from ..events import Event
+from .given import checked_by_name, checked_events
 
 _log = logging.getLogger("eventlog")
 
@@ -16,18 +17,25 @@ def parallel_merge(lanes: Mapping[str, Iterable[Event]]) -> list[Event]:
 
     Every lane ascends in it: where a lane's time runs back, its seq decides. The result depends on the events alone,
     not on the order in which they are given, and has each event of a lane once. Where the seq of a lane, as given, runs
-    back, a warning is logged that names lane and seqs.
+    back, a warning is logged that names lane and seqs. Raises `InvalidInput` for lanes that are no mapping, or hold
+    anything but events.
     """
-    return list(_merged({lane: _in_order(lane, events) for lane, events in lanes.items()}))
+    return list(_merged({lane: _in_order(lane, events) for lane, events in _checked(lanes).items()}))
 
 
 def merge_lanes(lanes: Mapping[str, Iterable[Event]]) -> Iterator[Event]:
     """`parallel_merge` for lanes that are in order already, event by event: holds one event a lane.
 
     A lane whose seq runs back is not put in order: its events come as they are given, with a warning. An event that
-    comes twice in a row comes once.
+    comes twice in a row comes once. Raises as `parallel_merge`, for what is no event where the iteration comes to it.
     """
-    return _merged({lane: _once(_watched(lane, events, "handed out as they come")) for lane, events in lanes.items()})
+    checked = _checked(lanes).items()
+    return _merged({lane: _once(_watched(lane, events, "handed out as they come")) for lane, events in checked})
+
+
+def _checked(lanes: Mapping[str, Iterable[Event]]) -> dict[str, Iterator[Event]]:
+    by_name = checked_by_name("lanes", lanes, "events")
+    return {lane: checked_events(f"lanes.{lane}", events) for lane, events in by_name.items()}
 
 
 def _merged(lanes: Mapping[str, Iterable[Event]]) -> Iterator[Event]:

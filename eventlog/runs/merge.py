@@ -15,6 +15,7 @@ from typing import NamedTuple, Self
 
 from ..errors import InvalidInput
 from ..events import Event
+from .given import checked_by_name, checked_event, checked_events
 
 HOLD_BACK_S = 0.25
 BUFFER = 1000
@@ -133,9 +134,9 @@ class _Merged:
     def __init__(self, followers: Mapping[str, object], hold_back_s: float, buffer: int) -> None:
         if not followers:
             raise InvalidInput("followers", "at least one is needed")
-        if not hold_back_s >= 0:
+        if isinstance(hold_back_s, bool) or not isinstance(hold_back_s, int | float) or not hold_back_s >= 0:
             raise InvalidInput("hold_back_s", f"{hold_back_s!r} is not a number of seconds")
-        if buffer < 1:
+        if isinstance(buffer, bool) or not isinstance(buffer, int) or buffer < 1:
             raise InvalidInput("buffer", f"{buffer!r} is not a number of events")
         self._window = Window(followers, hold_back_s, buffer, time.monotonic())
         cursors = {name: getattr(follower, "cursor", None) for name, follower in followers.items()}
@@ -163,6 +164,7 @@ class MergedFollower(_Merged):
     """See `follow_merged`. Iterate once; close it, or use it as a context manager."""
 
     def __init__(self, followers: Mapping[str, Iterable[Event]], hold_back_s: float, buffer: int) -> None:
+        _check(followers, Iterable, AsyncIterable, "is for asyncio: use afollow_merged")
         super().__init__(followers, hold_back_s, buffer)
         self._followers = followers
         self._changed = threading.Condition()
@@ -197,7 +199,7 @@ class MergedFollower(_Merged):
     def _read(self, name: str, follower: Iterable[Event]) -> None:
         failure: Exception | None = None
         try:
-            for event in follower:
+            for event in checked_events(f"followers.{name}", follower):
                 with self._changed:
                     self._changed.wait_for(lambda: self._closed or not self._window.is_full(name))
                     if self._closed:
@@ -240,6 +242,7 @@ class AsyncMergedFollower(_Merged):
     """See `afollow_merged`. Iterate once, on one event loop; close it, or use it as a context manager."""
 
     def __init__(self, followers: Mapping[str, AsyncIterable[Event]], hold_back_s: float, buffer: int) -> None:
+        _check(followers, AsyncIterable, Iterable, "blocks: use follow_merged")
         super().__init__(followers, hold_back_s, buffer)
         self._followers = followers
         self._changed = asyncio.Condition()
@@ -272,6 +275,7 @@ class AsyncMergedFollower(_Merged):
         failure: Exception | None = None
         try:
             async for event in follower:
+                checked_event(f"followers.{name}", event)
                 async with self._changed:
                     await self._changed.wait_for(lambda: not self._window.is_full(name))
                     self._window.add(name, event, time.monotonic())
@@ -307,6 +311,15 @@ class AsyncMergedFollower(_Merged):
         await self.aclose()
 
 
+def _check(followers: Mapping[str, object], own: type, other: type, refusal: str) -> None:
+    """Raise `InvalidInput` for what is not followers by name, and for those of the other colour."""
+    for name, follower in checked_by_name("followers", followers, "followers").items():
+        if isinstance(follower, Mapping | str | bytes) or not isinstance(follower, own | other):
+            raise InvalidInput("followers", f"{name} is a {type(follower).__name__}: give what log.follow(…) returns")
+        if not isinstance(follower, own):
+            raise InvalidInput("followers", f"{name} {refusal}")
+
+
 def follow_merged(
     followers: Mapping[str, Iterable[Event]], *, hold_back_s: float = HOLD_BACK_S, buffer: int = BUFFER
 ) -> MergedFollower:
@@ -318,7 +331,7 @@ def follow_merged(
 
     Gaps go to the `on_gap` of each follower as they are found, which may be before events that still wait. It ends when
     all followers have ended. What one of them raises is raised once all that it gave was handed out; `cursors` says
-    where to resume. The followers are closed with it.
+    where to resume. The followers are closed with it. Raises `InvalidInput` for what is no follower, or one of asyncio.
     """
     return MergedFollower(followers, hold_back_s, buffer)
 

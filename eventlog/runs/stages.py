@@ -10,6 +10,7 @@ from ..events import Event
 from ..reading import Page
 from .attempts import Ask, AttemptClaim, Attempts, StageHandle
 from .fold import DEFAULT_GROUP
+from .given import refuse_async_log, refuse_blocking_log
 from .stage_events import StageParts, stage_failed, stage_queued, stage_skipped, stage_started, stage_succeeded
 
 __all__ = [
@@ -120,8 +121,9 @@ def stage(
     `CalledProcessError`. An interrupt or a cancellation is a failure with the reason "cancelled". An end that cannot be
     appended is logged, and noted on what was raised, and raises nothing itself: the work was done all the same.
 
-    Raises `InvalidInput`, at once, for a name, a run or a group that is none.
+    Raises `InvalidInput`, at once, for a name, a run or a group that is none, and for a log of asyncio.
     """
+    refuse_async_log(log, "astage")
     return StageBlock(log, Attempts(name, run_id, depends_on, queued, _parts(lane_id, group_id, source)))
 
 
@@ -137,6 +139,7 @@ def astage(
     queued: bool = False,
 ) -> AsyncStageBlock:
     """The asyncio twin of `stage`: `async with astage(log, "build", run_id="r1") as handle: …`"""
+    refuse_blocking_log(log, "stage")
     return AsyncStageBlock(log, Attempts(name, run_id, depends_on, queued, _parts(lane_id, group_id, source)))
 
 

@@ -369,3 +369,24 @@ def test_an_end_stands_until_a_higher_attempt_however_the_story_goes_on(parts: A
                 assert (now[name].status, now[name].completed_at) == (view.status, view.completed_at)
             assert now[name].stage_attempt >= view.stage_attempt
         before = now
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ([told(1, "started").to_dict()], "read it with Event.from_dict"),
+        (["stage.started"], "holds a str"),
+        ([told(1, "started"), None], "holds a NoneType"),
+        ({"events": []}, "not a dict"),
+        ("stage.started", "not a str"),
+        (5, "not a int"),
+    ],
+)
+def test_what_is_no_event_is_refused_with_the_way_to_make_one(given: Any, problem: str) -> None:
+    with pytest.raises(InvalidInput, match=f"^events: .*{problem}"):
+        fold_stages(given)
+
+
+def test_events_read_from_their_wire_form_fold_alike() -> None:
+    events = [told(1, "started", stage_attempt=1), told(2, "succeeded", stage_attempt=1)]
+    assert fold_stages([Event.from_dict(event.to_dict()) for event in events]) == fold_stages(events)

@@ -4,11 +4,13 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import islice
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from eventlog.errors import InvalidInput
 from eventlog.events import Body, Event
 from eventlog.runs.lanes import merge_lanes, parallel_merge
 
@@ -177,3 +179,20 @@ def test_lanes_whose_time_never_runs_back_merge_by_time_lane_and_seq(drawn: obje
         (each.timestamp, each.lane_id, each.seq) for each in merged
     )
     assert list(merge_lanes(lanes)) == merged
+
+
+@pytest.mark.parametrize(
+    ("lanes", "field"),
+    [
+        ([], "lanes"),
+        ([event("a", 1, 0)], "lanes"),
+        ({"a": 5}, "lanes.a"),
+        ({"a": event("a", 1, 0).to_dict()}, "lanes.a"),
+        ({"a": [], "b": [event("b", 1, 0).to_dict()]}, "lanes.b"),
+    ],
+)
+@pytest.mark.parametrize("merge", [parallel_merge, merge_lanes])
+def test_what_are_no_lanes_of_events_is_refused(merge: Any, lanes: Any, field: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        list(merge(lanes))
+    assert refused.value.field == field

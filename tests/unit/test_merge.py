@@ -4,12 +4,13 @@ import asyncio
 import random
 import threading
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from eventlog import create_event_log
 from eventlog.errors import BackendUnavailable, InvalidInput
 from eventlog.events import Body, Event
 from eventlog.runs.merge import Followed, MergedFollower, Window, afollow_merged, follow_merged
@@ -369,7 +370,12 @@ def test_a_generator_that_waits_for_room_is_closed_too() -> None:
         ("followers", {}, {}),
         ("hold_back_s", {"a": []}, {"hold_back_s": -1.0}),
         ("hold_back_s", {"a": []}, {"hold_back_s": float("nan")}),
+        ("hold_back_s", {"a": []}, {"hold_back_s": "1"}),
         ("buffer", {"a": []}, {"buffer": 0}),
+        ("buffer", {"a": []}, {"buffer": 1.5}),
+        ("followers", [[]], {}),
+        ("followers", {"a": "abc"}, {}),
+        ("followers", {"a": {}}, {}),
     ],
 )
 def test_what_makes_no_sense_is_refused(
@@ -378,6 +384,30 @@ def test_what_makes_no_sense_is_refused(
     with pytest.raises(InvalidInput) as refused:
         follow_merged(followers, **options)  # type: ignore[arg-type]
     assert refused.value.field == field
+
+
+def test_a_log_itself_and_a_follower_of_the_other_colour_are_refused_at_once() -> None:
+    async def none() -> AsyncIterator[Event]:
+        for each in stream():
+            yield each
+
+    cases: list[tuple[Callable[..., object], object, str]] = [
+        (follow_merged, create_event_log("memory"), "a is a EventLog: give what log.follow"),
+        (afollow_merged, create_event_log("memory"), "a is a EventLog: give what log.follow"),
+        (follow_merged, none(), "a is for asyncio: use afollow_merged"),
+        (afollow_merged, stream(1), "a blocks: use follow_merged"),
+    ]
+    for merge, follower, problem in cases:
+        with pytest.raises(InvalidInput, match=f"^followers: {problem}"):
+            merge({"a": follower})
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_what_is_no_event_ends_the_stream_with_an_error_that_says_so(colour: str) -> None:
+    wrong: list[Event] = [*stream(1), event(2).to_dict()]  # type: ignore[list-item]
+    with pytest.raises(InvalidInput, match=r"^followers\.a: .*Event\.from_dict") as raised:
+        Merging(colour).all_of(a=Source(wrong))
+    assert raised.value.__notes__ == ["while following a"]
 
 
 def test_the_smallest_bounds_will_do() -> None:

@@ -1,13 +1,16 @@
 """Stages told of under difficulties: a log that is away, answers that were lost, errors that cannot be shown."""
 
 import asyncio
+import functools
 import logging
 from collections.abc import Iterable
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
-from eventlog import Body, Event, EventLog, InvalidInput, create_async_event_log, create_event_log
+from eventlog import AsyncEventLog, Body, Event, EventLog, InvalidInput, create_async_event_log, create_event_log
+from eventlog.client import AsyncEventLogClient, EventLogClient
 from eventlog.core import EventInput
 from eventlog.errors import BackendUnavailable, NotFound
 from eventlog.reading import Page
@@ -181,6 +184,38 @@ def test_what_is_wrong_is_named(log: Flaky, field: str, options: dict[str, Any])
     with pytest.raises(InvalidInput) as refused:
         stage(log, "build", **options)
     assert refused.value.field == field
+
+
+def test_a_log_of_the_other_colour_is_refused_at_once_and_the_twin_named() -> None:
+    async def mixed_up() -> None:
+        async with create_async_event_log("memory") as log:
+            with pytest.raises(InvalidInput, match=r"^log: is for asyncio: use astage$"):
+                stage(log, "build", run_id="r1")  # type: ignore[arg-type]
+
+    asyncio.run(mixed_up())
+    with create_event_log("memory") as log, pytest.raises(InvalidInput, match=r"^log: blocks: use stage$"):
+        astage(log, "build", run_id="r1")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("client", [EventLogClient, AsyncEventLogClient])
+def test_clients_have_a_colour_too(client: Any) -> None:
+    log = client("http://localhost:1")
+    own, other = (stage, astage) if client is EventLogClient else (astage, stage)
+    own(log, "build", run_id="r1")
+    with pytest.raises(InvalidInput, match=r"^log: "):
+        other(log, "build", run_id="r1")
+
+
+def test_a_double_whose_colour_does_not_show_is_believed() -> None:
+    for double in (Mock(), object()):
+        stage(double, "build", run_id="r1")  # type: ignore[arg-type]
+        astage(double, "build", run_id="r1")  # type: ignore[arg-type]
+
+    @functools.wraps(AsyncEventLog.append_many)
+    def traced(*given: Any, **named: Any) -> Any:
+        raise AssertionError("nothing is asked yet")
+
+    astage(Mock(append_many=traced), "build", run_id="r1")
 
 
 def test_an_exit_code_is_a_number(log: Flaky) -> None:
