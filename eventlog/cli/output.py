@@ -48,6 +48,12 @@ def note(text: str) -> None:
     sys.stderr.flush()
 
 
+def say_none(what: str, form: Format) -> None:
+    """Tell a person that there is nothing; a program sees that by itself."""
+    if form is Format.text:
+        note(f"--- no {what} ---")
+
+
 def wants_colour(environ: Mapping[str, str]) -> bool:
     """Whether stdout is a terminal whose user did not ask for plain text (`NO_COLOR`)."""
     return sys.stdout.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
@@ -59,9 +65,11 @@ class EventPrinter:
     def __init__(self, form: Format, *, colour: bool = False) -> None:
         self._form = form
         self._colour = colour
+        self._silent = True
 
     def event(self, event: Event) -> None:
         """One event, one line on stdout."""
+        self._silent = False
         if self._form is Format.json:
             put(json_line(event))
         else:
@@ -69,6 +77,7 @@ class EventPrinter:
 
     def gap(self, gap: Gap, **more: Any) -> None:
         """What was missed: a control line in JSON, a marked line on stderr in text."""
+        self._silent = False
         if self._form is Format.json:
             put(orjson.dumps({"control": "gap", **gap.to_dict(), **more}))
         else:
@@ -78,11 +87,17 @@ class EventPrinter:
         """How many events of a run's lanes are gone; as a gap is told. Nothing where none are."""
         if not lanes:
             return
+        self._silent = False
         if self._form is Format.json:
             put_json({"control": "missed", "missed": dict(lanes)})
         else:
             told = ", ".join(f"{count} of lane {lane}" for lane, count in lanes.items())
             note(f"--- gone: {told}; they were evicted ---")
+
+    def end(self, what: str) -> None:
+        """Nothing more comes: say so where nothing came."""
+        if self._silent:
+            say_none(what, self._form)
 
 
 def json_line(event: Event) -> bytes:

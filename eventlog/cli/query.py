@@ -73,5 +73,7 @@ class _Reading:
                 until = page.cursor
             else:
                 since = page.cursor
-        if not page.at_end and limit:
+        if page.at_end and limit != 0:
+            self._printer.end("events")
+        elif limit:
             note(f"--- more: --{'until' if order == 'desc' else 'since'} {page.cursor} ---")

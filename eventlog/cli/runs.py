@@ -10,7 +10,7 @@ from typing import Annotated, Any, cast
 import orjson
 import typer
 
-from ..errors import BackendUnavailable, InvalidInput
+from ..errors import BackendUnavailable, InvalidInput, NotFound
 from ..filters import Filters
 from ..reading import MAX_PAGE
 from ..runs.fold import StageView
@@ -19,7 +19,7 @@ from ..telemetry.sample import Sample
 from .escape import escaped
 from .follow import Following, watched_pipe
 from .options import DataDir, Kinds, Output, Stage, Url, Visibility, Workspace, filters
-from .output import EventPrinter, Format, note, put, put_json, shown_time, wants_colour
+from .output import EventPrinter, Format, note, put, put_json, say_none, shown_time, wants_colour
 from .quantities import shown_bytes, shown_ms
 from .tables import Cell, put_table
 from .target import SharedLog, open_log
@@ -153,12 +153,21 @@ def _stage_row(stage: StageView) -> list[str | Cell]:
         _status(stage.status),
         str(stage.stage_attempt),
         _brief(stage.group_id),
-        _or_blank(stage.started_at, shown_time),
+        _when(stage),
         _or_blank(stage.duration_ms, shown_ms),
         _or_blank(stage.exit_code),
         _brief(", ".join(stage.depends_on)),
         _brief(stage.error or stage.reason or ""),
     ]
+
+
+def _when(stage: StageView) -> str:
+    """When it was started; where that is not so, or not known, what is known instead, and since when."""
+    if stage.started_at is not None:
+        return shown_time(stage.started_at)
+    if stage.completed_at is not None:
+        return f"ended {shown_time(stage.completed_at)}"
+    return "" if stage.queued_at is None else f"queued {shown_time(stage.queued_at)}"
 
 
 def _brief(text: str) -> str:
@@ -207,6 +216,8 @@ def replay(
             _follow(log, printer, cursor, wanted)
         elif not at_end:
             note(f"--- more: --since {cursor} ---")
+        else:
+            printer.end("events")
 
 
 def _replay(
@@ -252,9 +263,11 @@ def telemetry(
     left = None if limit is None else _positive(limit)
     with closing(open_log(url, workspace, data_dir)) as log:
         samples = _Samples(log, run_id, stage, from_seq, output)
-        samples.read(left)
         if follow:
             samples.follow()
+        else:
+            samples.read(left)
+            samples.end()
 
 
 class _Samples:
@@ -266,12 +279,15 @@ class _Samples:
         self._stage = stage
         self._from_seq = from_seq
         self._output = output
+        self._silent = True
+        self._first_id: str | None = None
 
     def read(self, left: int | None = None) -> None:
         """Print what there is, at most so many."""
         while left != 0:
             page = self._log.telemetry(self._run_id, from_seq=self._from_seq, stage_name=self._stage, limit=left)
             _tell_evicted(page.missed, self._output)
+            self._silent = self._silent and not (page.missed or page.samples)
             for sample in page.samples:
                 _put_sample(sample, self._output)
             if page.next_seq == self._from_seq:
@@ -280,23 +296,40 @@ class _Samples:
             self._from_seq = page.next_seq
 
     def follow(self) -> None:
-        """Print what comes until the run has ended; outages are waited out, each told once."""
+        """Print what comes until the run has ended. Outages are waited out, and a log that was cleared; told once."""
         stopped = threading.Event()
         told = False
+        ended = self._go_on()
         with watched_pipe(stopped.set):
-            while not stopped.wait(_POLL_S):
+            while not (ended or stopped.wait(_POLL_S)):
                 try:
-                    # Asked before the samples are read: those of its last moments are there by then.
-                    ended = self._log.run(self._run_id).status != "running"
-                    self.read()
-                except BackendUnavailable as error:
+                    ended = self._go_on()
+                except (BackendUnavailable, NotFound) as error:
                     if not told:
                         note(f"--- {error}; waiting for it to come back ---")
                     told = True
                     continue
                 told = False
-                if ended:
-                    return
+
+    def _go_on(self) -> bool:
+        """Print what came; whether the run has ended, so that no more will come."""
+        # Asked before the samples are read: those of its last moments are there by then.
+        ended = self._has_ended()
+        self.read()
+        return ended
+
+    def _has_ended(self) -> bool:
+        run = self._log.run(self._run_id)
+        if self._first_id not in (None, run.first_id):
+            # It began anew, and so did its samples.
+            self._from_seq = 0
+        self._first_id = run.first_id
+        return run.status != "running"
+
+    def end(self) -> None:
+        """Say so where there was nothing to print."""
+        if self._silent:
+            say_none("samples", self._output)
 
 
 def _tell_evicted(count: int, output: Format) -> None:

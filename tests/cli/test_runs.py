@@ -1,6 +1,7 @@
 """`eventlog runs`: what people and scripts are told of runs, their stages, lanes, events and telemetry."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from eventlog import EventLog, EventLogConfig, create_event_log
+from eventlog.cli.output import shown_time
 from eventlog.cli.quantities import shown_bytes, shown_ms
 from eventlog.cli.tables import Cell, put_table
 from tests.support.redis_process import RedisProcess
@@ -118,6 +120,18 @@ def test_the_stages_of_a_run_are_listed(here: Here, log: EventLog) -> None:
     assert _lines(here, "stages", "r1") == [stage.to_dict() for stage in log.stages("r1")]
     log.append("a", run_id="r2")
     assert _lines(here, "stages", "r2") == []
+
+
+def test_a_stage_that_waits_says_since_when_and_one_without_a_start_when_it_ended(here: Here, log: EventLog) -> None:
+    log.append("stage.queued", run_id="r1", stage_name="a")
+    log.append("stage.skipped", run_id="r1", stage_name="b")
+    log.append("stage.started", run_id="r1", stage_name="c")
+    stages = log.stages("r1")
+    times = [stages[0].queued_at, stages[1].completed_at, stages[2].started_at]
+    rows = [re.split("  +", line) for line in _said(here, "stages", "r1").splitlines()[1:]]
+    for (*_, told), word, time in zip(rows, ("queued ", "ended ", ""), times, strict=True):
+        assert time is not None
+        assert told == word + shown_time(time)
 
 
 def test_a_long_reason_is_cut_in_the_table_and_whole_in_json(here: Here, log: EventLog) -> None:
@@ -286,9 +300,39 @@ def test_an_outage_is_waited_out_while_samples_are_followed() -> None:
             assert len(running.err) == 1
 
 
-def test_a_run_without_samples_has_none(here: Here, log: EventLog) -> None:
+def test_a_log_that_is_cleared_while_samples_are_followed_is_waited_for(program: Program, log: EventLog) -> None:
     log.append("a", run_id="r1")
-    assert _said(here, "telemetry", "r1") == ""
+    log.push_telemetry("r1", [{"guest": {"n": 1}}, {"guest": {"n": 2}}])
+    with program.start("runs", "telemetry", "r1", "-f", "-o", "json") as running:
+        running.lines(2)
+        log.clear()
+        running.until(lambda: running.err, "it is told")
+        log.append("a", run_id="r1")
+        log.push_telemetry("r1", [{"guest": {"n": 3}}])
+        running.lines(3)
+        log.append("run.finished", run_id="r1")
+        assert running.end() == 0
+        assert [json.loads(line)["guest"]["n"] for line in running.out] == [1, 2, 3]
+        assert len(running.err) == 1
+        assert running.err[0].endswith("; waiting for it to come back ---")
+
+
+def test_where_there_is_nothing_to_print_a_person_is_told_so(here: Here, log: EventLog) -> None:
+    log.append("a", run_id="r1")
+    for args, told in (
+        (("runs", "telemetry", "r1"), b"--- no samples ---\n"),
+        (("runs", "replay", "r1", "-k", "b"), b"--- no events ---\n"),
+        (("query", "-k", "b"), b"--- no events ---\n"),
+        (("query",), b""),
+        (("query", "-n", "0"), b""),
+        (("runs", "replay", "r1"), b""),
+    ):
+        done = here(*args)
+        assert (done.returncode, done.stderr) == (0, told), args
+        assert here(*args, "-o", "json").stderr == b""
+        assert done.stdout == b"" or not told
+    log.push_telemetry("r1", [{"guest": {}}])
+    assert here("runs", "telemetry", "r1").stderr == b""
 
 
 @pytest.mark.parametrize("command", ["show", "stages", "replay", "telemetry"])
