@@ -226,7 +226,8 @@ class EventLog:
     ) -> list[Event]:
         """A run's resident events after `since_seq` of their lanes, in the order of the log; `limit=None` is all.
 
-        Raises `NotFound` if no event of the run is resident. `replay_page` tells what is gone.
+        Raises `NotFound` if no event of the run is resident. `replay_page` tells what is gone; here only what the log
+        loses while it is read is told, by a logged warning.
         """
         wanted = EventFilter.of(lane_id=lane_id, since_seq=since_seq, **filters)
         return self._run(replay(self._core.backend, whole_replay(run_id, limit, wanted)))

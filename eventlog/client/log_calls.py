@@ -1,10 +1,12 @@
 """What a log behind a server is asked, as plans, whatever the colour: checks, requests, answers read."""
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from ..core import EventInput, LogInfo, checked_bodies, checked_offset
+from ..core import EventInput, LogInfo, checked_bodies, checked_offset, warn_of_gap
+from ..errors import NotFound
 from ..events import Body, Event, checked_key, checked_label
 from ..filters import EventFilter
 from ..ids import MAX_COUNTER, EventId, parse_cursor
@@ -17,6 +19,8 @@ from ..telemetry.terms import MOST_SAMPLES
 from . import run_wire, wire
 from .asking import Asker, Asking
 from .following import StreamTail
+
+_log = logging.getLogger("eventlog")
 
 # The server reads a ring's worth of samples at once, by default.
 _SAMPLES_A_PAGE = 5000
@@ -92,10 +96,22 @@ class LogCalls(Asker):
         return (yield from self.ask(run_wire.replay_request(request), run_wire.read_replay))
 
     def replay(self, request: PageRequest) -> Asking[list[Event]]:
-        """All of a run's events that `request` asks for, over as many pages as that takes; raises `NotFound`."""
+        """All of a run's events that `request` asks for, over as many pages as that takes; raises `NotFound`.
+
+        What is evicted between two pages is logged, as followers do.
+        """
         found: list[Event] = []
         while True:
-            page = yield from self.replay_page(request._replace(limit=min(request.limit - len(found), MAX_PAGE)))
+            limit = min(request.limit - len(found), MAX_PAGE)
+            try:
+                page = yield from self.replay_page(request._replace(limit=limit))
+            except NotFound:
+                if not found:
+                    raise
+                _log.warning("events missed: run %s is gone from %s on", request.wanted.run_id, request.since)
+                return found
+            if page.gap is not None:
+                warn_of_gap(page.gap)
             found += page.events
             if page.at_end or len(found) >= request.limit:
                 return found

@@ -1,6 +1,7 @@
 """Reading runs: one, many, and the replay of one. Plans, for every backend alike."""
 
 from ..backends.base import Backend, RunRecord, RunsRequest
+from ..core import warn_of_gap
 from ..errors import NotFound
 from ..events import TERMINAL_KINDS, Event
 from ..filters import EventFilter
@@ -70,12 +71,17 @@ def read_replay(backend: Backend, request: PageRequest) -> Plan[ReplayPage]:
 
 
 def replay(backend: Backend, request: PageRequest) -> Plan[list[Event]]:
-    """All that `request` asks for, over as many pages as that takes; raises `NotFound`."""
+    """All that `request` asks for, over as many pages as that takes; raises `NotFound`.
+
+    What is evicted between two pages is logged, as followers do.
+    """
     yield from _record(backend, str(request.wanted.run_id))
     found: list[Event] = []
     while True:
         left = min(request.limit - len(found), MAX_PAGE)
         page = yield from read_page(backend, request._replace(limit=left))
+        if page.gap is not None:
+            warn_of_gap(page.gap)
         found += page.events
         if page.at_end or len(found) >= request.limit:
             return found

@@ -7,14 +7,18 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import orjson
 import pytest
 
-from eventlog import BackendUnavailable, EventLog, EventLogError, InvalidInput, LogClosed
+from eventlog import BackendUnavailable, EventLog, EventLogError, InvalidInput, LogClosed, NotFound
 from eventlog.client import AsyncEventLogClient, AsyncRemoteSlots, EventLogClient, RemoteSlots
 from eventlog.client.asking import Asker, Effect, Exchange
+from eventlog.client.log_calls import LogCalls
 from eventlog.client.tracking import tracked
 from eventlog.client.wire import Request
 from eventlog.drive import run
+from eventlog.filters import EventFilter
+from eventlog.runs.reading import whole_replay
 from tests.client.worlds import Behind
 
 GET = Request("GET", "/log", [])
@@ -122,6 +126,30 @@ def test_a_proxy_of_the_environment_is_for_the_world_outside_alone(
                 assert asked.recv(4096).startswith(b"GET http://eventlog.invalid/v1/workspaces/w/log ")
             with pytest.raises(BackendUnavailable):
                 asking.result(20)
+
+
+def _replayed(*seqs: int, at_end: bool, gap: dict[str, Any] | None = None) -> bytes:
+    events = [{"id": f"1-{n}", "kind": "a", "payload": {}, "run_id": "r", "lane_id": "main", "seq": n} for n in seqs]
+    cursor = f"1-{seqs[-1]}"
+    page = {"run_id": "r", "events": events, "cursor": cursor, "at_end": at_end, "missed": {}, "gap": gap}
+    return orjson.dumps(page)
+
+
+def test_a_replay_tells_by_a_warning_what_was_evicted_between_its_pages(caplog: pytest.LogCaptureFixture) -> None:
+    gap = {"missed": 3, "from_offset": 3, "to_offset": 5, "reason": "trimmed"}
+    script = Script(_replayed(1, 2, at_end=False), _replayed(6, at_end=True, gap=gap))
+    found = run(LogCalls("http://h", 5.0).replay(whole_replay("r", None, EventFilter.of())), script)
+    assert [event.seq for event in found] == [1, 2, 6]
+    assert [record.getMessage() for record in caplog.records] == ["events missed: 3 (3 to 5, trimmed)"]
+
+
+def test_a_run_that_is_gone_by_its_second_page_leaves_what_was_read(caplog: pytest.LogCaptureFixture) -> None:
+    asked = whole_replay("r", None, EventFilter.of())
+    found = run(LogCalls("http://h", 5.0).replay(asked), Script(_replayed(1, 2, at_end=False), NotFound("gone")))
+    assert [event.seq for event in found] == [1, 2]
+    assert [record.getMessage() for record in caplog.records] == ["events missed: run r is gone from 1-2 on"]
+    with pytest.raises(NotFound):
+        run(LogCalls("http://h", 5.0).replay(asked), Script(NotFound("gone")))
 
 
 def test_an_operation_is_the_run_of_its_events_where_it_can_be_one() -> None:
