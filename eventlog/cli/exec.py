@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InvalidInput
+from ..events import DEFAULT_LANE
 from ..log import EventLog
 from ..runs.fold import DEFAULT_GROUP
 from ..runs.stages import AttemptClaim, StageParts, claim_attempt, stage_queued
 from ..slots.policy import checked_name
 from ..slots.terms import Acquisition, SlotOptions
 from ..telemetry.terms import MOST_SAMPLES
+from .failures import exit_code_of
 from .options import DataDir, Url, Workspace
 from .output import note
 from .target import SharedLog, Target, find_target, open_log_and_slots
@@ -57,6 +59,7 @@ def execute(
     timeout: Annotated[float | None, typer.Option(help="Wait at most so many seconds for the slot.")] = None,
     execution_id: Annotated[str | None, typer.Option(help="Its name in the queue. [default: a new one]")] = None,
     run: Annotated[str | None, typer.Option(help="The run it is recorded as. [default: the execution id]")] = None,
+    lane: Annotated[str, typer.Option(help="The lane of the run that its events are on.")] = DEFAULT_LANE,
     stage: Annotated[str | None, typer.Option(help="The stage it is recorded as. [default: the action]")] = None,
     stage_only: Annotated[
         bool, typer.Option("--stage-only", help="The run has other stages: do not record its beginning and end.")
@@ -114,6 +117,7 @@ def execute(
         whole_run=not stage_only,
         record_output=record_output,
         source=source,
+        lane_id=lane,
         stage_group=stage_group,
         depends_on=depends_on or (),
         max_concurrent=max_concurrent,
@@ -121,9 +125,8 @@ def execute(
         environ=_environ(target),
     )
     # What is wrong with a name or a number is said before anything is opened.
-    stage_queued(
-        task.stage_name, run_id=task.run_id, depends_on=task.depends_on, group_id=task.stage_group, source=source
-    )
+    parts = _parts(task)
+    stage_queued(task.stage_name, run_id=task.run_id, depends_on=task.depends_on, **parts)
     wanted: SlotOptions = {"max_concurrent": max_concurrent, "lease_s": lease, "group_key": group, "pack": pack}
     Acquisition.of(action, name, timeout, **wanted)
     with open_log_and_slots(url, workspace, data_dir) as (log, slots):
@@ -138,6 +141,7 @@ def execute(
             lambda facts: _claim(log, task, facts),
             lambda text: note(f"eventlog: {text}"),
             _watch(log, task, sample_interval, telemetry_samples),
+            exit_code_of,
         )
     raise typer.Exit(code)
 
@@ -159,9 +163,12 @@ def _environ(target: Target) -> dict[str, str]:
     return {**environ, "EVENTLOG_DATA_DIR": str(target.config.data_dir.absolute())}
 
 
+def _parts(task: "Task") -> StageParts:
+    return {"lane_id": task.lane_id, "group_id": task.stage_group, "source": task.source}
+
+
 def _claim(log: SharedLog, task: "Task", facts: Mapping[str, Any]) -> Callable[[], int]:
-    parts: StageParts = {"group_id": task.stage_group, "source": task.source}
-    claim = AttemptClaim(task.stage_name, task.run_id, facts, parts)
+    claim = AttemptClaim(task.stage_name, task.run_id, facts, _parts(task))
     return lambda: claim_attempt(log, claim)
 
 

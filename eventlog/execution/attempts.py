@@ -29,15 +29,17 @@ def perform(
     claim: Claim,
     note: Callable[[str], None],
     watch: Watch = unwatched,
+    code_of: Callable[[EventLogError], int | None] = lambda _: None,
 ) -> int:
     """Carry out `task` in the main thread and return the exit code; `note` tells the person something.
 
-    Raises what `acquire` raises: then nothing was run. Output goes to our own stdout and stderr.
+    Raises what `acquire` raises: then nothing was run, and `code_of` is what the caller exits with for it, told as the
+    exit code of the run. Output goes to our own stdout and stderr.
     """
     wakeups = Wakeups()
     story = Story(task, log, claim, on_end=wakeups.tell)
     try:
-        return _Attempts(task, acquire, story, note, wakeups, watch).run()
+        return _Attempts(task, acquire, story, note, wakeups, watch, code_of).run()
     finally:
         story.record.abandon()
         wakeups.close()
@@ -52,6 +54,7 @@ class _Attempts:
         note: Callable[[str], None],
         wakeups: Wakeups,
         watch: Watch,
+        code_of: Callable[[EventLogError], int | None],
     ) -> None:
         self._task = task
         self._acquire = acquire
@@ -59,6 +62,7 @@ class _Attempts:
         self._note = note
         self._wakeups = wakeups
         self._watch = watch
+        self._code_of = code_of
         # Of the last attempt.
         self._slot: HeldSlot | None = None
         self._watching: Watching | None = None
@@ -105,9 +109,14 @@ class _Attempts:
         """At the end of the line, like everybody. Without a slot `before` was the last."""
         self._stop_watching(_SAMPLES_PATIENCE_S)
         with closing(CommandGroup(self._task.grace_s)) as group:
+            self._story.queue_again(before, attempts_left)
             try:
                 slot = self._wait_for_slot()
+            except Interrupted as interrupted:
+                self._story.give_up(before, signal_name(interrupted.number))
+                raise
             except EventLogError as error:
+                self._story.give_up(before, str(error))
                 self._note(f"the command is not run again: {error}")
                 return before, False
             return self._perform(slot, group, attempts_left)
@@ -142,7 +151,8 @@ class _Attempts:
             self._story.record.close()
         else:
             self._story.skip(str(error))
-            self._story.close("run.failed", {"reason": str(error)})
+            code = self._code_of(error)
+            self._story.close("run.failed", {"reason": str(error), **({} if code is None else {"exit_code": code})})
         # Who was not answered about a slot has waited long enough.
         self._await_record(0.0 if isinstance(error, BackendUnavailable) else _NOTHING_RUN_PATIENCE_S)
 

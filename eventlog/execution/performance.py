@@ -128,6 +128,7 @@ class Performance:
             "EVENTLOG_ACTION": self._task.action,
             "EVENTLOG_RUN_ID": self._task.run_id,
             "EVENTLOG_STAGE": self._task.stage_name,
+            "EVENTLOG_LANE": self._task.lane_id,
         }
 
     def _pumps(self, pipes: Pipes) -> list[Pump]:

@@ -56,17 +56,20 @@ class Attempt:
     number: int | None = None
 
 
+Facts = Callable[[int | None], Mapping[str, Any]]
+"""The payload of an event, given the number of an attempt, or None where that is not known."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Told:
     kind: str
-    facts: Mapping[str, Any]
+    facts: Facts
     attempt: Attempt | None
     size: ClassVar = 0
 
     @property
     def payload(self) -> Mapping[str, Any]:
-        number = None if self.attempt is None else self.attempt.number
-        return self.facts if number is None else {**self.facts, "stage_attempt": number}
+        return self.facts(None if self.attempt is None else self.attempt.number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +150,11 @@ class Record:
 
     def tell(self, kind: str, payload: Mapping[str, Any], of: Attempt | None = None) -> None:
         """Record an event of the execution itself, `of` an attempt: never left out, and sent without delay."""
-        self._tell(_Told(kind, payload, of))
+        self.tell_by(of, kind, lambda number: payload if number is None else {**payload, "stage_attempt": number})
+
+    def tell_by(self, attempt: Attempt | None, kind: str, facts: Facts) -> None:
+        """Record, in the same way, an event whose payload depends on the number of an attempt."""
+        self._tell(_Told(kind, facts, attempt))
 
     def begin(self, payload: Mapping[str, Any]) -> Attempt:
         """Record the beginning of an attempt at the stage."""

@@ -23,6 +23,8 @@ class Story:
         self._record = Record(log, self._scope, claim, on_end=on_end)
         self._began = time.monotonic()
         self._attempt: Attempt | None = None
+        # Counted before the attempt.
+        self._lines_before = self._dropped_before = 0
         self._who: dict[str, Any] = {"action": task.action, "execution_id": task.execution_id}
         if task.group_key is not None:
             self._who["group"] = task.group_key
@@ -38,11 +40,22 @@ class Story:
         self._record.start()
         if task.whole_run:
             self._record.tell("run.started", {"command": _shown(task.command), **self._who})
-        limit = {} if task.max_concurrent is None else {"max_concurrent": task.max_concurrent}
-        self._record.tell("stage.queued", {**self._who, **limit, "depends_on": list(task.depends_on)})
+        self._record.tell("stage.queued", self._waiting())
+
+    def queue_again(self, before: Outcome, attempts_left: int) -> None:
+        """After an attempt that ended with `before` the stage waits for another slot; others may follow that."""
+        told = {**self._waiting(), "attempts_left": attempts_left}
+        self._tell_of_next("stage.queued", told, _failure(before))
+
+    def give_up(self, before: Outcome, why: str) -> None:
+        """There is no slot for another attempt: the stage has failed with `before`."""
+        told = {**self._who, "exit_code": before.command_code}
+        self._tell_of_next("stage.failed", told, f"{_failure(before)}; not run again: {why}")
 
     def start(self, slot: HeldSlot) -> None:
         """An attempt at the stage begins under `slot`."""
+        lines = self._record.stats()
+        self._lines_before, self._dropped_before = lines.lines, lines.dropped
         needs = {"depends_on": list(self._task.depends_on)} if self._task.depends_on else {}
         told = {"command": _shown(self._task.command), **self._who, **needs, **_of_slot(slot)}
         self._attempt = self._record.begin({**told, "waited_ms": round(slot.waited_s * 1000)})
@@ -66,8 +79,9 @@ class Story:
         """The attempt is over; after a failure there may be others."""
         told = {**outcome.facts, **facts}
         if self._task.record_output:
-            lines = self._record.stats()
-            told |= {"output_lines": lines.lines + lines.dropped, "output_lines_dropped": lines.dropped}
+            stats = self._record.stats()
+            dropped = stats.dropped - self._dropped_before
+            told |= {"output_lines": stats.lines - self._lines_before + dropped, "output_lines_dropped": dropped}
         if attempts_left:
             told["attempts_left"] = attempts_left
         self._record.tell(outcome.stage_kind, told, self._attempt)
@@ -88,8 +102,22 @@ class Story:
             self._record.tell(kind, {**facts, "duration_ms": round((time.monotonic() - self._began) * 1000)})
         self._record.close()
 
+    def _waiting(self) -> dict[str, Any]:
+        limit = {} if self._task.max_concurrent is None else {"max_concurrent": self._task.max_concurrent}
+        return {**self._who, **limit, "depends_on": list(self._task.depends_on)}
+
+    def _tell_of_next(self, kind: str, told: Mapping[str, Any], reason: str) -> None:
+        """Tell of the attempt after the one at hand, with why there is one."""
+
+        def facts(number: int | None) -> Mapping[str, Any]:
+            if number is None:
+                return {**told, "reason": f"the attempt {reason}"}
+            return {**told, "reason": f"attempt {number} {reason}", "stage_attempt": number + 1}
+
+        self._record.tell_by(self._attempt, kind, facts)
+
     def _scope(self, kind: str) -> Mapping[str, str]:
-        scope = {"run_id": self._task.run_id, "source": self._task.source}
+        scope = {"run_id": self._task.run_id, "lane_id": self._task.lane_id, "source": self._task.source}
         if kind.startswith(_OF_THE_RUN):
             return scope
         return {**scope, "stage_name": self._task.stage_name, "group_id": self._task.stage_group}
@@ -97,6 +125,10 @@ class Story:
 
 def _of_slot(slot: HeldSlot) -> dict[str, Any]:
     return {"fencing_token": slot.fencing_token}
+
+
+def _failure(outcome: Outcome) -> str:
+    return f"failed: {outcome.reason or f'exit code {outcome.command_code}'}"
 
 
 def _shown(command: Sequence[str]) -> str:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from ..events import DEFAULT_LANE
+
 
 class Task(NamedTuple):
     """What is to be done. `whole_run` is False where others say how the run begins and ends.
@@ -22,6 +24,7 @@ class Task(NamedTuple):
     whole_run: bool = True
     record_output: bool = True
     source: str = "exec"
+    lane_id: str = DEFAULT_LANE
     stage_group: str = "g0"
     depends_on: Sequence[str] = ()
     max_concurrent: int | None = None

@@ -119,6 +119,10 @@ def test_a_command_that_fails_is_run_again_up_to_so_many_times(program: Program,
         *(("stage.started", 3), ("stage.succeeded", 3)),
     ]
     assert [event.payload.get("attempts_left") for event in log.query(kind="stage.failed")] == [5, 4]
+    ends = log.query(kind=["stage.failed", "stage.succeeded"])
+    assert [(end.payload["output_lines"], end.payload["output_lines_dropped"]) for end in ends] == [(1, 0)] * 3
+    waits = [event.payload for event in log.query(kind="stage.queued")]
+    assert [(wait.get("stage_attempt"), wait.get("attempts_left")) for wait in waits] == [(None, None), (2, 4), (3, 3)]
     [completed] = log.query(kind="execution.completed")
     tokens = [event.payload["fencing_token"] for event in log.query(kind="stage.started")]
     assert all(earlier < later for earlier, later in pairwise(tokens))
@@ -143,6 +147,11 @@ def test_between_attempts_the_slot_goes_to_who_waits(program: Program, log: Even
                 second.lines(1)
                 eventually(lambda: slots.stats("build").queue_length == 1, "the first queues again")
                 assert first.out == ["up"]
+                eventually(lambda: len(log.query(run_id="r1", kind="stage.queued")) == 2, "it is told")
+                [view] = log.stages("r1")
+                assert (view.status, view.stage_attempt, view.reason) == ("queued", 2, "attempt 1 failed: exit code 1")
+                again = log.query(run_id="r1", kind="stage.queued")[-1].payload
+                assert (again["attempts_left"], again["action"], again["depends_on"]) == (0, "build", [])
                 assert _end(second) == 0
             first.lines(2)
             first.write(b"0\n")
@@ -159,7 +168,9 @@ def test_interrupted_between_attempts_the_run_is_cancelled(program: Program, log
         first.signal(signal.SIGINT)
         assert first.end() == 128 + 2
     assert log.run("r1").status == "cancelled"
-    assert [(view.status, view.exit_code) for view in log.stages("r1")] == [("failed", 1)]
+    [view] = log.stages("r1")
+    assert (view.status, view.exit_code) == ("failed", 1)
+    assert view.reason == "attempt 1 failed: exit code 1; not run again: SIGINT"
     [completed] = log.query(kind="execution.completed")
     assert completed.payload["status"] == "cancelled"
 
@@ -173,8 +184,11 @@ def test_without_a_slot_for_another_attempt_the_last_one_counts(
         slots.enqueue("build", "second", max_concurrent=1)
         first.write(b"4\n")
         assert first.end() == 4
-        assert any("the command is not run again: build: no slot within" in line for line in first.err)
+        assert any("the command is not run again: build: no slot within 0.3 s" in line for line in first.err)
     assert log.run("r1").status == "failed"
+    [view] = log.stages("r1")
+    assert (view.status, view.stage_attempt, view.exit_code) == ("failed", 2, 4)
+    assert view.reason == "attempt 1 failed: exit code 4; not run again: build: no slot within 0.3 s"
 
 
 @pytest.mark.parametrize("command", [("sh", "-c", "kill -INT $$"), ("no-such-command-anywhere",)])
@@ -320,6 +334,16 @@ def test_the_command_can_append_to_its_own_run(
     assert done.returncode == 0, done.stderr
     [note] = log.query(kind="note")
     assert (note.run_id, note.stage_name) == ("r1", "test")
+
+
+def test_all_that_is_told_is_on_the_lane_that_is_asked_for(program: Program, log: EventLog) -> None:
+    said = f"{sys.executable} -m eventlog append note --run $EVENTLOG_RUN_ID --lane $EVENTLOG_LANE"
+    assert program(*_exec(run="r1", lane="w1"), "sh", "-c", f"{said}; exit 1").returncode == 1
+    assert len(log.query(kind="note")) == 1
+    assert {event.lane_id for event in log.query(run_id="r1")} == {"w1"}
+    assert log.run("r1").status == "failed"
+    assert program(*_exec(run="r2"), "sh", "-c", "echo $EVENTLOG_LANE").stdout == b"main\n"
+    assert {event.lane_id for event in log.query(run_id="r2")} == {"main"}
 
 
 _WHERE = "import os; print([os.environ.get('EVENTLOG_' + n) for n in ('URL', 'REDIS_URL', 'DATA_DIR', 'WORKSPACE')])"
