@@ -38,9 +38,10 @@ def run(argv: list[str] | None = None) -> int:
         if isinstance(error, OSError):
             # A full disk under stdout, for one: what is still buffered would fail again at exit.
             drop_stdout()
+        line = told(error)
         # A reader of stderr that has gone away is no reason for another error.
         with contextlib.suppress(OSError):
-            sys.stderr.write(told(error) + "\n")
+            sys.stderr.write(line and line + "\n")
         return exit_code_of(error)
     return code if isinstance(code, int) else 0
 

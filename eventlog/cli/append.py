@@ -1,7 +1,9 @@
 """`eventlog append`: one event from the arguments, or many from stdin as NDJSON."""
 
+import contextlib
+import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -20,6 +22,22 @@ _STDIN = "-"
 _BOM = b"\xef\xbb\xbf"
 
 
+def _is_elsewhere(record: logging.LogRecord) -> bool:
+    return record.module != "guard"
+
+
+@contextlib.contextmanager
+def _refusals_told_once() -> Iterator[None]:
+    """What the guard refuses is an error, and told as that: not as a warning too."""
+    log = logging.getLogger("eventlog")
+    log.addFilter(_is_elsewhere)
+    try:
+        yield
+    finally:
+        log.removeFilter(_is_elsewhere)
+
+
+@_refusals_told_once()
 def append(
     kind: Annotated[
         str | None, typer.Argument(help="Such as tool.invoked; - or nothing reads events from stdin, one a line.")

@@ -30,9 +30,12 @@ def exit_code_of(error: BaseException) -> int:
 
 
 def told(error: BaseException) -> str:
-    """One line for a person: what was wrong, and where."""
+    """One line for a person: what was wrong, and where. Empty where the help was printed in its place."""
     if _is_usage(error):
         usage: Any = error
+        if type(error).__name__ == "NoArgsIsHelpError":
+            # The help itself, unless rich has printed it.
+            return str(usage.format_message())
         command = usage.ctx.command_path if getattr(usage, "ctx", None) is not None else "eventlog"
         return escaped(f"{command}: {usage.format_message()} (see {command} --help)")
     if isinstance(error, EmbeddedRedisError):

@@ -116,7 +116,8 @@ class SlotCalls(Asker):
             state = yield from self._look(*who, 0.0)
             if state.state == "granted":
                 return asked_at, state
-        raise SlotCancelled(*who) if in_time else QueueTimeout(*who, moment() - began)
+        # How late that was found out is nobody's concern: it is told by what was asked for.
+        raise SlotCancelled(*who) if in_time else QueueTimeout(*who, min(moment() - began, acquisition.queue_timeout_s))
 
     def _look(self, queue: str, execution_id: str, wait_s: float) -> Asking[SlotState]:
         try:

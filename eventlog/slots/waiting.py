@@ -128,7 +128,9 @@ def _give_up(acquisition: Acquisition, began: float) -> _Look:
     if isinstance(answer, Granted):
         answer = yield Ask(Touch(*who))
     if not isinstance(answer, Granted):
-        raise QueueTimeout(acquisition.queue, acquisition.execution_id, moment() - began)
+        # How late that was found out is nobody's concern: it is told by what was asked for.
+        waited_s = min(moment() - began, acquisition.queue_timeout_s)
+        raise QueueTimeout(acquisition.queue, acquisition.execution_id, waited_s)
     return asked_at, answer
 
 

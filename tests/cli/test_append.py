@@ -114,6 +114,17 @@ def test_a_bad_line_refuses_only_itself_and_is_told_by_its_number(program: Progr
     assert "kind: 'no good' does not match" in told[0]
 
 
+def test_hidden_reasoning_is_refused_in_one_line(program: Program, log: EventLog) -> None:
+    done = program("append", "x", '{"chain_of_thought": "s"}')
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.startswith(b"eventlog: payload.chain_of_thought: ")
+    assert done.stderr.count(b"\n") == 1
+    lines = b'{"kind": "a"}\n{"kind": "b", "payload": {"chain_of_thought": "s"}}'
+    told = program("append", stdin=lines).stderr.decode().splitlines()
+    assert [line.split(":")[0] for line in told] == ["line 2"]
+    assert [event.kind for event in log.query()] == ["a"]
+
+
 def test_a_line_that_only_the_log_refuses_refuses_only_itself_too(program: Program, log: EventLog) -> None:
     large = json.dumps({"kind": "large", "payload": {"x": "y" * 5000}}).encode()
     small = b'{"kind": "small"}'

@@ -108,14 +108,14 @@ def test_without_a_slot_in_time_nothing_is_run_and_the_exit_code_is_75(
     with slots.acquire("build", "first", max_concurrent=1):
         done = program(*_exec(timeout=0.2), *python("print('never')"))
     assert (done.returncode, done.stdout) == (75, b"")
-    assert done.stderr.startswith(b"eventlog: build: no slot within")
-    assert done.stderr.count(b"\n") == 1
+    assert done.stderr == b"eventlog: build: no slot within 0.2 s\n"
     [run] = log.runs().runs
     assert (run.status, run.events) == ("failed", 4)
     [skipped] = log.stages(run.run_id)
     assert (skipped.stage_name, skipped.status) == ("build", "skipped")
-    assert skipped.reason is not None
-    assert skipped.reason.startswith("build: no slot within")
+    assert skipped.reason == "build: no slot within 0.2 s"
+    [failed] = log.query(kind="run.failed")
+    assert (failed.payload["exit_code"], failed.payload["reason"]) == (75, skipped.reason)
 
 
 def test_a_cancelled_place_in_the_line_ends_with_75(program: Program, log: EventLog, slots: SlotQueue) -> None:
@@ -238,6 +238,7 @@ def test_redis_that_is_not_there_at_all_is_exit_code_3(program: Program) -> None
         (["--action", "a", "--max-concurrent", "x"], "max-concurrent"),
         (["--action", "a", "--lease", "0"], "lease_s"),
         (["--action", "a", "--timeout", "-1"], "timeout_s"),
+        (["--action", "a", "--lane", "a b"], "lane_id: 'a b'"),
         (["--action", "a", "--grace", "-1"], "grace"),
         (["--action", "a", "--grace", "nan"], "grace"),
         (["--action", "a", "--retries", "-1"], "retries"),

@@ -155,6 +155,13 @@ def test_help_and_version_and_unknown_commands(here: Here) -> None:
     assert (unknown.returncode, unknown.stderr.count(b"\n")) == (2, 1)
 
 
+@pytest.mark.parametrize("group", [[], ["runs"], ["slots"]])
+def test_a_group_of_commands_alone_is_answered_with_its_help_and_no_error(here: Here, group: list[str]) -> None:
+    done = here(*group)
+    assert (done.returncode, done.stderr) == (2, b"")
+    assert b"Usage: " + " ".join(["eventlog", *group]).encode() in done.stdout
+
+
 def test_the_module_and_the_console_script_are_the_same_program(program: Program) -> None:
     assert program("--version").stdout.startswith(b"eventlog 0.")
     (script,) = [one for one in _console_scripts() if one.startswith("eventlog ")]
