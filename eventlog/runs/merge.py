@@ -246,6 +246,7 @@ class AsyncMergedFollower(_Merged):
         super().__init__(followers, hold_back_s, buffer)
         self._followers = followers
         self._changed = asyncio.Condition()
+        self._closing = asyncio.Lock()
         self._closed = False
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -257,7 +258,9 @@ class AsyncMergedFollower(_Merged):
                     yield self._handed_out(followed)
             self._raise_failure()
         finally:
-            await self.aclose()
+            # Left by `break` in its `async with`, this is finalised while the block closes it: that will do.
+            if not self._closed:
+                await self.aclose()
 
     async def _take(self) -> list[Followed]:
         async with self._changed:
@@ -289,18 +292,20 @@ class AsyncMergedFollower(_Merged):
 
     async def aclose(self) -> None:
         """End the iteration, from any task of its loop, and all followers. Idempotent."""
+        self._closed = True
         async with self._changed:
-            self._closed = True
             self._changed.notify_all()
-        tasks, self._tasks = self._tasks, []
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
-        for follower in self._followers.values():
-            aclose = getattr(follower, "aclose", None)
-            if aclose is not None:
-                await aclose()
+        # What is followed may be a generator, which can be closed by one alone.
+        async with self._closing:
+            tasks, self._tasks = self._tasks, []
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                await asyncio.wait(tasks)
+            for follower in self._followers.values():
+                aclose = getattr(follower, "aclose", None)
+                if aclose is not None:
+                    await aclose()
 
     async def __aenter__(self) -> Self:
         return self

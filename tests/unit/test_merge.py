@@ -1,10 +1,12 @@
 """Several followed logs as one stream: order within the window, bounds, ends, failures, closing."""
 
 import asyncio
+import gc
 import random
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -408,6 +410,40 @@ def test_what_is_no_event_ends_the_stream_with_an_error_that_says_so(colour: str
     with pytest.raises(InvalidInput, match=r"^followers\.a: .*Event\.from_dict") as raised:
         Merging(colour).all_of(a=Source(wrong))
     assert raised.value.__notes__ == ["while following a"]
+
+
+def test_a_merge_that_is_closed_twice_at_once_closes_its_followers_one_after_another() -> None:
+    async def endless() -> AsyncIterator[Event]:
+        try:
+            yield event(1)
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+
+    async def unread() -> AsyncIterator[Event]:
+        try:
+            for n in range(1000):
+                yield event(n)
+        finally:
+            await asyncio.sleep(0.01)
+
+    async def main() -> None:
+        told: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
+        async with afollow_merged({"a": endless(), "b": unread()}, hold_back_s=0.01, buffer=2) as merged:
+            async for _ in merged:
+                break
+        again = afollow_merged({"a": endless(), "b": unread()}, hold_back_s=0.01, buffer=2)
+        iteration: Any = aiter(again)
+        await anext(iteration)
+        await asyncio.gather(again.aclose(), again.aclose())
+        await iteration.aclose()
+        while len(asyncio.all_tasks()) > 1:  # noqa: ASYNC110  (the tasks are those of the interpreter)
+            await asyncio.sleep(0.01)
+        gc.collect()
+        assert told == []
+
+    asyncio.run(main())
 
 
 def test_the_smallest_bounds_will_do() -> None:
