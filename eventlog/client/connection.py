@@ -59,7 +59,9 @@ class Place:
         )
 
 
-def _checked_url(url: str) -> httpx.URL:
+def _checked_url(url: object) -> httpx.URL:
+    if not isinstance(url, str):
+        raise InvalidInput("url", f"must be a string, not a {type(url).__name__}")
     try:
         # Each of the two takes something for a URL that the other knows to be none.
         urlsplit(url)

@@ -95,6 +95,8 @@ def test_who_lets_the_server_wait_waits_as_much_longer() -> None:
 @pytest.mark.parametrize("kind", [EventLogClient, AsyncEventLogClient, RemoteSlots, AsyncRemoteSlots])
 def test_what_is_wrong_with_a_place_is_said_at_once(kind: Callable[..., Any]) -> None:
     for url, options, field in (
+        (5, {}, "url"),
+        (None, {}, "url"),
         ("redis://h", {}, "url"),
         ("http://h", {"workspace": "a/b"}, "workspace"),
         ("http://h", {"deadline_s": 0}, "deadline_s"),
