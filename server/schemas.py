@@ -258,7 +258,10 @@ class SamplesIn(BaseModel):
 
 
 class SampleOut(BaseModel):
-    """A sample of the ring. `seq` counts 1, 2, 3, … in the run; absent attributes are left out."""
+    """A sample of the ring. `seq` counts 1, 2, 3, … in the run; absent attributes are left out.
+
+    On a repetition of a push, what the ring has let go since has neither host nor guest, and the time of the push.
+    """
 
     seq: int
     timestamp: float = Field(description="Seconds since the Unix epoch, by the Redis clock.")
@@ -266,12 +269,14 @@ class SampleOut(BaseModel):
     source: str = ""
     host: HostSample = HostSample()
     guest: dict[str, Any] = {}
+    duplicate: Literal[True] = Field(default=True, description="Only on a repetition of a push.")
 
 
 class SamplesOut(BaseModel):
     """The samples that were added, in order; none where the ring keeps none."""
 
     samples: list[SampleOut]
+    duplicate: Literal[True] = Field(default=True, description="Only on a repetition.")
 
 
 class TelemetryOut(BaseModel):

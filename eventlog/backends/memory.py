@@ -40,7 +40,8 @@ class _Run:
         self.first = self.first or event
         if event.is_terminal and self.ended_by is None:
             self.ended_by = event
-            self.facts.ended_ms = event.position.ms
+            self.facts.ended = True
+        self.facts.last_ms = event.position.ms
         self.events.append(event)
 
     def record(self, run_id: str, now: int) -> RunRecord:
@@ -126,8 +127,8 @@ class MemoryBackend:
         self._events.append(event)
         if run is not None:
             run.add(event)
-            if event is run.ended_by:
-                self._rings.end(str(body.run_id), event.position.ms)
+            if run.ended_by is not None:
+                self._rings.outlive(str(body.run_id), event.position.ms, now)
         if key is not None:
             self._remember(key, now, [event])
         self._evict(now)

@@ -91,11 +91,13 @@ class Asker:
         deadline_s: float | None = None,
         wait_s: float = 0.0,
         on_repeat: Callable[[], None] | None = None,
+        renewed: Callable[[], Request] | None = None,
     ) -> Asking[T]:
         """The answer, asked for again until the deadline (ours unless given).
 
         `wait_s` is how long the server may wait with it. `on_repeat` is told when a request is repeated that may have
-        been carried out. Raises what the answer's problem says, or `BackendUnavailable`.
+        been carried out; `renewed` makes what is sent then, where time changes it. Raises what the answer's problem
+        says, or `BackendUnavailable`.
         """
         deadline = time.monotonic() + (self.deadline_s if deadline_s is None else deadline_s)
         pause_s = _FIRST_PAUSE_S
@@ -120,6 +122,7 @@ class Asker:
                     on_repeat()
             yield Pause(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            request = request if renewed is None else renewed()
 
 
 def _worst(away: BackendUnavailable, doubt: BackendUnavailable | None) -> BackendUnavailable:

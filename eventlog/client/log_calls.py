@@ -1,8 +1,10 @@
 """What a log behind a server is asked, as plans, whatever the colour: checks, requests, answers read."""
 
 import logging
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from ..core import EventInput, LogInfo, checked_bodies, checked_offset, warn_of_gap
@@ -19,6 +21,7 @@ from ..telemetry.terms import MOST_SAMPLES
 from . import run_wire, wire
 from .asking import Asker, Asking
 from .following import StreamTail
+from .wire import own_key
 
 _log = logging.getLogger("eventlog")
 
@@ -127,8 +130,15 @@ class LogCalls(Asker):
         """Add samples to a run's ring; raises `NotFound`."""
         key = None if idempotency_key is None else checked_key(idempotency_key)
         most = None if capacity is None else checked_count("capacity", capacity, MOST_SAMPLES)
-        request = run_wire.push_request(checked_run(run_id), checked_samples(samples), most, key)
-        return (yield from self.ask(request, run_wire.read_pushed))
+        run, posted = checked_run(run_id), checked_samples(samples)
+        call, began_s = key or own_key(), time.monotonic()
+
+        def request() -> wire.Request:
+            waited_ms = round((time.monotonic() - began_s) * 1000)
+            return run_wire.push_request(run, posted, most, call, waited_ms)
+
+        read = partial(run_wire.read_pushed, of_caller=key is not None)
+        return (yield from self.ask(request(), read, renewed=request))
 
     def telemetry(self, run_id: str, from_seq: object, stage_name: object, limit: object) -> Asking[TelemetryPage]:
         """The samples after `from_seq`, at most `limit`, over as many requests as that takes; raises `NotFound`."""

@@ -1,6 +1,7 @@
 """What travels between a client and the server about runs, stages and telemetry: requests and answers. Pure."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -9,8 +10,8 @@ from ..backends.base import Gap
 from ..reading import PageRequest
 from ..runs.fold import StageView
 from ..runs.records import ENDINGS, ReplayPage, RunsPage, RunsQuery, RunSummary
-from ..telemetry.sample import Posted, Sample, TelemetryPage
-from .wire import JSON, KEY_HEADER, Params, Request, filter_params, own_key, position_params, read_event
+from ..telemetry.sample import OLDEST_MS, Posted, Sample, TelemetryPage
+from .wire import JSON, KEY_HEADER, Params, Request, filter_params, position_params, read_event
 
 
 def runs_request(query: RunsQuery) -> Request:
@@ -39,18 +40,19 @@ def stages_request(run_id: str) -> Request:
     return Request("GET", f"{_run(run_id)}/stages", [])
 
 
-def push_request(run_id: str, samples: Sequence[Posted], capacity: int | None, key: str | None) -> Request:
-    """Add samples. It may be repeated: if it brings no idempotency key it gets one of its own here."""
-    body: dict[str, Any] = {"samples": [_sample(one) for one in samples]}
+def push_request(run_id: str, samples: Sequence[Posted], capacity: int | None, key: str, waited_ms: int = 0) -> Request:
+    """Add samples, which have waited since they were as old as they say. It may be repeated under its key."""
+    body: dict[str, Any] = {"samples": [_sample(one, waited_ms) for one in samples]}
     if capacity is not None:
         body["capacity"] = capacity
-    headers = {"Content-Type": JSON, KEY_HEADER: key or own_key()}
+    headers = {"Content-Type": JSON, KEY_HEADER: key}
     return Request("POST", f"{_run(run_id)}/telemetry", [], orjson.dumps(body), headers)
 
 
-def _sample(posted: Posted) -> dict[str, Any]:
+def _sample(posted: Posted, waited_ms: int) -> dict[str, Any]:
     stage = {} if posted.stage_name is None else {"stage_name": posted.stage_name}
-    age = {"age_ms": posted.age_ms} if posted.age_ms else {}
+    age_ms = min(posted.age_ms + waited_ms, OLDEST_MS)
+    age = {"age_ms": age_ms} if age_ms else {}
     return {**orjson.loads(posted.data), **stage, **age}
 
 
@@ -67,9 +69,10 @@ def read_stages(answer: Any) -> list[StageView]:
     return [StageView.from_dict(stage) for stage in answer["stages"]]
 
 
-def read_pushed(answer: Any) -> list[Sample]:
-    """The samples of an answer to a push."""
-    return [Sample.from_dict(sample) for sample in answer["samples"]]
+def read_pushed(answer: Any, *, of_caller: bool) -> list[Sample]:
+    """The samples of an answer to a push. What only our own retry repeated is not called a duplicate."""
+    samples = map(Sample.from_dict, answer["samples"])
+    return [replace(sample, duplicate=sample.duplicate and of_caller) for sample in samples]
 
 
 def read_telemetry(answer: Any) -> TelemetryPage:

@@ -28,13 +28,14 @@ def call_script(
     deadline_s: float,
     writes: bool = False,
     on_repeat: Callable[[], None] | None = None,
+    last: Callable[[], int] | None = None,
 ) -> Plan[Any]:
-    """Run `script`, loading it where Redis does not have it (any more).
+    """Run `script`, loading it where Redis does not have it (any more). `last` is asked for one more argument a try.
 
     `on_repeat` is told when a call is repeated that may have been carried out: a copy of it may still be under way.
     """
     tail = (len(keys), *keys, *args)
-    return _call(("EVALSHA", script.sha, *tail), ("EVAL", script.source, *tail), deadline_s, writes, on_repeat)
+    return _call(("EVALSHA", script.sha, *tail), ("EVAL", script.source, *tail), deadline_s, writes, on_repeat, last)
 
 
 def call_command(*args: bytes | str | int, deadline_s: float) -> Plan[Any]:
@@ -48,6 +49,7 @@ def _call(
     deadline_s: float,
     writes: bool,
     on_repeat: Callable[[], None] | None = None,
+    last: Callable[[], int] | None = None,
 ) -> Plan[Any]:
     deadline = time.monotonic() + deadline_s
     pause = _FIRST_PAUSE_S
@@ -56,7 +58,7 @@ def _call(
     while True:
         try:
             # Not all of the time for one try: a connection that hangs leaves room for another.
-            return (yield Command(args, max(left * 0.6, _SHORTEST_TRY_S)))
+            return (yield Command(args if last is None else (*args, last()), max(left * 0.6, _SHORTEST_TRY_S)))
         except Refused as error:
             if error.code == "NOSCRIPT":
                 args = loading

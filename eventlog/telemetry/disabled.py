@@ -1,8 +1,7 @@
 """No telemetry: nothing is kept, and every look finds nothing."""
 
 from ..plan import at_once
-from .base import Look, Push, Refusal, Stretch
-from .sample import Kept
+from .base import Added, Look, Push, Refusal, Stretch
 
 
 class DisabledTelemetry:
@@ -12,7 +11,7 @@ class DisabledTelemetry:
     capacity = 0
 
     @at_once
-    def push(self, push: Push) -> list[Kept] | Refusal:
+    def push(self, push: Push) -> Added | Refusal:
         """Nothing is kept."""
         return "disabled"
 

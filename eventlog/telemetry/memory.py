@@ -2,8 +2,7 @@
 
 from ..backends.memory import MemoryBackend
 from ..plan import at_once
-from .base import Look, Push, Refusal, Stretch
-from .sample import Kept
+from .base import Added, Look, Push, Refusal, Stretch
 from .terms import RingTerms
 
 
@@ -18,7 +17,7 @@ class MemoryTelemetry:
         self._terms = terms
 
     @at_once
-    def push(self, push: Push) -> list[Kept] | Refusal:
+    def push(self, push: Push) -> Added | Refusal:
         """See `TelemetryBackend.push`."""
         retention = self._log.retention
         return self._log.with_rings(

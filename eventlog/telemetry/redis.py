@@ -1,5 +1,6 @@
 """Telemetry in Redis: a push and a look are a script call each, so they are atomic and see Redis' clock."""
 
+import time
 import uuid
 from collections.abc import Sequence
 from typing import Any
@@ -9,8 +10,8 @@ from ..retention import Retention
 from ..store.calls import call_script
 from ..store.keys import WorkspaceKeys
 from ..store.scripts import script
-from .base import CALL_MEMORY_MS, Look, Push, Refusal, Stretch
-from .sample import Kept, placed
+from .base import CALL_MEMORY_MS, Added, Look, Push, Refusal, Stretch
+from .sample import Kept, let_go, placed
 from .terms import RingTerms
 
 _LOOKED_AT = 2000
@@ -29,9 +30,10 @@ class RedisTelemetry:
         self._deadline_s = deadline_s
         self._terms = terms
 
-    def push(self, push: Push) -> Plan[list[Kept] | Refusal]:
+    def push(self, push: Push) -> Plan[Added | Refusal]:
         """One call of `telemetry_push.lua`, which is repeated under the same name until the outcome is known."""
         keys = self._keys.telemetry(push.run_id)
+        call, began_s = uuid.uuid4().hex, time.monotonic()
         samples = [part for one in push.samples for part in (one.age_ms, one.stage_name or "", one.data)]
         word, *answer = yield from call_script(
             script("telemetry_push"),
@@ -41,7 +43,7 @@ class RedisTelemetry:
                 self._keys.run + push.run_id,
                 self._keys.meta,
                 # A caller's key is not mistaken for a name of ours, whatever it is.
-                f"{keys.push}{uuid.uuid4().hex}" if push.key is None else f"{keys.push}key:{push.key}",
+                f"{keys.push}{call}" if push.key is None else f"{keys.push}key:{push.key}",
             ),
             (
                 CALL_MEMORY_MS if push.key is None else self._window_ms,
@@ -49,15 +51,19 @@ class RedisTelemetry:
                 self._terms.capacity,
                 self._terms.grace_ms,
                 self._retention,
+                call,
                 *samples,
             ),
             deadline_s=self._deadline_s,
             writes=True,
+            last=lambda: round((time.monotonic() - began_s) * 1000),
         )
         if not answer:
             return _REFUSALS[word]
-        first, count, now_ms = map(int, answer)
-        return placed(push.samples[:count], first, now_ms)
+        first, count, at_ms = map(int, answer[:3])
+        if len(answer) == 3:
+            return Added(placed(push.samples, first, at_ms))
+        return Added(let_go(first, count, at_ms, map(_kept, answer[3])), duplicate=word == b"replayed")
 
     def look(self, look: Look) -> Plan[Stretch | None]:
         """One call of `telemetry_read.lua`."""

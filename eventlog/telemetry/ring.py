@@ -6,8 +6,8 @@ from itertools import islice
 from typing import NamedTuple
 
 from ..retention import Retention
-from .base import Look, Push, Refusal, Stretch
-from .sample import Kept, placed
+from .base import Added, Look, Push, Refusal, Stretch
+from .sample import Kept, let_go, placed
 from .terms import RingTerms
 
 _SWEEP_MS = 1000
@@ -15,36 +15,52 @@ _SWEEP_MS = 1000
 
 @dataclass(slots=True)
 class RunFacts:
-    """What a ring has to know of a run with a visible event: when it ended, and how many samples it ever had."""
+    """What a ring has to know of a run with a visible event: whether it has ended, and when its newest event was; how
+    many samples it ever had, and the capacity it was given.
+    """
 
-    ended_ms: int | None = None
+    ended: bool = False
+    last_ms: int = 0
     samples: int = 0
+    given: int | None = None
+
+    def until_ms(self, grace_ms: int) -> int | None:
+        """When its samples are freed, whatever their age: its end is no later than its newest event."""
+        return self.last_ms + grace_ms if self.ended else None
 
 
 @dataclass(slots=True)
 class Ring:
-    """The samples of one run. `given` is the run's own capacity; `until_ms` is set once the run has ended."""
+    """The samples of one run. `given` is the run's own capacity; `until_ms` is set once the run has ended,
+    `aged_ms` is when the age limit has passed since the last sample.
+    """
 
     capacity: int
     grace_ms: int
     given: int | None = None
     seq: int = 0
     until_ms: int | None = None
-    expires_ms: int = 0
+    aged_ms: int = 0
     samples: deque[Kept] = field(default_factory=deque)
 
-    def end(self, ms: int) -> None:
-        """The run has ended; only the first end counts."""
-        if self.until_ms is None:
-            self.until_ms = ms + self.grace_ms
-            self.expires_ms = min(self.expires_ms, self.until_ms)
+    @property
+    def expires_ms(self) -> int:
+        """When it is freed."""
+        return self.aged_ms if self.until_ms is None else min(self.aged_ms, self.until_ms)
 
 
 class _Pushed(NamedTuple):
     until_ms: int
+    ring: Ring | None
     first: int
     n: int
     now_ms: int
+
+    def found_in(self, ring: Ring | None) -> list[Kept]:
+        """What it stored, as far as it is there; in another ring of the run the same seqs may be other samples."""
+        end = self.first + self.n
+        left = ring.samples if ring is not None and ring is self.ring else ()
+        return let_go(self.first, self.n, self.now_ms, (one for one in left if self.first <= one.seq < end))
 
 
 class Rings:
@@ -55,11 +71,11 @@ class Rings:
         self._sweep_ms = 0
         self._pushes: OrderedDict[tuple[str, str], _Pushed] = OrderedDict()
 
-    def end(self, run_id: str, ms: int) -> None:
-        """A run has come to its first terminal event."""
-        ring = self._rings.get(run_id)
+    def outlive(self, run_id: str, ms: int, now: int) -> None:
+        """A run has ended, or something came after its end: from then on the grace counts."""
+        ring = self._live(run_id, now)
         if ring is not None:
-            ring.end(ms)
+            ring.until_ms = ms + ring.grace_ms
 
     def clear(self) -> None:
         """The log was cleared."""
@@ -67,40 +83,37 @@ class Rings:
 
     def push(
         self, push: Push, run: RunFacts | None, terms: RingTerms, retention: Retention, now: int
-    ) -> list[Kept] | Refusal:
+    ) -> Added | Refusal:
         """See `TelemetryBackend.push`; `run` is None if no event of the run is visible."""
+        ring = self._live(push.run_id, now)
         earlier = self._earlier(push, now)
         if earlier is not None:
-            return placed(push.samples[: earlier.n], earlier.first, earlier.now_ms)
-        ring = self._live(push.run_id, now)
+            return Added(earlier.found_in(ring), duplicate=True)
         if ring is None and run is None:
             return "unknown"
-        capacity = push.capacity
-        if capacity is None:
-            capacity = terms.capacity if ring is None or ring.given is None else ring.given
+        given = _given(push, ring, run)
+        capacity = terms.capacity if given is None else given
         if capacity == 0:
-            if push.capacity == 0 and ring is not None:
-                del self._rings[push.run_id]
-                self._remember(push, _Pushed(now + retention.window_ms, 1, 0, now))
+            if push.capacity == 0:
+                self._rings.pop(push.run_id, None)
+                self._remember(push, _Pushed(now + retention.window_ms, None, 1, 0, now))
+                if run is not None:
+                    run.given = 0
             return "disabled"
-        if ring is None:
-            ring = Ring(capacity, terms.grace_ms, seq=0 if run is None else run.samples)
-            if run is not None and run.ended_ms is not None:
-                ring.until_ms = run.ended_ms + terms.grace_ms
-                if ring.until_ms <= now:
-                    return "over"
+        until_ms = run.until_ms(terms.grace_ms) if run is not None else ring.until_ms if ring is not None else None
+        if until_ms is not None and until_ms <= now:
+            return "over"
         if not push.samples and push.capacity is None:
-            return []
-        self._rings[push.run_id] = ring
-        ring.capacity, ring.grace_ms = capacity, terms.grace_ms
-        ring.given = ring.given if push.capacity is None else push.capacity
-        self._remember(push, _Pushed(now + retention.window_ms, ring.seq + 1, len(push.samples), now))
+            return Added([])
+        if ring is None:
+            ring = self._rings[push.run_id] = Ring(capacity, terms.grace_ms, seq=0 if run is None else run.samples)
+        ring.capacity, ring.given, ring.grace_ms = capacity, given, terms.grace_ms
+        ring.until_ms, ring.aged_ms = until_ms, now + retention.ttl_ms
+        self._remember(push, _Pushed(now + retention.window_ms, ring, ring.seq + 1, len(push.samples), now))
         kept = self._add(ring, push, now)
-        expires_ms = now + retention.ttl_ms
-        ring.expires_ms = expires_ms if ring.until_ms is None else min(expires_ms, ring.until_ms)
         if run is not None:
-            run.samples = ring.seq
-        return kept
+            run.samples, run.given = ring.seq, given
+        return Added(kept)
 
     @staticmethod
     def _add(ring: Ring, push: Push, now: int) -> list[Kept]:
@@ -128,7 +141,7 @@ class Rings:
             if run is None:
                 return None
             missed = max(run.samples - look.from_seq, 0)
-            return Stretch([], look.from_seq + missed, missed, None, True)
+            return Stretch([], look.from_seq + missed, missed, run.given, True)
         first = ring.samples[0].seq if ring.samples else ring.seq + 1
         missed = max(first - 1 - look.from_seq, 0)
         next_seq = look.from_seq + missed
@@ -148,3 +161,12 @@ class Rings:
             self._sweep_ms = now + _SWEEP_MS
         ring = self._rings.get(run_id)
         return None if ring is None or ring.expires_ms <= now else ring
+
+
+def _given(push: Push, ring: Ring | None, run: RunFacts | None) -> int | None:
+    """The run's own capacity: what it is given now, or was given before."""
+    if push.capacity is not None:
+        return push.capacity
+    if ring is not None and ring.given is not None:
+        return ring.given
+    return None if run is None else run.given

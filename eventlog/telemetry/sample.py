@@ -4,7 +4,7 @@ What a sample holds stays the JSON bytes it was checked into until somebody read
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import orjson
@@ -29,7 +29,7 @@ class Posted(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """A sample of a ring. `ms` is when it was taken, by the Redis clock."""
+    """A sample of a ring. `ms` is when it was taken, by the Redis clock. `data` is `{}` of what the ring has let go."""
 
     seq: int
     ms: int
@@ -43,7 +43,8 @@ class Sample:
 
     `timestamp` is when it was taken, in seconds since the Unix epoch by the Redis clock. `host` has `rss_bytes`,
     `cpu_percent` (100 is one core), `io_read_bytes` and `io_write_bytes`, as far as they are known; `guest` is whatever
-    another runtime says of itself. What is absent is None.
+    another runtime says of itself. What is absent is None. `duplicate` is True on the answer to a push that was made
+    before under its key; what the ring has let go since has neither host nor guest there, and the time of that push.
     """
 
     seq: int
@@ -52,16 +53,17 @@ class Sample:
     source: str | None = None
     host: dict[str, int | float] | None = None
     guest: dict[str, Any] | None = None
+    duplicate: bool = field(default=False, compare=False)
 
     @classmethod
-    def of(cls, kept: Kept) -> "Sample":
+    def of(cls, kept: Kept, *, duplicate: bool = False) -> "Sample":
         """Read what a ring keeps."""
-        return cls(kept.seq, kept.ms / 1000, kept.stage_name, **orjson.loads(kept.data))
+        return cls(kept.seq, kept.ms / 1000, kept.stage_name, **orjson.loads(kept.data), duplicate=duplicate)
 
     def to_dict(self) -> dict[str, Any]:
         """The wire form: absent attributes are left out."""
         named = {name: getattr(self, name) for name in self.__slots__}
-        return {name: value for name, value in named.items() if value is not None}
+        return {name: value for name, value in named.items() if value is not None and value is not False}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Sample":
@@ -72,8 +74,11 @@ class Sample:
         if isinstance(timestamp, bool) or not isinstance(timestamp, int | float):
             raise InvalidInput("timestamp", f"{timestamp!r} is not a number of seconds")
         rest = {name: data[name] for name in SAMPLE_FIELDS if name in data}
+        duplicate = data.get("duplicate") is True
+        if duplicate and not rest:
+            return cls(seq, float(timestamp), duplicate=True)
         posted = checked_sample(rest)
-        return cls(seq, float(timestamp), posted.stage_name, **orjson.loads(posted.data))
+        return cls(seq, float(timestamp), posted.stage_name, **orjson.loads(posted.data), duplicate=duplicate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +111,15 @@ class TelemetryPage:
         return cls(data["run_id"], samples, data["next_seq"], data["missed"], data["capacity"])
 
 
-def placed(samples: Sequence[Posted], first: int, now_ms: int) -> list[Kept]:
-    """Samples as they are kept by a push at `now_ms` that gave seqs from `first` on."""
-    return [Kept(seq, max(now_ms - one.age_ms, 0), one.stage_name, one.data) for seq, one in enumerate(samples, first)]
+def placed(samples: Sequence[Posted], first: int, at_ms: int) -> list[Kept]:
+    """Samples as they are kept by a push that gave seqs from `first` on; their ages count back from `at_ms`."""
+    return [Kept(seq, max(at_ms - one.age_ms, 0), one.stage_name, one.data) for seq, one in enumerate(samples, first)]
+
+
+def let_go(first: int, count: int, at_ms: int, left: Iterable[Kept]) -> list[Kept]:
+    """The samples of an earlier push at `at_ms`: those that are left, and of the others what is known."""
+    found = {one.seq: one for one in left}
+    return [found.get(seq) or Kept(seq, at_ms, None, b"{}") for seq in range(first, first + count)]
 
 
 def checked_samples(samples: object) -> list[Posted]:

@@ -23,7 +23,10 @@ def push_samples(
     capacity: object,
     idempotency_key: str | None,
 ) -> Plan[list[Sample]]:
-    """Add samples to a run's ring. Empty where it keeps none; raises `NotFound` for a run that is not known."""
+    """Add samples to a run's ring. Empty where it keeps none; raises `NotFound` for a run that is not known.
+
+    A repetition under a key is answered with what the first push stored, marked `duplicate`.
+    """
     posted = checked_samples(samples)
     push = Push(
         checked_run(run_id),
@@ -31,10 +34,12 @@ def push_samples(
         None if capacity is None else checked_count("capacity", capacity, MOST_SAMPLES),
         None if idempotency_key is None else checked_key(idempotency_key),
     )
-    kept = yield from backend.push(push)
-    if kept == "unknown":
+    added = yield from backend.push(push)
+    if added == "unknown":
         raise _unknown(push.run_id)
-    return [Sample.of(one) for one in kept] if isinstance(kept, list) else []
+    if isinstance(added, str):
+        return []
+    return [Sample.of(one, duplicate=added.duplicate) for one in added.samples]
 
 
 def _screened(guard: ContentGuard, data: bytes, field: str) -> bytes:

@@ -40,20 +40,25 @@ async def telemetry(request: Request, workspace: Workspace, run_id: RunId) -> Re
     status_code=201,
     response_class=Response,
     responses={
+        200: schemas.answer("A repetition: what the first push stored, marked `duplicate`.", schemas.SamplesOut),
         201: schemas.answer("Added: the samples with their places in the ring.", schemas.SamplesOut),
         **schemas.problems(400, 404, 408, 413, 415, 422, 503),
     },
     openapi_extra={
         "parameters": schemas.parameters(
-            headers={"Idempotency-Key": "A push that is repeated with the same key is answered as the first was."}
+            headers={
+                "Idempotency-Key": "A repetition under the same key adds nothing; the answer has what the first stored."
+            }
         ),
         "requestBody": schemas.body(schemas.SamplesIn),
     },
 )
 async def push(request: Request, workspace: Workspace, run_id: RunId) -> Response:
-    """Samples of the host, of guests, or both. The ring keeps the newest `capacity`; 0 keeps none."""
+    """Samples of the host, of guests, or both. The ring keeps the newest `capacity` from now on; 0 keeps none."""
     no_query(request.scope["query_string"])
     logs = logs_of(request)
     asked = pushed(await receive_object(logs, request.scope, request.receive, TELEMETRY_KEYS), request.scope)
     samples = await logs.bounded(logs.of(workspace).push_telemetry(run_id, **asked))
-    return Json(orjson.dumps({"samples": [sample.to_dict() for sample in samples]}), status_code=201)
+    duplicate = bool(samples) and samples[0].duplicate
+    answer = {"samples": [sample.to_dict() for sample in samples], **({"duplicate": True} if duplicate else {})}
+    return Json(orjson.dumps(answer), status_code=200 if duplicate else 201)

@@ -162,14 +162,44 @@ def test_a_log_without_telemetry_keeps_nothing_but_what_a_run_was_given_is_its_o
     assert log.telemetry("own").capacity == 2
 
 
-def test_a_capacity_of_nothing_frees_the_ring_and_seqs_go_on(run: Colour) -> None:
+def test_a_capacity_of_nothing_frees_the_ring_and_lasts_until_another_is_given(run: Colour) -> None:
     run.push_telemetry("r", guests(1, 2, 3), capacity=2)
     assert run.push_telemetry("r", guests(4), capacity=0) == []
     page = run.telemetry("r")
-    assert (page.samples, page.missed, page.next_seq, page.capacity) == ([], 3, 3, 5000)
-    assert seqs(run.push_telemetry("r", guests(5))) == [4]
+    assert (page.samples, page.missed, page.next_seq, page.capacity) == ([], 3, 3, 0)
+    assert run.push_telemetry("r", guests(5)) == []
+    run.append("run.goes.on", run_id="r")
+    assert run.push_telemetry("r", guests(6)) == []
     page = run.telemetry("r")
-    assert (seen(page.samples), page.missed, page.capacity) == ([5], 3, 5000)
+    assert (page.samples, page.missed, page.capacity) == ([], 3, 0)
+    assert seqs(run.push_telemetry("r", guests(7), capacity=9)) == [4]
+    page = run.telemetry("r")
+    assert (seen(page.samples), page.missed, page.capacity) == ([7], 3, 9)
+
+
+def test_a_capacity_of_nothing_may_be_given_before_the_first_sample(run: Colour) -> None:
+    assert run.push_telemetry("r", [], capacity=0) == []
+    assert run.push_telemetry("r", guests(1)) == []
+    assert run.telemetry("r").capacity == 0
+    run.append("run.started", run_id="other")
+    assert seqs(run.push_telemetry("other", guests(1))) == [1]
+
+
+def test_a_run_s_own_capacity_outlives_its_ring_and_not_the_run(world: World) -> None:
+    log = world.open(telemetry_grace_seconds=0.3)
+    log.append("run.started", run_id="r")
+    log.push_telemetry("r", guests(1), capacity=2)
+    log.append("run.finished", run_id="r")
+    world.pass_time(0.35)
+    assert (log.telemetry("r").samples, log.telemetry("r").capacity) == ([], 2)
+    log.append("again", run_id="r")
+    assert seqs(log.push_telemetry("r", guests(2, 3, 4))) == [2, 3, 4]
+    assert seen(log.telemetry("r").samples) == [3, 4]
+    log.push_telemetry("r", [], capacity=0)
+    log.clear()
+    log.append("run.started", run_id="r")
+    assert seqs(log.push_telemetry("r", guests(5))) == [1]
+    assert log.telemetry("r").capacity == 5000
 
 
 def test_a_run_that_is_not_known_is_not_found(log: Colour) -> None:
@@ -249,16 +279,46 @@ def test_samples_outlive_the_end_of_their_run_by_the_grace_and_late_ones_do_not_
     assert (page.samples, page.missed) == ([], 2)
 
 
-def test_only_the_first_end_of_a_run_counts(world: World) -> None:
-    log = world.open(telemetry_grace_seconds=0.6)
+def test_what_comes_after_the_end_of_a_run_keeps_its_samples_for_another_grace(world: World) -> None:
+    log = world.open(telemetry_grace_seconds=1.2)
     log.append("run.started", run_id="r")
     log.push_telemetry("r", guests(1))
     log.append("run.failed", run_id="r")
-    world.pass_time(0.35)
-    log.append("run.finished", run_id="r")
+    world.pass_time(0.7)
+    log.append("other", run_id="another")
+    log.append_many([{"kind": kind, "run_id": "r"} for kind in ("stage.started", "run.finished", "last.words")])
+    world.pass_time(0.7)
     assert seen(log.telemetry("r").samples) == [1]
-    world.pass_time(0.3)
+    assert seqs(log.push_telemetry("r", guests(2))) == [2]
+    world.pass_time(0.6)
     assert log.telemetry("r").samples == []
+
+
+def test_a_run_that_goes_on_long_after_its_end_keeps_samples_again(world: World) -> None:
+    log = world.open(telemetry_grace_seconds=0.3)
+    log.append("run.started", run_id="r")
+    log.push_telemetry("r", guests(1))
+    log.append("run.finished", run_id="r")
+    world.pass_time(0.35)
+    assert log.push_telemetry("r", guests(2)) == []
+    log.append("stage.started", run_id="r")
+    assert log.telemetry("r").samples == []
+    assert seqs(log.push_telemetry("r", guests(3))) == [2]
+    page = log.telemetry("r")
+    assert (seen(page.samples), page.missed) == ([3], 1)
+    world.pass_time(0.35)
+    assert log.push_telemetry("r", guests(4)) == []
+    assert log.telemetry("r").samples == []
+
+
+def test_what_comes_after_the_end_does_not_keep_samples_beyond_their_age(world: World) -> None:
+    log = world.open(ttl_seconds=0.5, telemetry_grace_seconds=100)
+    log.append_many([{"kind": "run.started", "run_id": "r"}, {"kind": "run.finished", "run_id": "r"}])
+    log.push_telemetry("r", guests(1))
+    for _ in range(2):
+        world.pass_time(0.3)
+        log.append("after.the.end", run_id="r")
+    assert (log.telemetry("r").samples, log.telemetry("r").missed) == ([], 1)
 
 
 def test_the_first_sample_may_come_after_the_end(world: World) -> None:
@@ -328,13 +388,44 @@ def test_clear_frees_every_ring_and_a_run_begins_anew(world: World) -> None:
 def test_a_push_that_is_repeated_under_its_key_is_answered_as_the_first_was(run: Colour) -> None:
     first = run.push_telemetry("r", guests(1, 2), idempotency_key="k")
     run.push_telemetry("r", guests(3))
-    assert run.push_telemetry("r", guests(1, 2), idempotency_key="k") == first
-    assert seqs(run.push_telemetry("r", guests(1, 2, age_ms=100), idempotency_key="k")) == [1, 2]
-    assert seqs(run.push_telemetry("r", guests(9, 9, 9), idempotency_key="k")) == [1, 2]
+    assert not any(sample.duplicate for sample in first)
+    for again in (guests(1, 2), guests(1, 2, age_ms=100, stage_name="new"), guests(9, 9, 9), []):
+        repeated = run.push_telemetry("r", again, idempotency_key="k")
+        assert repeated == first
+        assert all(sample.duplicate for sample in repeated)
+    assert not any(sample.duplicate for sample in run.telemetry("r").samples)
     assert seen(run.telemetry("r").samples) == [1, 2, 3]
     run.append("run.started", run_id="other")
     assert seqs(run.push_telemetry("other", guests(5), idempotency_key="k")) == [1]
     assert seqs(run.push_telemetry("r", guests(6), idempotency_key="key:k")) == [4]
+
+
+def test_of_what_was_evicted_since_a_repetition_knows_the_places_and_the_time_of_the_push(world: World) -> None:
+    log = world.open()
+    log.append("run.started", run_id="r")
+    pushed = log.push_telemetry("r", guests(1, 2, 3, stage_name="s"), idempotency_key="k", capacity=4)
+    log.push_telemetry("r", guests(4, 5, 6))
+    world.pass_time(0.01)
+    *gone, left = log.push_telemetry("r", guests(1), idempotency_key="k")
+    assert left == pushed[2]
+    assert [(one.seq, one.timestamp) for one in gone] == [(one.seq, one.timestamp) for one in pushed[:2]]
+    assert {(one.host is None, one.guest is None, one.stage_name, one.duplicate) for one in gone} == {
+        (True, True, None, True)
+    }
+    log.clear()
+    log.append("run.started", run_id="r")
+    log.push_telemetry("r", guests(7, 8, 9))
+    again = log.push_telemetry("r", guests(1), idempotency_key="k")
+    assert (seqs(again), seen(again)) == ([1, 2, 3], []), "the seqs are those of other samples by now"
+
+
+def test_a_capacity_of_nothing_is_given_once_under_a_key(run: Colour) -> None:
+    for _ in range(2):
+        assert run.push_telemetry("r", [], idempotency_key="k", capacity=0) == []
+        run.push_telemetry("r", [], capacity=5)
+        assert run.telemetry("r").capacity == 5
+    assert run.push_telemetry("r", [], idempotency_key="k", capacity=0) == []
+    assert run.telemetry("r").capacity == 5
 
 
 def test_a_key_is_remembered_for_its_window_and_not_where_nothing_was_kept(world: World) -> None:
@@ -342,7 +433,6 @@ def test_a_key_is_remembered_for_its_window_and_not_where_nothing_was_kept(world
     with pytest.raises(NotFound):
         log.push_telemetry("r", guests(1), idempotency_key="k")
     log.append("run.started", run_id="r")
-    assert log.push_telemetry("r", guests(1), idempotency_key="k", capacity=0) == []
     assert seqs(log.push_telemetry("r", guests(1), idempotency_key="k")) == [1]
     assert seqs(log.push_telemetry("r", guests(1), idempotency_key="k")) == [1]
     world.pass_time(0.5)

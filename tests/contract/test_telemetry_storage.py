@@ -36,14 +36,15 @@ def test_a_sample_is_stored_as_the_layout_says(log: Colour, redis_world: RedisWo
     assert json.loads(first["sample"]) == {"source": "me", **SAMPLE}
     assert second == {"sample": '{"guest":{}}'}
     ring = redis_world.client.hgetall(keys.ring)
-    assert ring == {"seq": "2", "capacity": "5000", "grace": "300000", "cleared": "0"}
+    assert abs(int(ring.pop("aged")) - sample.timestamp * 1000 - 3_600_000) < 20_000
+    assert ring == {"seq": "2", "capacity": "5000", "grace": "300000", "cleared": "0", "begun": "1"}
 
 
 def test_every_key_has_an_expiry(log: Colour, redis_world: RedisWorld, keys: TelemetryKeys) -> None:
     log.push_telemetry("r", [SAMPLE], idempotency_key="k", capacity=5)
     log.push_telemetry("r", [SAMPLE])
     log.push_telemetry("r", [SAMPLE], capacity=0)
-    log.push_telemetry("r", [SAMPLE])
+    log.push_telemetry("r", [SAMPLE], capacity=5)
     mine = [key for key in redis_world.stored_keys() if "run:r/" in key]
     assert {keys.ring, keys.samples, keys.push + "key:k"} <= set(mine)
     for key in mine:
@@ -62,9 +63,24 @@ def test_the_end_of_the_run_brings_the_expiry_forward_and_never_back(
     assert 250_000 < min(both()) <= max(both()) <= 300_000
     for key in (keys.ring, keys.samples):
         redis_world.client.pexpire(key, 100_000)
-    log.append("run.finished", run_id="r")
     log.append("not.the.end", run_id="r")
-    assert max(both()) <= 100_000
+    assert 250_000 < min(both()) <= max(both()) <= 300_000
+    aged_ms = int(redis_world.client.hget(keys.ring, "aged"))
+    redis_world.client.hset(keys.ring, "aged", str(aged_ms - 3_550_000))
+    log.append_many([{"kind": "run.finished", "run_id": "r"}] * 3)
+    assert max(both()) <= 50_000
+
+
+def test_a_run_that_begins_anew_has_no_end_to_be_freed_by(redis_world: RedisWorld, keys: TelemetryKeys) -> None:
+    log = redis_world.open(max_entries=2)
+    log.append_many([{"kind": "run.started", "run_id": "r"}, {"kind": "run.finished", "run_id": "r"}])
+    log.push_telemetry("r", [SAMPLE])
+    log.append_many([{"kind": "other"}] * 3)
+    log.append("run.started", run_id="r")
+    assert redis_world.client.pttl(keys.ring) <= 300_000
+    assert [one.seq for one in log.push_telemetry("r", [SAMPLE])] == [2]
+    assert min(redis_world.client.pttl(key) for key in (keys.ring, keys.samples)) > 3_500_000
+    assert redis_world.client.hget(keys.ring, "until") is None
 
 
 def test_all_goes_by_itself_with_no_process_of_ours_running(redis_world: RedisWorld) -> None:
@@ -88,8 +104,7 @@ def test_without_telemetry_not_a_byte_is_written(log: Colour, redis_world: Redis
     before = _written(redis_world)
     assert off.push_telemetry("r", [SAMPLE] * 5) == []
     assert off.push_telemetry("r", []) == []
-    assert log.push_telemetry("r", [SAMPLE], capacity=0) == []
-    assert log.telemetry("r").samples == []
+    assert off.telemetry("r").samples == []
     assert _written(redis_world) == before
     assert not [key for key in redis_world.stored_keys() if "/" in key]
 

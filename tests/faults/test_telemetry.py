@@ -73,6 +73,21 @@ def test_the_answer_to_a_lost_reply_is_what_was_stored(log: EventLog, proxy: Cha
     proxy.plan(Fault.REPLY_LOST)
     pushed = log.push_telemetry("r", guests(1, 2))
     assert pushed == log.telemetry("r").samples
+    proxy.plan(Fault.REPLY_LOST)
+    first = log.push_telemetry("r", guests(3), idempotency_key="k")
+    assert not first[0].duplicate, "only the log's own retry repeated it"
+    proxy.plan(Fault.REPLY_LOST)
+    again = log.push_telemetry("r", guests(4), idempotency_key="k")
+    assert (again, again[0].duplicate) == (first, True)
+
+
+def test_a_sample_is_as_old_as_it_is_at_the_try_that_is_carried_out(log: EventLog, proxy: ChaosProxy) -> None:
+    before_s = log.info().time
+    proxy.plan(*[Fault.REQUEST_LOST] * 5)
+    pushed = log.push_telemetry("r", guests(1))
+    assert log.info().time - before_s > 0.5, "it was tried for a while"
+    assert pushed[0].timestamp - before_s < 0.3
+    assert pushed == log.telemetry("r").samples
 
 
 @pytest.mark.parametrize("capacity", [None, 5])
@@ -93,9 +108,10 @@ def test_a_ring_that_was_freed_is_not_freed_again_by_a_late_copy(
     log.push_telemetry("r", guests(1))
     proxy.plan(Fault.HELD)
     log.push_telemetry("r", [], capacity=0)
-    log.push_telemetry("r", guests(2))
+    log.push_telemetry("r", guests(2), capacity=5)
     late(own_server, proxy)
     assert seen(log.telemetry("r").samples) == [2]
+    assert log.telemetry("r").capacity == 5
 
 
 def test_a_push_during_a_long_outage_fails_in_time_and_is_repeated_safely_under_its_key(

@@ -90,7 +90,9 @@ def test_a_run_may_have_a_capacity_of_its_own(run: Api) -> None:
     assert ([sample["seq"] for sample in page["samples"]], page["missed"], page["capacity"]) == ([7, 8, 9, 10], 6, 4)
     assert run.get(f"{PATH}?from_seq=5").json()["missed"] == 1
     assert _pushed(run, {"guest": {}}, capacity=0) == []
+    assert _pushed(run, {"guest": {}}) == []
     assert _seqs(run) == []
+    assert run.get(PATH).json()["capacity"] == 0
 
 
 def test_a_server_that_keeps_no_samples_takes_and_gives_none(serve: Serve, redis_server: RedisProcess) -> None:
@@ -106,8 +108,12 @@ def test_a_server_that_keeps_no_samples_takes_and_gives_none(serve: Serve, redis
 def test_a_push_that_is_repeated_with_its_key_is_answered_as_the_first_was(run: Api) -> None:
     headers = {"Idempotency-Key": "k1"}
     first = _pushed(run, {"guest": {"n": 1}}, headers=headers)
-    assert _pushed(run, {"guest": {"n": 1}}, headers=headers) == first
+    assert "duplicate" not in first[0]
+    again = _push(run, {"guest": {"n": 9}, "stage_name": "other"}, {"guest": {}}, headers=headers)
+    assert again.status_code == 200
+    assert again.json() == {"samples": [{**first[0], "duplicate": True}], "duplicate": True}
     assert _seqs(run) == [1]
+    assert "duplicate" not in run.get(PATH).json()["samples"][0]
     assert _pushed(run, {"guest": {"n": 2}}, headers={"Idempotency-Key": "k2"})[0]["seq"] == 2
     assert_problem(
         _push(run, {"guest": {}}, headers={"Idempotency-Key": "a b"}), 400, "INVALID_PARAMS", "idempotency_key"

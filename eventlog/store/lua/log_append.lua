@@ -46,7 +46,7 @@ else
   local NAMES = {k = 'kind', p = 'payload', r = 'run_id', l = 'lane_id', s = 'stage_name', g = 'group_id',
                  v = 'visibility', o = 'source', t = 'traceparent'}
   local TERMINAL = {['run.finished'] = true, ['run.failed'] = true, ['run.error'] = true, ['run.cancelled'] = true}
-  local verdicts, numbers, seen = {}, {}, {}
+  local verdicts, numbers, seen, outlived = {}, {}, {}, {}
   touched = {}
 
   local function is_gone(last)
@@ -107,16 +107,19 @@ else
         redis.call('XADD', index_prefix .. run_id, id, lane, seq)
       end
       run.first, run.last, run.count = run.first or id, id, run.count + 1
-      if TERMINAL[kind] and not run.ended then
-        run.ended, run.ended_id = kind, id
-        -- The run's telemetry outlives its end by the grace it was given, but not its own expiry.
+      if TERMINAL[kind] and not run.ended then run.ended, run.ended_id = kind, id end
+      if run.ended and not outlived[run.key] then
+        -- The run's telemetry outlives its end, and whatever comes after that, by the grace it was given, but not its
+        -- own age. All events of a call have one time.
+        outlived[run.key] = true
         local ring = run.key .. '/ring'
-        local grace = redis.call('HGET', ring, 'grace')
-        if grace then
-          local until_ms = int(ms + grace)
-          redis.call('HSET', ring, 'until', until_ms)
-          redis.call('PEXPIREAT', ring, until_ms, 'LT')
-          redis.call('PEXPIREAT', run.key .. '/samples', until_ms, 'LT')
+        local terms = redis.call('HMGET', ring, 'grace', 'aged')
+        if terms[1] then
+          local until_ms = ms + terms[1]
+          local expires_ms = int(math.min(until_ms, tonumber(terms[2])))
+          redis.call('HSET', ring, 'until', int(until_ms))
+          redis.call('PEXPIREAT', ring, expires_ms)
+          redis.call('PEXPIREAT', run.key .. '/samples', expires_ms)
         end
       end
     end

@@ -14,11 +14,11 @@ local from_seq, stage, count, most, retention = tonumber(ARGV[1]), ARGV[2], tonu
 
 local h = redis.call('HMGET', ring, 'seq', 'capacity', 'cleared')
 if not h[1] or tonumber(h[3]) ~= cleared then
-  local of_run = redis.call('HMGET', run, 'last', 'samples')
+  local of_run = redis.call('HMGET', run, 'last', 'samples', 'given')
   if not is_visible(of_run[1]) then return {'unknown'} end
-  -- The ring is gone, but not how many samples there ever were.
+  -- The ring is gone, but not how many samples there ever were, nor the capacity that the run was given.
   local gone = math.max(tonumber(of_run[2] or '0') - from_seq, 0)
-  return {'ok', int(from_seq + gone), int(gone), '', '1', {}}
+  return {'ok', int(from_seq + gone), int(gone), of_run[3] or '', '1', {}}
 end
 
 local function seq_of(entry) return tonumber(string.match(entry[1], '^%d+')) end
