@@ -1,6 +1,7 @@
 """Samples a process while it runs and pushes what it finds, in threads of its own: its owner never waits for either."""
 
 import asyncio
+import inspect
 import logging
 import os
 import threading
@@ -8,14 +9,19 @@ import time
 import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 from ..errors import BackendUnavailable, InvalidInput, LogClosed, NotFound
+from ..events import checked_label
+from ..runs.given import refuse_async_log, refuse_blocking_log
+from ..runs.records import checked_run
 from .host import HostMetrics
 from .sample import OLDEST_MS
+from .service import checked_count
+from .terms import MOST_SAMPLES
 
 _log = logging.getLogger("eventlog")
 
@@ -76,7 +82,8 @@ class AsyncSampled(Protocol):
 @dataclass(frozen=True, slots=True)
 class SamplerStats:
     """Counts until now. `taken` = `pushed` + `dropped` + `waiting`; `dropped` were older than there was room for, or
-    refused, or given up at the end. `problem` is what stood in the way last, "" if nothing does.
+    refused, or given up at the end. `problem` is why samples do not get into the log, or else why none are taken, or
+    why they have no stage; "" while all is well. What was in the way at the end stays.
     """
 
     taken: int
@@ -92,6 +99,9 @@ class TelemetrySampler:
     `stage` is asked when a sample is taken. At most `buffer` samples wait for the log, the newest: where it is away,
     the oldest are dropped. A run that does not exist yet is waited for. With a `capacity` of 0 nothing is sampled at
     all, and sampling ends where the log keeps no samples. Use it with `with`, or `start` and `stop`.
+
+    What goes wrong while it samples is never raised: `stats()` says it, and a warning, one for each kind of trouble.
+    Raises `InvalidInput` for what cannot be right.
     """
 
     def __init__(
@@ -112,13 +122,15 @@ class TelemetrySampler:
             raise InvalidInput("interval_s", f"{interval_s!r} is not a number of seconds above 0, up to 3600")
         if buffer < 2:
             raise InvalidInput("buffer", f"{buffer!r} is not a number of samples from 2 on")
+        if inspect.iscoroutinefunction(push):
+            raise InvalidInput("push", "is for asyncio: use asample_run")
         self._push = push
-        self._run_id = run_id
-        self._pid = pid
+        self._run_id = checked_run(run_id)
+        self._pid = None if pid is None else _checked_pid(pid)
         self._interval_s = interval_s
-        self._stage = stage
-        self._source = source
-        self._capacity = capacity
+        self._stage = stage if stage is None or callable(stage) else checked_label("stage", stage)
+        self._source = None if source is None else checked_label("source", source)
+        self._capacity = None if capacity is None else checked_count("capacity", capacity, MOST_SAMPLES)
         self._metrics = metrics
         self._clock = clock
         self._bound = buffer
@@ -126,7 +138,8 @@ class TelemetrySampler:
         self._waiting: deque[_Taken] = deque()
         self._batch: _Batch | None = None
         self._taken = self._pushed = self._dropped = 0
-        self._problem = ""
+        self._problem = self._untaken = self._unstaged = ""
+        self._warned: set[str] = set()
         self._stopping = self._sampled_all = self._abandoned = False
         self._threads: list[threading.Thread] = []
         self._process = os.getpid()
@@ -153,23 +166,45 @@ class TelemetrySampler:
             return False
         try:
             host = metrics()
-            stage = self._stage() if callable(self._stage) else self._stage
         except Exception as error:
-            self._tell(f"no sample: {error!r}")
+            self._take_none(f"no sample: {error!r}")
             return False
         if host is None:
+            if self._pid is not None:
+                self._take_none(f"process {self._pid} is gone")
             return False
+        stage = self._current_stage()
         sample: dict[str, Any] = {"host": dict(host)}
         if stage is not None:
             sample["stage_name"] = stage
         if self._source is not None:
             sample["source"] = self._source
         with self._changed:
+            self._untaken = ""
             self._taken += 1
             self._waiting.append(_Taken(self._clock(), sample))
             self._make_room()
             self._changed.notify_all()
         return True
+
+    def _take_none(self, why: str) -> None:
+        self._untaken = why
+        # A process that was sampled and has ended is no trouble.
+        if not self._taken:
+            self._warn_once("untaken", f"nothing is sampled: {why}")
+
+    def _current_stage(self) -> str | None:
+        if not callable(self._stage):
+            return self._stage
+        try:
+            stage = self._stage()
+            found = None if stage is None else checked_label("stage", stage)
+        except Exception as error:
+            self._unstaged = f"no stage: {error!r}"
+            self._warn_once("unstaged", f"samples have no stage, as asking for it failed: {error!r}")
+            return None
+        self._unstaged = ""
+        return found
 
     def stop(self, timeout_s: float = STOP_S) -> None:
         """Take a last sample, push what waits, and end, all within `timeout_s`. Idempotent, and never raises.
@@ -181,17 +216,26 @@ class TelemetrySampler:
         deadline = time.monotonic() + timeout_s
         with self._changed:
             self._stopping = True
+            dropped = self._dropped
             self._changed.notify_all()
         threads = list(self._threads)
         for thread in threads:
             thread.join(max(deadline - time.monotonic(), 0.0))
         with self._changed:
+            # A batch that is under way may still arrive, but nobody waits for it.
+            lost = self._dropped - dropped + self._held()
+            why = self._problem or "the log does not answer"
+            if lost:
+                self._problem = why
             self._give_up()
+        if lost and "ended" not in self._warned:
+            self._warn_once("lost", f"{lost} samples are lost, as sampling was stopped: {why}")
 
     def stats(self) -> SamplerStats:
         """See `SamplerStats`."""
         with self._changed:
-            return SamplerStats(self._taken, self._pushed, self._dropped, self._held(), self._problem)
+            problem = self._problem or self._untaken or self._unstaged
+            return SamplerStats(self._taken, self._pushed, self._dropped, self._held(), problem)
 
     @property
     def running(self) -> bool:
@@ -258,11 +302,10 @@ class TelemetrySampler:
         except NotFound as error:
             return self._put_back(batch, error, for_good=self._stopping)
         except InvalidInput as error:
+            self._warn_once("refused", f"{len(batch.taken)} samples were refused: {error}")
             return self._lose(batch, error)
         except LogClosed as error:
-            self._lose(batch, error)
-            self._end()
-            return True
+            return self._end(batch, error)
         except BackendUnavailable as error:
             self._tell(str(error))
             return False
@@ -275,9 +318,7 @@ class TelemetrySampler:
                 self._pushed += len(batch.taken)
                 self._problem = ""
                 return True
-        self._lose(batch, "the log keeps no samples of this run")
-        self._end()
-        return True
+        return self._end(batch, "the log keeps no samples of this run")
 
     def _put_back(self, batch: "_Batch", why: Exception, *, for_good: bool) -> bool:
         """Nothing of the batch was stored: its samples wait again, unless there is no time left to wait."""
@@ -300,8 +341,7 @@ class TelemetrySampler:
     def _make_room(self) -> None:
         while self._waiting and self._held() > self._bound:
             self._waiting.popleft()
-            if not self._dropped:
-                _log.warning("telemetry of run %s: samples are dropped, as the log does not take them", self._run_id)
+            self._warn_once("full", "samples are dropped, as the log does not take them")
             self._dropped += 1
 
     def _held(self) -> int:
@@ -311,9 +351,17 @@ class TelemetrySampler:
         with self._changed:
             self._problem = problem
 
-    def _end(self) -> None:
+    def _end(self, batch: "_Batch", why: object) -> bool:
+        self._warn_once("ended", f"sampling ends: {why}")
+        self._lose(batch, why)
         with self._changed:
             self._give_up()
+        return True
+
+    def _warn_once(self, kind: str, what: str) -> None:
+        if kind not in self._warned:
+            self._warned.add(kind)
+            _log.warning("telemetry of run %s: %s", self._run_id, what)
 
     def _give_up(self) -> None:
         self._abandoned = True
@@ -346,8 +394,10 @@ def sample_run(
 ) -> TelemetrySampler:
     """Sample this process, or `pid`, into a run of `log` while a block runs: `with sample_run(log, "r1", stage="a"):`
 
-    Where telemetry is off, for the log or by a `capacity` of 0, nothing is sampled.
+    Where telemetry is off, for the log or by a `capacity` of 0, nothing is sampled. Raises `InvalidInput` at once for a
+    run id, process, stage or capacity that is none, and for an asyncio log.
     """
+    refuse_async_log(log, "asample_run")
     return TelemetrySampler(
         log.push_telemetry,
         run_id,
@@ -359,8 +409,7 @@ def sample_run(
     )
 
 
-@asynccontextmanager
-async def asample_run(
+def asample_run(
     log: AsyncSampled,
     run_id: str,
     *,
@@ -369,8 +418,9 @@ async def asample_run(
     stage: Stage = None,
     source: str | None = None,
     capacity: int | None = None,
-) -> AsyncIterator[TelemetrySampler]:
+) -> AbstractAsyncContextManager[TelemetrySampler]:
     """The asyncio twin of `sample_run`: samples are taken in a thread, and pushed by the running event loop."""
+    refuse_blocking_log(log, "sample_run")
     sampler = TelemetrySampler(
         _PushOn(asyncio.get_running_loop(), log.push_telemetry),
         run_id,
@@ -380,6 +430,11 @@ async def asample_run(
         source=source,
         capacity=_capacity_of(log, capacity),
     )
+    return _sampled(sampler)
+
+
+@asynccontextmanager
+async def _sampled(sampler: TelemetrySampler) -> AsyncIterator[TelemetrySampler]:
     # Reading the first state of a process takes a moment that the loop has no time for.
     await asyncio.to_thread(sampler.start)
     try:
@@ -415,6 +470,12 @@ class _PushOn:
         except TimeoutError as error:
             answer.cancel()
             raise BackendUnavailable("the event loop does not get round to pushing", outcome_unknown=True) from error
+
+
+def _checked_pid(pid: object) -> int:
+    if isinstance(pid, bool) or not isinstance(pid, int) or pid <= 0:
+        raise InvalidInput("pid", f"{pid!r} is not the id of a process")
+    return pid
 
 
 def _capacity_of(log: object, capacity: int | None) -> int | None:

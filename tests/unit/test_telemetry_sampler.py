@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -60,6 +61,10 @@ class Counter:
 
 def numbers(sink: Sink) -> list[int]:
     return [sample["host"]["rss_bytes"] for sample in sink.kept]
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.message for record in caplog.records if record.name == "eventlog"]
 
 
 @pytest.fixture(autouse=True)
@@ -127,15 +132,62 @@ def test_the_stage_is_the_current_one_when_the_sample_is_taken() -> None:
     assert sink.kept[-1]["stage_name"] == "build"
 
 
-def test_who_measures_or_names_the_stage_may_fail_without_harm() -> None:
+def test_who_measures_may_fail_without_harm(caplog: pytest.LogCaptureFixture) -> None:
     def broken() -> Any:
         raise ValueError("no idea")
 
-    for parts in ({"metrics": broken}, {"metrics": Counter(), "stage": broken}):
-        sink = Sink()
-        with TelemetrySampler(sink, "r", interval_s=QUICK_S, **parts) as sampler:
-            eventually(lambda sampler=sampler: "no idea" in sampler.stats().problem, "the trouble is told")
-        assert (sink.kept, sampler.stats().taken) == ([], 0)
+    sink = Sink()
+    with TelemetrySampler(sink, "r", interval_s=QUICK_S, metrics=broken) as sampler:
+        eventually(lambda: "no idea" in sampler.stats().problem, "the trouble is told")
+    assert (sink.kept, sampler.stats().taken) == ([], 0)
+    assert len(warnings(caplog)) == 1
+    assert "nothing is sampled" in warnings(caplog)[0]
+
+
+@pytest.mark.parametrize("answer", [ValueError("no idea"), "", "x" * 257, 5])
+def test_a_stage_that_cannot_be_told_leaves_samples_without_one_and_one_warning(
+    answer: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    said: list[object] = [answer]
+
+    def stage() -> Any:
+        if isinstance(said[-1], Exception):
+            raise said[-1]
+        return said[-1]
+
+    sink = Sink()
+    with TelemetrySampler(sink, "r", interval_s=QUICK_S, metrics=Counter(), stage=stage) as sampler:
+        eventually(lambda: sampler.stats().pushed >= 3, "samples arrive")
+        assert sampler.stats().problem.startswith("no stage: ")
+        said.append("sort")
+        eventually(lambda: not sampler.stats().problem, "the trouble is over")
+    assert "stage_name" not in sink.kept[0]
+    assert sink.kept[-1]["stage_name"] == "sort"
+    (warning,) = warnings(caplog)
+    assert "have no stage" in warning
+
+
+def test_a_process_that_never_was_is_told_and_warned_about_once(caplog: pytest.LogCaptureFixture) -> None:
+    sink = Sink()
+    with TelemetrySampler(sink, "r", interval_s=QUICK_S, pid=2**22 + 1) as sampler:
+        eventually(lambda: sampler.stats().problem != "", "the trouble is told")
+        assert not sampler.sample()
+    assert (sink.calls, sampler.stats()) == ([], SamplerStats(0, 0, 0, 0, f"process {2**22 + 1} is gone"))
+    assert warnings(caplog) == [f"telemetry of run r: nothing is sampled: process {2**22 + 1} is gone"]
+
+
+def test_a_process_that_ends_is_told_without_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    sink = Sink()
+    with (
+        subprocess.Popen(["sleep", "60"]) as process,
+        TelemetrySampler(sink, "r", interval_s=QUICK_S, pid=process.pid) as sampler,
+    ):
+        eventually(lambda: sampler.stats().pushed >= 1, "samples arrive")
+        process.kill()
+        process.wait()
+        eventually(lambda: "is gone" in sampler.stats().problem, "the trouble is told")
+    assert "is gone" in sampler.stats().problem
+    assert warnings(caplog) == []
 
 
 def test_a_process_that_is_gone_ends_nothing_but_its_samples() -> None:
@@ -212,7 +264,7 @@ def test_a_run_that_is_not_there_yet_is_waited_for() -> None:
     assert sampler.stats().dropped == 0
 
 
-def test_a_run_that_never_comes_does_not_hold_up_the_stop() -> None:
+def test_a_run_that_never_comes_does_not_hold_up_the_stop(caplog: pytest.LogCaptureFixture) -> None:
     sink = Sink(lambda _: NotFound("no such run"))
     sampler = TelemetrySampler(sink, "r", interval_s=QUICK_S, metrics=Counter())
     sampler.start()
@@ -223,15 +275,36 @@ def test_a_run_that_never_comes_does_not_hold_up_the_stop() -> None:
     stats = sampler.stats()
     assert (stats.pushed, stats.waiting, stats.problem) == (0, 0, "no such run")
     assert stats.dropped == stats.taken > 0
+    sampler.stop()
+    assert warnings(caplog) == [
+        f"telemetry of run r: {stats.taken} samples are lost, as sampling was stopped: no such run"
+    ]
 
 
-def test_samples_that_the_log_refuses_cost_only_themselves() -> None:
+def test_what_a_log_that_is_away_did_not_take_by_the_stop_is_warned_about_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sink = Sink(lambda _: BackendUnavailable("away"))
+    sampler = TelemetrySampler(sink, "r", interval_s=3600, metrics=Counter())
+    sampler.start()
+    eventually(lambda: sampler.stats().problem == "away", "it has tried")
+    sampler.stop(0.1)
+    eventually(lambda: not sampler.running, "its threads end")
+    stats = sampler.stats()
+    assert (stats.pushed, stats.waiting, stats.dropped, stats.problem) == (0, 0, stats.taken, "away")
+    sampler.stop()
+    assert warnings(caplog) == [f"telemetry of run r: {stats.taken} samples are lost, as sampling was stopped: away"]
+
+
+def test_samples_that_the_log_refuses_cost_only_themselves(caplog: pytest.LogCaptureFixture) -> None:
     sink = Sink(lambda call: InvalidInput("stage_name", "is none") if call == 1 else None)
     with TelemetrySampler(sink, "r", interval_s=QUICK_S, metrics=Counter()) as sampler:
         eventually(lambda: sampler.stats().pushed >= 3, "later ones arrive")
     stats = sampler.stats()
     assert stats.dropped == sink.calls[0]["n"]
     assert numbers(sink) == list(range(stats.dropped, stats.taken))
+    assert len(warnings(caplog)) == 1
+    assert "refused" in warnings(caplog)[0]
 
 
 def test_what_nobody_foresaw_costs_a_batch_and_a_warning(caplog: pytest.LogCaptureFixture) -> None:
@@ -244,7 +317,7 @@ def test_what_nobody_foresaw_costs_a_batch_and_a_warning(caplog: pytest.LogCaptu
 
 
 @pytest.mark.parametrize("sink", [Sink(keeps=False), Sink(lambda _: LogClosed("the log was closed"))])
-def test_where_nothing_is_kept_sampling_ends(sink: Sink) -> None:
+def test_where_nothing_is_kept_sampling_ends_with_one_warning(sink: Sink, caplog: pytest.LogCaptureFixture) -> None:
     metrics = Counter()
     sampler = TelemetrySampler(sink, "r", interval_s=QUICK_S, metrics=metrics)
     sampler.start()
@@ -255,6 +328,7 @@ def test_where_nothing_is_kept_sampling_ends(sink: Sink) -> None:
     assert metrics.taken == taken
     sampler.stop()
     assert sampler.stats().dropped == sampler.stats().taken
+    assert warnings(caplog) == [f"telemetry of run r: sampling ends: {sampler.stats().problem}"]
 
 
 def test_a_capacity_of_nothing_takes_no_sample_and_starts_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,12 +372,42 @@ def test_start_and_stop_may_be_called_twice_and_stop_before_start() -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [{"interval_s": 0}, {"interval_s": -1.0}, {"interval_s": float("nan")}, {"buffer": 0}]
+    "given",
+    [
+        {"interval_s": 0},
+        {"interval_s": -1.0},
+        {"interval_s": float("nan")},
+        {"buffer": 0},
+        {"run_id": "a/b"},
+        {"run_id": None},
+        {"pid": 0},
+        {"pid": -5},
+        {"pid": "7"},
+        {"pid": True},
+        {"capacity": -1},
+        {"capacity": "5"},
+        {"stage": ""},
+        {"stage": 5},
+        {"source": "x" * 257},
+    ],
 )
-def test_an_interval_or_buffer_that_makes_no_sense_is_refused(given: dict[str, Any]) -> None:
+def test_what_makes_no_sense_is_refused_at_once(given: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput) as refused:
-        TelemetrySampler(Sink(), "r", **given)
+        TelemetrySampler(Sink(), **{"run_id": "r", **given})
     assert refused.value.field == next(iter(given))
+
+
+def test_the_wrong_twin_is_refused_at_once_by_the_name_of_the_right_one() -> None:
+    async def main() -> None:
+        async with create_async_event_log("memory") as log:
+            with pytest.raises(InvalidInput, match="asample_run"):
+                sample_run(log, "r")  # type: ignore[arg-type]
+            with pytest.raises(InvalidInput, match="asample_run"):
+                TelemetrySampler(log.push_telemetry, "r")  # type: ignore[arg-type]
+        with create_event_log("memory") as blocking, pytest.raises(InvalidInput, match="use sample_run"):
+            asample_run(blocking, "r")  # type: ignore[arg-type]
+
+    asyncio.run(main())
 
 
 def test_a_block_is_sampled_into_a_log() -> None:
