@@ -71,7 +71,7 @@ def test_producers_are_not_held_up_by_a_redis_that_hangs(own_server: RedisProces
             with ThreadPoolExecutor(8) as pool:
                 list(pool.map(lambda n: dispatcher.dispatch(event_name="a", data={"n": n}), range(10_000)))
             stats = dispatcher.stats()
-            assert (stats.dispatched, stats.delivered, stats.in_flight) == (10_000, 0, 40)
+            assert (stats.dispatched, stats.delivered, stats.in_flight) == (10_000, 0, 4_000)
             assert not dispatcher.shutdown(timeout_s=0.1)
         finally:
             own_server.resume()
