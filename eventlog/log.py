@@ -265,8 +265,10 @@ class EventLog:
 
         A sample has `host` (`rss_bytes`, `cpu_percent`, `io_read_bytes`, `io_write_bytes`), `guest` (any JSON object)
         or both, and maybe `stage_name`, `source`, and `age_ms`: how long ago it was taken. At most 500 of 8 KiB.
-        `capacity` is how many samples the run keeps from now on; 0 frees its ring. Raises `NotFound` for a run that
-        has neither an event nor a ring, `InvalidInput` naming the sample that is wrong.
+        `capacity` is how many samples the run keeps from now on; 0 keeps none and frees its ring. Repeated under an
+        `idempotency_key` it adds nothing and returns what the first push stored, marked `duplicate`; what the ring has
+        let go since has neither `host` nor `guest`. Raises `NotFound` for a run that has neither an event nor a ring,
+        `InvalidInput` naming the sample that is wrong.
         """
         core = self._core
         return self._run(push_samples(core.telemetry, core.guard, run_id, samples, capacity, idempotency_key))

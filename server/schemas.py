@@ -285,7 +285,7 @@ class TelemetryOut(BaseModel):
     run_id: str
     samples: list[SampleOut]
     next_seq: int
-    missed: int = Field(description="How many samples after `from_seq` were evicted.")
+    missed: int = Field(description="How many samples after `from_seq` are gone: evicted, or freed with the ring.")
     capacity: int = Field(description="How many samples the run keeps.")
 
 

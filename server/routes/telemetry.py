@@ -26,7 +26,7 @@ _MEANINGS = {"limit": "At most so many samples.", "stage_name": "Only samples of
 async def telemetry(request: Request, workspace: Workspace, run_id: RunId) -> Response:
     """The samples after `from_seq`, oldest first. Pass `next_seq` as `from_seq` to go on.
 
-    `missed` says how many samples after `from_seq` the ring has evicted.
+    `missed` says how many samples after `from_seq` are gone: evicted, or freed with the ring.
     """
     asked = telemetry_request(request.scope["query_string"])
     logs = logs_of(request)
