@@ -257,7 +257,7 @@ def telemetry(
     url: Url = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Print what a run used: samples of its processes, and those that others posted. What was evicted is told."""
+    """Print what a run used: samples of its processes, and those that others posted. What is gone is told."""
     if follow and limit is not None:
         raise InvalidInput("limit", "has no meaning with --follow: give one of them")
     left = None if limit is None else _positive(limit)
@@ -283,16 +283,23 @@ class _Samples:
         self._first_id: str | None = None
 
     def read(self, left: int | None = None) -> None:
-        """Print what there is, at most so many."""
-        while left != 0:
-            page = self._log.telemetry(self._run_id, from_seq=self._from_seq, stage_name=self._stage, limit=left)
-            _tell_evicted(page.missed, self._output)
+        """Print what there is, at most so many; where that is not all, tell where to go on."""
+        while True:
+            # One more than is wanted tells whether there is more.
+            limit = None if left is None else left + 1
+            page = self._log.telemetry(self._run_id, from_seq=self._from_seq, stage_name=self._stage, limit=limit)
+            freed = not page.samples and page.next_seq == self._from_seq + page.missed
+            _tell_gone(page.missed, self._output, freed=freed)
             self._silent = self._silent and not (page.missed or page.samples)
-            for sample in page.samples:
+            wanted = page.samples[:left]
+            for sample in wanted:
                 _put_sample(sample, self._output)
-            if page.next_seq == self._from_seq:
+            if len(wanted) < len(page.samples):
+                note(f"--- more: --from-seq {wanted[-1].seq} ---")
                 return
-            left = None if left is None else left - len(page.samples)
+            left = None if left is None else left - len(wanted)
+            if left == 0 or page.next_seq == self._from_seq:
+                return
             self._from_seq = page.next_seq
 
     def follow(self) -> None:
@@ -332,11 +339,12 @@ class _Samples:
             say_none("samples", self._output)
 
 
-def _tell_evicted(count: int, output: Format) -> None:
+def _tell_gone(count: int, output: Format, *, freed: bool) -> None:
     if count and output is Format.json:
         put_json({"control": "missed", "missed": count})
     elif count:
-        note(f"--- gone: {count} samples; the ring of the run holds the newest ---")
+        why = "the ring of the run was freed" if freed else "the ring of the run holds the newest"
+        note(f"--- gone: {count} samples; {why} ---")
 
 
 def _put_sample(sample: Sample, output: Format) -> None:

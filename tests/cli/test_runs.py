@@ -272,6 +272,32 @@ def test_samples_that_were_evicted_are_told_with_their_count(here: Here, log: Ev
     assert [sample["seq"] for sample in samples] == [4, 5]
 
 
+def test_samples_that_were_freed_are_told_as_such(here: Here, log: EventLog) -> None:
+    log.append("a", run_id="r1")
+    log.push_telemetry("r1", [{"stage_name": "s", "guest": {}}] * 3)
+    assert here("runs", "telemetry", "r1", "--stage", "other").stderr == b"--- no samples ---\n"
+    log.push_telemetry("r1", [], capacity=0)
+    done = here("runs", "telemetry", "r1")
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert done.stderr.decode() == "--- gone: 3 samples; the ring of the run was freed ---\n"
+    assert _lines(here, "telemetry", "r1") == [{"control": "missed", "missed": 3}]
+
+
+def test_samples_that_were_cut_tell_where_to_go_on(here: Here, log: EventLog) -> None:
+    log.append("a", run_id="r1")
+    log.push_telemetry("r1", [{"stage_name": f"s{n % 2}", "guest": {}} for n in range(6)])
+    for args, told in {
+        ("-n", "3"): b"--- more: --from-seq 3 ---\n",
+        ("-n", "3", "--from-seq", "3"): b"",
+        ("-n", "5", "--from-seq", "3"): b"",
+        ("-n", "2", "--stage", "s0"): b"--- more: --from-seq 3 ---\n",
+        ("-n", "1", "--stage", "s0", "--from-seq", "3"): b"",
+        ("--from-seq", "3"): b"",
+    }.items():
+        done = here("runs", "telemetry", "r1", *args)
+        assert (done.returncode, done.stderr) == (0, told), args
+
+
 def test_samples_are_followed_to_the_end_of_the_run(program: Program, log: EventLog) -> None:
     log.append("a", run_id="r1")
     log.push_telemetry("r1", [{"guest": {"n": 1}}])
