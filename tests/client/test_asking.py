@@ -76,6 +76,23 @@ def test_a_doubt_is_not_forgotten_by_a_later_try_that_never_left() -> None:
         _ask(Script(_away(unknown=False), LogClosed("closed")))
 
 
+def test_samples_are_older_at_each_try_and_keep_their_key() -> None:
+    answer = b'{"samples": [{"seq": 1, "timestamp": 1.5, "guest": {}, "duplicate": true}], "duplicate": true}'
+    script = Script(_away(unknown=True), _away(unknown=False), _away(unknown=True), answer)
+    calls = LogCalls("http://h", 5.0)
+    samples = [{"guest": {}, "age_ms": 1000}, {"guest": {}, "age_ms": 24 * 3600 * 1000}]
+    (pushed,) = run(calls.push_telemetry("r", samples, None, None), script)
+    assert not pushed.duplicate, "nobody but the client repeated it"
+    bodies = [orjson.loads(asked.request.content or b"") for asked in script.asked]
+    ages_ms = [[sample.get("age_ms") for sample in body["samples"]] for body in bodies]
+    # It pauses for 50, 100 and 200 ms.
+    for (young, oldest), at_least_ms in zip(ages_ms, (1000, 1045, 1145, 1345), strict=True):
+        assert at_least_ms <= young <= at_least_ms + 20_000
+        assert oldest == 24 * 3600 * 1000
+    assert len({str(asked.request.headers) for asked in script.asked}) == 1
+    assert run(calls.push_telemetry("r", samples, None, "k"), Script(answer))[0].duplicate
+
+
 def test_other_errors_end_it_at_once() -> None:
     script = Script(InvalidInput("kind", "no"), b"1")
     with pytest.raises(InvalidInput):
