@@ -1,15 +1,13 @@
 """Threads that hang, idle or are interrupted: the bounds hold, nothing is lost, and the caller waits for none of it."""
 
 import gc
-import linecache
 import logging
 import signal
-import sys
 import threading
 import time
 import tracemalloc
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
@@ -18,6 +16,7 @@ import pytest
 from eventlog.dispatch import crew, inflight, monitor, notices, threaded
 from eventlog.dispatch.threaded import EventDispatcher
 from tests.support.dispatchers import Gate, Threads, balanced, until
+from tests.support.interrupts import InterruptAt
 from tests.support.redis_process import eventually
 
 WATCHED = {module.__file__ for module in (crew, inflight, monitor, notices, threaded)}
@@ -201,34 +200,8 @@ def test_signal_handlers_that_hand_over_wherever_they_interrupt_lose_nothing() -
     assert (stats.dispatched, stats.delivered) == (sent + handled[0], sent + handled[0])
 
 
-class InterruptAt:
-    """Raises KeyboardInterrupt at the n-th line that the calling thread runs in the dispatcher, as a signal would."""
-
-    def __init__(self, line: int) -> None:
-        self.left = line
-
-    def __call__(self, frame: FrameType, event: str, arg: Any) -> Any:
-        if frame.f_code.co_filename not in WATCHED:
-            return None
-        # CPython takes no signal between the end of a `with` and its exit, where tracing stops once more.
-        text = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
-        if event == "line" and not text.startswith("with "):
-            self.left -= 1
-            if self.left == 0:
-                sys.settrace(None)
-                raise KeyboardInterrupt
-        return self
-
-    def during(self, work: Callable[[], object]) -> bool:
-        """Run `work`; True if it was interrupted, False if it has fewer lines than that."""
-        sys.settrace(self)
-        try:
-            work()
-        except KeyboardInterrupt:
-            return True
-        finally:
-            sys.settrace(None)
-        return False
+def is_watched(frame: FrameType) -> bool:
+    return frame.f_code.co_filename in WATCHED
 
 
 @pytest.mark.parametrize("line", range(1, 90))
@@ -236,7 +209,7 @@ def test_who_is_interrupted_as_it_hands_over_leaves_the_dispatcher_sound(line: i
     here = dispatching(gate, max_workers=1, inflight_oversubscription=4)
     if line % 2:  # with a crew at work already, and without
         here.dispatch("first")
-    InterruptAt(line).during(lambda: here.dispatch("interrupted"))
+    InterruptAt(line, is_watched).during(lambda: here.dispatch("interrupted"))
     assert balanced(here.stats())
     here.dispatch("run.finished")
     gate.open()
@@ -252,7 +225,7 @@ def test_who_is_interrupted_as_it_shuts_down_may_do_so_again(line: int, gate: Ga
     here = dispatching(gate, max_workers=1, inflight_oversubscription=4)
     for name in ("a", "b"):
         here.dispatch(name)
-    InterruptAt(line).during(lambda: here.shutdown(timeout_s=0.01))
+    InterruptAt(line, is_watched).during(lambda: here.shutdown(timeout_s=0.01))
     gate.open()
     here.shutdown(timeout_s=20)
     stats = here.stats()

@@ -1,12 +1,9 @@
 """A signal may raise anywhere in an appending thread: the others must be answered, and appending must go on."""
 
-import linecache
-import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from types import CodeType, FrameType
-from typing import Any
+from collections.abc import Sequence
+from types import FrameType
 
 import pytest
 
@@ -16,43 +13,16 @@ from eventlog.commit.batch import Bounds
 from eventlog.commit.threads import ThreadCommitter
 from eventlog.errors import BackendUnavailable
 from eventlog.events import Body, Event
+from tests.support.interrupts import InterruptAt
 
 DEADLINE_S = 1.0
+GUARDED = {"submit", "_await_room", "_await_turn", "_sleep", "_lead", "_take"}
 
 
-class InterruptAt:
-    """Raises KeyboardInterrupt at the n-th line that the calling thread runs in `threads.py`, as a signal would."""
-
-    def __init__(self, line: int) -> None:
-        self.left = line
-
-    def __call__(self, frame: FrameType, event: str, arg: Any) -> Any:
-        if frame.f_code.co_filename != threads.__file__ or not _interruptible(frame.f_code):
-            return None
-        # CPython takes no signal between the end of a `with` and its exit, where tracing stops once more.
-        if event == "line" and not linecache.getline(threads.__file__, frame.f_lineno).strip().startswith("with "):
-            self.left -= 1
-            if self.left == 0:
-                sys.settrace(None)
-                raise KeyboardInterrupt
-        return self
-
-    def during(self, work: Callable[[], object]) -> bool:
-        """Run `work`; True if it was interrupted, False if it has fewer lines than that."""
-        sys.settrace(self)
-        try:
-            work()
-        except KeyboardInterrupt:
-            return True
-        finally:
-            sys.settrace(None)
-        return False
-
-
-def _interruptible(code: CodeType) -> bool:
+def is_watched(frame: FrameType) -> bool:
     # Handing over and answering are the clean-up itself: they would only be cut short by a second signal, or by the
     # first within the microsecond that they take.
-    return code.co_name in {"submit", "_await_room", "_await_turn", "_sleep", "_lead", "_take"}
+    return frame.f_code.co_filename == threads.__file__ and frame.f_code.co_name in GUARDED
 
 
 class Sender:
@@ -97,7 +67,7 @@ def still_appends(committer: ThreadCommitter) -> None:
 @pytest.mark.parametrize("line", range(1, 40))
 def test_an_interrupted_lone_caller_leaves_the_way_free(line: int) -> None:
     committer = ThreadCommitter(Sender(), Bounds(), DEADLINE_S)
-    InterruptAt(line).during(lambda: committer.submit(append_of("interrupted")))
+    InterruptAt(line, is_watched).during(lambda: committer.submit(append_of("interrupted")))
     still_appends(committer)
 
 
@@ -122,7 +92,7 @@ def test_an_interrupted_caller_who_waits_or_leads_next_leaves_no_one_waiting(lin
     interrupted = threading.Event()
     helper = threading.Thread(target=others_queue_up)
     helper.start()
-    InterruptAt(line).during(lambda: committer.submit(append_of("interrupted")))
+    InterruptAt(line, is_watched).during(lambda: committer.submit(append_of("interrupted")))
     interrupted.set()
     started = time.monotonic()
     helper.join()
@@ -158,7 +128,7 @@ def test_an_interrupted_follower_wakes_the_one_behind_it(line: int) -> None:
     interrupted = threading.Event()
     helper = threading.Thread(target=others_queue_up)
     helper.start()
-    InterruptAt(line).during(lambda: committer.submit(append_of("interrupted")))
+    InterruptAt(line, is_watched).during(lambda: committer.submit(append_of("interrupted")))
     interrupted.set()
     started = time.monotonic()
     helper.join()

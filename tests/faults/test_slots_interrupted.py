@@ -1,20 +1,18 @@
 """A signal may raise at any line of a thread that acquires, holds or gives back: nothing is left behind."""
 
-import linecache
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import pytest
 
 from eventlog import slots as package
 from eventlog.slots.queue import SlotQueue
 from tests.faults.slot_workers import open_slots
+from tests.support.interrupts import InterruptAt
 from tests.support.redis_process import RedisProcess, eventually
 
 HOME = str(Path(package.__file__).parent)
@@ -25,34 +23,8 @@ HOME = str(Path(package.__file__).parent)
 UNGUARDED = {"__enter__", "__exit__", "release", "lost", "is_ours", "_abandon", "owe"}
 
 
-class InterruptAt:
-    """Raises KeyboardInterrupt at the n-th line that the calling thread runs in the slots' code, as a signal does."""
-
-    def __init__(self, line: int) -> None:
-        self.left = line
-
-    def __call__(self, frame: FrameType, event: str, arg: Any) -> Any:
-        if not frame.f_code.co_filename.startswith(HOME) or not _guarded(frame):
-            return None
-        # CPython takes no signal between the end of a `with` and its exit, where tracing stops once more.
-        line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
-        if event == "line" and not line.startswith("with "):
-            self.left -= 1
-            if self.left == 0:
-                sys.settrace(None)
-                raise KeyboardInterrupt
-        return self
-
-    def during(self, work: Callable[[], object]) -> bool:
-        """Run `work`; True if it was interrupted, False if it has fewer lines than that."""
-        sys.settrace(self)
-        try:
-            work()
-        except KeyboardInterrupt:
-            return True
-        finally:
-            sys.settrace(None)
-        return False
+def is_watched(frame: FrameType) -> bool:
+    return frame.f_code.co_filename.startswith(HOME) and _guarded(frame)
 
 
 def _guarded(frame: FrameType) -> bool:
@@ -124,7 +96,7 @@ def test_an_interrupt_at_any_line_leaves_nothing_behind(
             line += 1
             with open_slots(own_server.url) as slots:
                 with others(sees):
-                    interrupted = InterruptAt(line).during(lambda slots=slots: work(slots))
+                    interrupted = InterruptAt(line, is_watched).during(lambda slots=slots: work(slots))
                 eventually(lambda: is_empty(sees), f"nothing is left of an interrupt at line {line}")
                 eventually(lambda slots=slots: slots.keeper._roster.is_empty, f"nothing is kept after line {line}")
                 if slots.keeper._thread is not None and not slots.keeper._thread.is_alive():
