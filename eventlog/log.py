@@ -1,31 +1,30 @@
-"""The log for blocking callers. `aio.py` has the asyncio twin."""
+"""The log for blocking callers. `aio.py` has the asyncio twin, `operations.py` the calls that both have."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar, Unpack
+from typing import Any, Generic, Protocol, Self, TypeVar, Unpack
 
-from .backends.base import Append, Audit, Backend, Gap, Outcome
+from .backends.base import Append, Backend, Gap, Outcome
+from .colours import blocking
 from .commit.batch import CommitStats
 from .commit.threads import ThreadCommitter
-from .core import EventInput, LogCore, LogInfo, LogLimits, query_request, warn_of_gap
-from .drive import run
-from .errors import EventLogError, LogClosed
-from .events import Body, Event, EventParts
-from .filters import EventFilter, Filters, ReplayFilters
+from .core import LogLimits, warn_of_gap
+from .direct import LogCore
+from .drive import Steps, run
+from .errors import LogClosed
+from .events import Event
+from .filters import EventFilter, Filters
 from .guard import ContentGuard
 from .ids import parse_cursor
-from .plan import Command, Plan
-from .reading import Page, PageRequest, Tail, read_page
-from .runs.fold import StageView
-from .runs.reading import find_run, list_runs, read_replay, read_stages, replay, replay_request, whole_replay
-from .runs.records import ReplayPage, RunsPage, RunsQuery, RunStatus, RunSummary
+from .operations import LogOperations
+from .plan import Command
+from .reading import Tail
 from .slots.opening import slots_beside
 from .slots.queue import SlotQueue
-from .telemetry.sample import Sample, TelemetryPage
-from .telemetry.service import push_samples, read_samples
 
 T = TypeVar("T")
+O_co = TypeVar("O_co", bound=LogOperations, covariant=True)
 
 
 class Transport(Protocol):
@@ -36,7 +35,44 @@ class Transport(Protocol):
     def close(self) -> None: ...
 
 
-class EventLog:
+class BlockingLog(Generic[O_co]):
+    """The calls of a log for blocking callers, here or behind a server. Close it, or use it as a context manager."""
+
+    operations: O_co
+
+    def _run(self, plan: Steps[Any, T], /) -> T:
+        raise NotImplementedError
+
+    append = blocking(LogOperations.append)
+    append_body = blocking(LogOperations.append_body)
+    append_many = blocking(LogOperations.append_many)
+    query = blocking(LogOperations.query)
+    page = blocking(LogOperations.page)
+    get = blocking(LogOperations.get)
+    runs = blocking(LogOperations.runs)
+    run = blocking(LogOperations.run)
+    replay = blocking(LogOperations.replay)
+    replay_page = blocking(LogOperations.replay_page)
+    stages = blocking(LogOperations.stages)
+    push_telemetry = blocking(LogOperations.push_telemetry)
+    telemetry = blocking(LogOperations.telemetry)
+    clear = blocking(LogOperations.clear)
+    info = blocking(LogOperations.info)
+
+    def close(self) -> None:
+        """Wait, bounded, for what is under way, then close all connections. Idempotent."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class EventLog(BlockingLog[LogCore]):
     """A workspace's event log. Safe under threads and across `fork`. Close it, or use it as a context manager.
 
     Every call is bounded by `limits.deadline_s` seconds, an append that has to wait for the call before its own by a
@@ -54,126 +90,36 @@ class EventLog:
         connect: Callable[[int], Transport] | None = None,
         on_close: Callable[[], None] | None = None,
     ) -> None:
-        self._core = LogCore(backend, workspace, limits, guard)
-        self._connect = connect
+        self.operations = LogCore(backend, workspace, limits, guard)
+        self.workspace = workspace
+        self.backend = backend.name
+        self.connect = connect
         self._link = None if connect is None else connect(8)
-        self._execute = _no_transport if self._link is None else self._link.execute
+        self._send_command = _no_transport if self._link is None else self._link.execute
         self._on_close = on_close
         self._closed = False
-        self._payload_max_bytes = limits.payload_max_bytes
-        self._committer: ThreadCommitter | None = None
         self._slots: SlotQueue | None = None
-        if connect is not None:
-            self._committer = ThreadCommitter(self._send, limits.commit, limits.deadline_s)
+        self._committer = None if connect is None else ThreadCommitter(self._send, limits.commit, limits.deadline_s)
+
+    @property
+    def core(self) -> LogCore:
+        """The plans underneath, for services that drive them themselves."""
+        return self.operations
 
     def _send(self, appends: Any, call_number: int) -> list[Outcome]:
-        return run(self._core.backend.append(appends, call_number), self._execute)
+        return run(self.operations.backend.append(appends, call_number), self._send_command)
 
-    def _submit(self, append: Append) -> list[Event]:
-        if self._closed:
-            raise LogClosed("the log was closed")
-        if not append.bodies:
-            return []
-        if self._committer is None:
-            outcome = self._send((append,), 0)[0]
-        else:
-            outcome = self._committer.submit(append)
-        if isinstance(outcome, EventLogError):
-            raise outcome
-        return outcome
-
-    def _run(self, plan: Plan[T]) -> T:
+    def _run(self, plan: Steps[Any, T], /) -> T:
         if self._closed:
             raise LogClosed("the log was closed")
         return run(plan, self._execute)
 
-    @property
-    def core(self) -> LogCore:
-        """The checks and plans underneath, for services that drive them themselves."""
-        return self._core
+    def _execute(self, effect: Any) -> Any:
+        if type(effect) is not Append:
+            return self._send_command(effect)
+        return self._send((effect,), 0)[0] if self._committer is None else self._committer.submit(effect)
 
-    @property
-    def connect(self) -> Callable[[int], Transport] | None:
-        """Opens connections, at most so many at once, to be closed by who asks; None where no Redis is needed."""
-        return self._connect
-
-    @property
-    def workspace(self) -> str:
-        """The tenant this log belongs to."""
-        return self._core.workspace
-
-    @property
-    def backend(self) -> str:
-        """`memory`, `redis` or `disabled`."""
-        return self._core.backend.name
-
-    def append(
-        self,
-        kind: str,
-        payload: Mapping[str, Any] | None = None,
-        *,
-        expected_offset: int | None = None,
-        **parts: Unpack[EventParts],
-    ) -> Event:
-        """Append one event and return it with its place in the log.
-
-        With an `idempotency_key` seen within the window the first event is returned, marked `duplicate`. With
-        `expected_offset` the append is made only if the log ends there, else `Conflict` is raised.
-        """
-        body = Body.of(kind, payload, payload_max_bytes=self._payload_max_bytes, **parts)
-        return self.append_body(body, expected_offset=expected_offset)
-
-    def append_body(self, body: Body, *, expected_offset: int | None = None) -> Event:
-        """Append one event whose parts, size included, were checked already."""
-        return self._submit(self._core.one(body, expected_offset))[0]
-
-    def append_many(
-        self,
-        events: Iterable[EventInput],
-        *,
-        idempotency_key: str | None = None,
-        expected_offset: int | None = None,
-    ) -> list[Event]:
-        """Append all events, contiguous, or none. One that is wrong is named by its index in `InvalidInput`."""
-        return self._submit(self._core.many(events, expected_offset, idempotency_key))
-
-    def query(
-        self,
-        since: object = None,
-        limit: int | None = None,
-        *,
-        until: object = None,
-        order: str = "asc",
-        since_time: float | None = None,
-        **filters: Unpack[Filters],
-    ) -> list[Event]:
-        """The events after `since` and before `until` that pass the filters; `limit=None` is all of them.
-
-        `since` and `until` take an id, a cursor, an integer offset or an `Event`. What is no longer resident is
-        left out; `page` tells of it.
-        """
-        wanted = EventFilter.of(**filters)
-        return self._run(self._core.query(query_request(since, until, limit, wanted, order, since_time)))
-
-    def page(
-        self,
-        since: object = None,
-        limit: int | None = None,
-        *,
-        until: object = None,
-        order: str = "asc",
-        since_time: float | None = None,
-        epoch: str | None = None,
-        **filters: Unpack[Filters],
-    ) -> Page:
-        """One page of at most `limit` (100; 1000 at the most) events, with the cursor to go on from and the gap."""
-        wanted = EventFilter.of(**filters)
-        request = PageRequest.of(since, until, limit, wanted, order=order, since_time=since_time, epoch=epoch)
-        return self._run(read_page(self._core.backend, request))
-
-    def get(self, event_id: str) -> Event:
-        """One event by its id; raises `NotFound`."""
-        return self._run(self._core.get(event_id))
+    verify = blocking(LogCore.verify)
 
     def follow(
         self,
@@ -191,101 +137,22 @@ class EventLog:
         `patience_s`, then `BackendUnavailable` is raised. `until_terminal`, with a `run_id`, ends the iteration
         after that run's terminal event.
         """
-        wanted = EventFilter.of(**filters)
         tail = Tail(
-            self._core.backend,
+            self.operations.backend,
             parse_cursor(since),
-            wanted,
+            EventFilter.of(**filters),
             epoch=epoch,
             until_terminal=until_terminal,
             patience_s=patience_s,
         )
         # From now means from this call on, not from the first iteration.
         self._run(tail.resolve())
-        return Follower(tail, None if self._connect is None else self._connect(1), on_gap)
-
-    def runs(self, limit: int = 100, *, until: object = None, status: RunStatus | None = None) -> RunsPage:
-        """A page of at most `limit` (1000) runs with a resident event, the one with the newest event first.
-
-        `status` is `running`, `finished`, `failed` or `cancelled`; pass a page's cursor as `until` to go on.
-        """
-        return self._run(list_runs(self._core.backend, RunsQuery.of(limit, until, status)))
-
-    def run(self, run_id: str) -> RunSummary:
-        """One run; raises `NotFound` if no event of it is resident."""
-        return self._run(find_run(self._core.backend, run_id))
-
-    def replay(
-        self,
-        run_id: str,
-        *,
-        lane_id: str | None = None,
-        since_seq: int = 0,
-        limit: int | None = None,
-        **filters: Unpack[ReplayFilters],
-    ) -> list[Event]:
-        """A run's resident events after `since_seq` of their lanes, in the order of the log; `limit=None` is all.
-
-        Raises `NotFound` if no event of the run is resident. `replay_page` tells what is gone; here only what the log
-        loses while it is read is told, by a logged warning.
-        """
-        wanted = EventFilter.of(lane_id=lane_id, since_seq=since_seq, **filters)
-        return self._run(replay(self._core.backend, whole_replay(run_id, limit, wanted)))
-
-    def replay_page(
-        self,
-        run_id: str,
-        *,
-        lane_id: str | None = None,
-        since_seq: int = 0,
-        since: object = None,
-        limit: int | None = None,
-        **filters: Unpack[ReplayFilters],
-    ) -> ReplayPage:
-        """One page of at most `limit` (100; 1000 at the most) events of a run, and how many are gone in which lane."""
-        wanted = EventFilter.of(lane_id=lane_id, since_seq=since_seq, **filters)
-        return self._run(read_replay(self._core.backend, replay_request(run_id, since, limit, wanted)))
-
-    def stages(self, run_id: str) -> list[StageView]:
-        """The run's stages by group, each as its latest attempt stands, folded from its resident `stage.*` events.
-
-        Raises `NotFound` if no event of the run is resident.
-        """
-        return self._run(read_stages(self._core.backend, run_id))
-
-    def push_telemetry(
-        self,
-        run_id: str,
-        samples: Iterable[Mapping[str, Any]],
-        *,
-        capacity: int | None = None,
-        idempotency_key: str | None = None,
-    ) -> list[Sample]:
-        """Add samples to a run's ring; returns them with their `seq`, or nothing where the ring keeps none.
-
-        A sample has `host` (`rss_bytes`, `cpu_percent`, `io_read_bytes`, `io_write_bytes`), `guest` (any JSON object)
-        or both, and maybe `stage_name`, `source`, and `age_ms`: how long ago it was taken. At most 500 of 8 KiB.
-        `capacity` is how many samples the run keeps from now on; 0 keeps none and frees its ring. Repeated under an
-        `idempotency_key` it adds nothing and returns what the first push stored, marked `duplicate`; what the ring has
-        let go since has neither `host` nor `guest`. Raises `NotFound` for a run that has neither an event nor a ring,
-        `InvalidInput` naming the sample that is wrong.
-        """
-        core = self._core
-        return self._run(push_samples(core.telemetry, core.guard, run_id, samples, capacity, idempotency_key))
-
-    def telemetry(
-        self, run_id: str, *, from_seq: int = 0, stage_name: str | None = None, limit: int | None = None
-    ) -> TelemetryPage:
-        """A run's samples after `from_seq`, oldest first, and how many are gone; `limit=None` is all of them.
-
-        Pass the page's `next_seq` as `from_seq` to go on. Raises `NotFound` for a run with neither event nor ring.
-        """
-        return self._run(read_samples(self._core.telemetry, run_id, from_seq, stage_name, limit))
+        return Follower(tail, None if self.connect is None else self.connect(1), on_gap)
 
     @property
     def telemetry_capacity(self) -> int:
         """How many samples a run keeps that was given no number of its own; 0: telemetry is off."""
-        return self._core.telemetry.capacity
+        return self.operations.telemetry_rings.capacity
 
     def slots(self) -> SlotQueue:
         """The slot queues of this log's workspace, over its connections. Closed with the log."""
@@ -293,21 +160,9 @@ class EventLog:
             raise LogClosed("the log was closed")
         if self._slots is None:
             self._slots = SlotQueue(
-                slots_beside(self._core.backend), workspace=self.workspace, link=self._link, connect=self._connect
+                slots_beside(self.operations.backend), workspace=self.workspace, link=self._link, connect=self.connect
             )
         return self._slots
-
-    def clear(self) -> int:
-        """Remove all events and keep the counters; returns how many were removed."""
-        return self._run(self._core.backend.clear())
-
-    def info(self) -> LogInfo:
-        """The state of the log: length, ends, epoch, retention, bytes."""
-        return self._run(self._core.info())
-
-    def verify(self) -> Audit:
-        """Hold the log against its own counters, order and run index."""
-        return self._run(self._core.backend.audit())
 
     def stats(self) -> CommitStats:
         """Counters of the group commit (zeros where there is none)."""
@@ -326,14 +181,6 @@ class EventLog:
             self._link.close()
         if self._on_close is not None:
             self._on_close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class Follower:

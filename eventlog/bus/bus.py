@@ -294,7 +294,7 @@ def _body_of(event: object, payload_max_bytes: int) -> Body:
 
 
 def _resident(shared: SharedBus, wanted: EventFilter) -> Plan[list[Event]]:
-    return shared.port.core.query(query_request(None, None, None, wanted, "asc", None))
+    return shared.port.core.read_all(query_request(None, None, None, wanted, "asc", None))
 
 
 def _check_size(name: str, size: object, least: int) -> None:

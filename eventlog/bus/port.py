@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
 
 from ..aio import AsyncEventLog
-from ..core import LogCore
+from ..direct import LogCore
 from ..drive import arun, run
 from ..errors import InvalidInput, LogClosed
 from ..events import Body, Event

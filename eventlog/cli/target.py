@@ -1,30 +1,22 @@
 """Finding the log and the slots that a command works on: through a server, straight on a Redis, or the embedded one."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Unpack
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, Unpack
 
-from ..backends.base import Gap
 from ..config import EventLogConfig
-from ..core import EventInput, LogInfo
 from ..errors import InvalidInput
-from ..events import Event, EventParts
-from ..filters import Filters, ReplayFilters
-from ..log import EventLog
-from ..reading import Page
-from ..runs.fold import StageView
-from ..runs.records import ReplayPage, RunsPage, RunStatus, RunSummary
+from ..log import EventLog, Follower
 from ..slots.base import Cleared, QueueStats
 from ..slots.policy import Policy, Scope, StoredPolicy
 from ..slots.queue import Slot
 from ..slots.service import SlotState
 from ..slots.terms import SlotOptions
-from ..telemetry.sample import Sample, TelemetryPage
 
 if TYPE_CHECKING:
-    from ..client import EventLogClient
+    from ..client import EventLogClient, RemoteFollower
 
 SERVER_SCHEMES = ("http://", "https://")
 REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
@@ -32,100 +24,10 @@ _URL_VARIABLE = "EVENTLOG_URL"
 _REDIS_VARIABLE = "EVENTLOG_REDIS_URL"
 
 
-class SharedFollower(Protocol):
-    """Iterates over events as they come. Resume with its `cursor` and `epoch`."""
+SharedLog: TypeAlias = "EventLog | EventLogClient"
+"""All that commands use, both have."""
 
-    @property
-    def cursor(self) -> str: ...
-
-    @property
-    def epoch(self) -> str | None: ...
-
-    def __iter__(self) -> Iterator[Event]: ...
-
-    def close(self) -> None: ...
-
-
-class SharedLog(Protocol):
-    """What `EventLog` and `EventLogClient` have in common, and all that commands use."""
-
-    @property
-    def workspace(self) -> str: ...
-
-    def append(
-        self,
-        kind: str,
-        payload: Mapping[str, Any] | None = None,
-        *,
-        expected_offset: int | None = None,
-        **parts: Unpack[EventParts],
-    ) -> Event: ...
-
-    def append_many(
-        self,
-        events: Iterable[EventInput],
-        *,
-        idempotency_key: str | None = None,
-        expected_offset: int | None = None,
-    ) -> list[Event]: ...
-
-    def page(
-        self,
-        since: object = None,
-        limit: int | None = None,
-        *,
-        until: object = None,
-        order: str = "asc",
-        since_time: float | None = None,
-        **filters: Unpack[Filters],
-    ) -> Page: ...
-
-    def get(self, event_id: str) -> Event: ...
-
-    def follow(
-        self,
-        since: object = None,
-        *,
-        epoch: str | None = None,
-        until_terminal: bool = False,
-        on_gap: Callable[[Gap], None] | None = None,
-        patience_s: float = 30.0,
-        **filters: Unpack[Filters],
-    ) -> SharedFollower: ...
-
-    def info(self) -> LogInfo: ...
-
-    def runs(self, limit: int = 100, *, until: object = None, status: RunStatus | None = None) -> RunsPage: ...
-
-    def run(self, run_id: str) -> RunSummary: ...
-
-    def replay_page(
-        self,
-        run_id: str,
-        *,
-        lane_id: str | None = None,
-        since_seq: int = 0,
-        since: object = None,
-        limit: int | None = None,
-        **filters: Unpack[ReplayFilters],
-    ) -> ReplayPage: ...
-
-    def stages(self, run_id: str) -> list[StageView]: ...
-
-    def push_telemetry(
-        self,
-        run_id: str,
-        samples: Iterable[Mapping[str, Any]],
-        *,
-        capacity: int | None = None,
-        idempotency_key: str | None = None,
-    ) -> list[Sample]: ...
-
-    def telemetry(
-        self, run_id: str, *, from_seq: int = 0, stage_name: str | None = None, limit: int | None = None
-    ) -> TelemetryPage: ...
-
-    def close(self) -> None: ...
+SharedFollower: TypeAlias = "Follower | RemoteFollower"
 
 
 class SharedSlots(Protocol):

@@ -2,33 +2,28 @@
 
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 from ..backends.base import Gap
-from ..core import EventInput, LogInfo, query_request, warn_of_gap
-from ..drive import run
+from ..colours import blocking
+from ..core import warn_of_gap
+from ..drive import Steps, run
 from ..errors import LogClosed
-from ..events import Event, EventParts
-from ..filters import EventFilter, Filters, ReplayFilters
+from ..events import Event
+from ..filters import EventFilter, Filters
+from ..log import BlockingLog
 from ..plan import Park
-from ..reading import Page, PageRequest
-from ..runs.fold import StageView
-from ..runs.reading import replay_request, whole_replay
-from ..runs.records import ReplayPage, RunsPage, RunsQuery, RunStatus, RunSummary
-from ..telemetry.sample import Sample, TelemetryPage
-from .asking import Asking
 from .connection import Connection, Place, Stream
 from .following import StreamTail
-from .log_calls import LogCalls, checked_body, stream_tail
+from .log_calls import LogCalls, stream_tail
 from .slots import RemoteSlots
-from .tracking import tracked
 
 T = TypeVar("T")
 
 
-class EventLogClient:
+class EventLogClient(BlockingLog[LogCalls]):
     """A workspace's log behind the server at `url`. Safe under threads. Close it, or use it as a context manager.
 
     The calls are those of `EventLog`, with the same results. Each is bounded by `deadline_s` seconds, within which it
@@ -42,79 +37,15 @@ class EventLogClient:
     def __init__(self, url: str, *, workspace: str = "default", deadline_s: float = 5.0) -> None:
         place = Place.of(url, workspace, deadline_s)
         self._connection = Connection(place)
-        self._calls = LogCalls(place.origin, place.deadline_s)
+        self.operations = LogCalls(place.origin, place.deadline_s)
         self._slots: RemoteSlots | None = None
         self._followers: weakref.WeakSet[RemoteFollower] = weakref.WeakSet()
         self.workspace = place.workspace
 
-    def _run(self, plan: Asking[T]) -> T:
+    def _run(self, plan: Steps[Any, T], /) -> T:
         return run(plan, self._connection.execute)
 
-    def append(
-        self,
-        kind: str,
-        payload: Mapping[str, Any] | None = None,
-        *,
-        expected_offset: int | None = None,
-        **parts: Unpack[EventParts],
-    ) -> Event:
-        """Append one event; see `EventLog.append`.
-
-        If the answer to an append with the caller's own `idempotency_key` was lost, and it was sent again under the
-        hood, its event is marked `duplicate`: from outside it cannot be told whose repetition it was.
-        """
-        return self._run(self._calls.append(checked_body(kind, payload, parts), expected_offset))
-
-    def append_many(
-        self,
-        events: Iterable[EventInput],
-        *,
-        idempotency_key: str | None = None,
-        expected_offset: int | None = None,
-    ) -> list[Event]:
-        """Append all events, contiguous, or none; see `EventLog.append_many`."""
-        return self._run(self._calls.append_many(events, idempotency_key, expected_offset))
-
-    def track_event(self, event_name: str, data: Mapping[str, Any] | None = None, operation_id: object = None) -> Event:
-        """Append an event of an operation: `event_name` is its kind, `data` its payload, the operation its run.
-
-        An `operation_id` that cannot name a run is kept in the payload as `operation_id`.
-        """
-        return self._run(self._calls.append(tracked(event_name, data, operation_id), None))
-
-    def query(
-        self,
-        since: object = None,
-        limit: int | None = None,
-        *,
-        until: object = None,
-        order: str = "asc",
-        since_time: float | None = None,
-        **filters: Unpack[Filters],
-    ) -> list[Event]:
-        """The events after `since` and before `until` that pass the filters; see `EventLog.query`."""
-        request = query_request(since, until, limit, EventFilter.of(**filters), order, since_time)
-        return self._run(self._calls.query(request, since_time))
-
-    def page(
-        self,
-        since: object = None,
-        limit: int | None = None,
-        *,
-        until: object = None,
-        order: str = "asc",
-        since_time: float | None = None,
-        epoch: str | None = None,
-        **filters: Unpack[Filters],
-    ) -> Page:
-        """One page; see `EventLog.page`. Its `state` is None."""
-        wanted = EventFilter.of(**filters)
-        request = PageRequest.of(since, until, limit, wanted, order=order, since_time=since_time, epoch=epoch)
-        return self._run(self._calls.page(request, since_time))
-
-    def get(self, event_id: str) -> Event:
-        """One event by its id; raises `NotFound`."""
-        return self._run(self._calls.get(event_id))
+    track_event = blocking(LogCalls.track_event)
 
     def follow(
         self,
@@ -128,7 +59,7 @@ class EventLogClient:
     ) -> "RemoteFollower":
         """Follow the log over one stream, which is resumed by its cursor; see `EventLog.follow`."""
         tail = stream_tail(
-            self._calls,
+            self.operations,
             since,
             EventFilter.of(**filters),
             epoch=epoch,
@@ -136,80 +67,16 @@ class EventLogClient:
             patience_s=patience_s,
         )
         # From now means from this call on, not from the first iteration.
-        self._run(self._calls.resolve(tail))
+        self._run(self.operations.resolve(tail))
         follower = RemoteFollower(tail, self._connection, on_gap)
         self._followers.add(follower)
         return follower
-
-    def runs(self, limit: int = 100, *, until: object = None, status: RunStatus | None = None) -> RunsPage:
-        """A page of runs, the one with the newest event first; see `EventLog.runs`."""
-        return self._run(self._calls.runs(RunsQuery.of(limit, until, status)))
-
-    def run(self, run_id: str) -> RunSummary:
-        """One run; raises `NotFound` if no event of it is resident."""
-        return self._run(self._calls.run(run_id))
-
-    def replay(
-        self,
-        run_id: str,
-        *,
-        lane_id: str | None = None,
-        since_seq: int = 0,
-        limit: int | None = None,
-        **filters: Unpack[ReplayFilters],
-    ) -> list[Event]:
-        """A run's resident events after `since_seq` of their lanes; see `EventLog.replay`."""
-        wanted = EventFilter.of(lane_id=lane_id, since_seq=since_seq, **filters)
-        return self._run(self._calls.replay(whole_replay(run_id, limit, wanted)))
-
-    def replay_page(
-        self,
-        run_id: str,
-        *,
-        lane_id: str | None = None,
-        since_seq: int = 0,
-        since: object = None,
-        limit: int | None = None,
-        **filters: Unpack[ReplayFilters],
-    ) -> ReplayPage:
-        """One page of a run's events, and how many are gone in which lane; see `EventLog.replay_page`."""
-        wanted = EventFilter.of(lane_id=lane_id, since_seq=since_seq, **filters)
-        return self._run(self._calls.replay_page(replay_request(run_id, since, limit, wanted)))
-
-    def stages(self, run_id: str) -> list[StageView]:
-        """How the stages of a run stand; raises `NotFound`. See `EventLog.stages`."""
-        return self._run(self._calls.stages(run_id))
-
-    def push_telemetry(
-        self,
-        run_id: str,
-        samples: Iterable[Mapping[str, Any]],
-        *,
-        capacity: int | None = None,
-        idempotency_key: str | None = None,
-    ) -> list[Sample]:
-        """Add samples to a run's ring, once however often they are sent; see `EventLog.push_telemetry`."""
-        return self._run(self._calls.push_telemetry(run_id, samples, capacity, idempotency_key))
-
-    def telemetry(
-        self, run_id: str, *, from_seq: int = 0, stage_name: str | None = None, limit: int | None = None
-    ) -> TelemetryPage:
-        """A run's samples after `from_seq`, oldest first, and how many are gone; see `EventLog.telemetry`."""
-        return self._run(self._calls.telemetry(run_id, from_seq, stage_name, limit))
 
     def slots(self) -> RemoteSlots:
         """The slot queues of this workspace, over the same connections. Closed with the client."""
         if self._slots is None:
             self._slots = RemoteSlots.beside(self._connection)
         return self._slots
-
-    def clear(self) -> int:
-        """Remove all events and keep the counters; returns how many were removed."""
-        return self._run(self._calls.clear())
-
-    def info(self) -> LogInfo:
-        """The state of the log."""
-        return self._run(self._calls.info())
 
     def close(self) -> None:
         """End what follows and waits, give calls under way two seconds, and close all connections. Idempotent."""
@@ -218,14 +85,6 @@ class EventLogClient:
         for follower in list(self._followers):
             follower.close()
         self._connection.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class RemoteFollower:

@@ -12,6 +12,7 @@ from ..errors import NotFound
 from ..events import Body, Event, checked_key, checked_label
 from ..filters import EventFilter
 from ..ids import MAX_COUNTER, EventId, parse_cursor
+from ..operations import LogOperations
 from ..reading import MAX_PAGE, Page, PageRequest
 from ..runs.fold import StageView
 from ..runs.records import ReplayPage, RunsPage, RunsQuery, RunSummary, checked_run
@@ -21,6 +22,7 @@ from ..telemetry.terms import MOST_SAMPLES
 from . import run_wire, wire
 from .asking import Asker, Asking
 from .following import StreamTail
+from .tracking import tracked
 from .wire import own_key
 
 _log = logging.getLogger("eventlog")
@@ -29,18 +31,28 @@ _log = logging.getLogger("eventlog")
 _SAMPLES_A_PAGE = 5000
 
 
-class LogCalls(Asker):
-    """The calls of a log. How large an event and a batch may be is for the server to say."""
+class LogCalls(Asker, LogOperations):
+    """Asks a server. How large an event and a batch may be is for it to say."""
 
-    def append(self, body: Body, expected_offset: int | None) -> Asking[Event]:
-        """Append one event."""
+    payload_max_bytes = MAX_COUNTER
+
+    def append_body(self, body: Body, *, expected_offset: int | None = None) -> Asking[Event]:
+        """Append one event.
+
+        If the answer to an append with the caller's own `idempotency_key` was lost, and it was sent again under the
+        hood, its event is marked `duplicate`: from outside it cannot be told whose repetition it was.
+        """
         request = wire.append_request([body], checked_offset(expected_offset), None, single=True)
         return (yield from self.ask(request, lambda answer: wire.read_appended(answer, [body])))[0]
 
     def append_many(
-        self, events: Iterable[EventInput], idempotency_key: str | None, expected_offset: int | None
+        self,
+        events: Iterable[EventInput],
+        *,
+        idempotency_key: str | None = None,
+        expected_offset: int | None = None,
     ) -> Asking[list[Event]]:
-        """Append all events, contiguous, or none."""
+        """See `LogOperations.append_many`."""
         bodies = checked_bodies(events, idempotency_key, MAX_COUNTER, MAX_COUNTER)
         if not bodies:
             return []
@@ -50,12 +62,21 @@ class LogCalls(Asker):
             bodies = [body._replace(idempotency_key=key) for body in bodies]
         return (yield from self.ask(request, lambda answer: wire.read_appended(answer, bodies)))
 
-    def query(self, request: PageRequest, since_time: float | None) -> Asking[list[Event]]:
-        """All that `request` asks for, over as many pages as that takes."""
+    def track_event(
+        self, event_name: str, data: Mapping[str, Any] | None = None, operation_id: object = None
+    ) -> Asking[Event]:
+        """Append an event of an operation: `event_name` is its kind, `data` its payload, the operation its run.
+
+        An `operation_id` that cannot name a run is kept in the payload as `operation_id`.
+        """
+        return self.append_body(tracked(event_name, data, operation_id))
+
+    def read_all(self, request: PageRequest) -> Asking[list[Event]]:
+        """See `LogOperations.read_all`."""
         found: list[Event] = []
         left = request.limit
         while True:
-            page = yield from self.page(request._replace(limit=min(left, MAX_PAGE)), since_time)
+            page = yield from self.read(request._replace(limit=min(left, MAX_PAGE)))
             found += page.events
             left -= len(page.events)
             if page.at_end or left <= 0:
@@ -63,9 +84,9 @@ class LogCalls(Asker):
             cursor = parse_cursor(page.cursor)
             request = request._replace(until=cursor) if request.descending else request._replace(since=cursor)
 
-    def page(self, request: PageRequest, since_time: float | None) -> Asking[Page]:
-        """One page."""
-        return (yield from self.ask(wire.page_request(request, since_time), wire.read_page))
+    def read(self, request: PageRequest) -> Asking[Page]:
+        """See `LogOperations.read`. Its `state` is None."""
+        return (yield from self.ask(wire.page_request(request), wire.read_page))
 
     def get(self, event_id: str) -> Asking[Event]:
         """One event; raises `NotFound`."""
@@ -86,7 +107,7 @@ class LogCalls(Asker):
             info = yield from self.info()
             tail.stand_at(info.last_id or "0", info.epoch)
 
-    def runs(self, query: RunsQuery) -> Asking[RunsPage]:
+    def list_runs(self, query: RunsQuery) -> Asking[RunsPage]:
         """A page of runs."""
         return (yield from self.ask(run_wire.runs_request(query), run_wire.read_runs))
 
@@ -94,11 +115,11 @@ class LogCalls(Asker):
         """One run; raises `NotFound`."""
         return (yield from self.ask(run_wire.run_request(checked_run(run_id)), RunSummary.from_dict))
 
-    def replay_page(self, request: PageRequest) -> Asking[ReplayPage]:
+    def read_replay(self, request: PageRequest) -> Asking[ReplayPage]:
         """One page of a run's events; raises `NotFound`."""
         return (yield from self.ask(run_wire.replay_request(request), run_wire.read_replay))
 
-    def replay(self, request: PageRequest) -> Asking[list[Event]]:
+    def replay_all(self, request: PageRequest) -> Asking[list[Event]]:
         """All of a run's events that `request` asks for, over as many pages as that takes; raises `NotFound`.
 
         What is evicted between two pages is logged, as followers do.
@@ -107,7 +128,7 @@ class LogCalls(Asker):
         while True:
             limit = min(request.limit - len(found), MAX_PAGE)
             try:
-                page = yield from self.replay_page(request._replace(limit=limit))
+                page = yield from self.read_replay(request._replace(limit=limit))
             except NotFound:
                 if not found:
                     raise
@@ -125,9 +146,14 @@ class LogCalls(Asker):
         return (yield from self.ask(run_wire.stages_request(checked_run(run_id)), run_wire.read_stages))
 
     def push_telemetry(
-        self, run_id: str, samples: object, capacity: object, idempotency_key: str | None
+        self,
+        run_id: str,
+        samples: Iterable[Mapping[str, Any]],
+        *,
+        capacity: int | None = None,
+        idempotency_key: str | None = None,
     ) -> Asking[list[Sample]]:
-        """Add samples to a run's ring; raises `NotFound`."""
+        """See `LogOperations.push_telemetry`; once however often it is sent."""
         key = None if idempotency_key is None else checked_key(idempotency_key)
         most = None if capacity is None else checked_count("capacity", capacity, MOST_SAMPLES)
         run, posted = checked_run(run_id), checked_samples(samples)
@@ -140,7 +166,9 @@ class LogCalls(Asker):
         read = partial(run_wire.read_pushed, of_caller=key is not None)
         return (yield from self.ask(request(), read, renewed=request))
 
-    def telemetry(self, run_id: str, from_seq: object, stage_name: object, limit: object) -> Asking[TelemetryPage]:
+    def telemetry(
+        self, run_id: str, *, from_seq: int = 0, stage_name: str | None = None, limit: int | None = None
+    ) -> Asking[TelemetryPage]:
         """The samples after `from_seq`, at most `limit`, over as many requests as that takes; raises `NotFound`."""
         run_id, next_seq = checked_run(run_id), checked_count("from_seq", from_seq, MAX_COUNTER)
         stage = None if stage_name is None else checked_label("stage_name", stage_name)
@@ -157,11 +185,6 @@ class LogCalls(Asker):
             if len(page.samples) < asked or not left:
                 return replace(page, samples=found, missed=missed)
             next_seq = page.next_seq
-
-
-def checked_body(kind: str, payload: Mapping[str, Any] | None, parts: Mapping[str, Any]) -> Body:
-    """An event of whatever size."""
-    return Body.of(kind, payload, payload_max_bytes=MAX_COUNTER, **parts)
 
 
 def stream_tail(

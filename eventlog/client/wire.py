@@ -90,12 +90,12 @@ def _encoded(body: Body) -> dict[str, Any]:
     return {**fields, "payload": orjson.Fragment(body.payload_json)}
 
 
-def page_request(request: PageRequest, since_time: float | None) -> Request:
+def page_request(request: PageRequest) -> Request:
     """A page; the times travel as they were given, for the server rounds them its own way."""
     params = [*position_params("since", request.since), *position_params("until", request.until)]
     params += [("limit", str(request.limit)), ("order", "desc" if request.descending else "asc")]
-    if since_time is not None:
-        params.append(("since_time", f"{since_time:.6f}"))
+    if request.from_ms:
+        params.append(("since_time", f"{request.from_ms / 1000:.3f}"))
     return Request("GET", "/events", [*params, *filter_params(request.wanted), *_epoch(request.epoch)])
 
 

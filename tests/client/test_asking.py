@@ -81,7 +81,7 @@ def test_samples_are_older_at_each_try_and_keep_their_key() -> None:
     script = Script(_away(unknown=True), _away(unknown=False), _away(unknown=True), answer)
     calls = LogCalls("http://h", 5.0)
     samples = [{"guest": {}, "age_ms": 1000}, {"guest": {}, "age_ms": 24 * 3600 * 1000}]
-    (pushed,) = run(calls.push_telemetry("r", samples, None, None), script)
+    (pushed,) = run(calls.push_telemetry("r", samples), script)
     assert not pushed.duplicate, "nobody but the client repeated it"
     bodies = [orjson.loads(asked.request.content or b"") for asked in script.asked]
     ages_ms = [[sample.get("age_ms") for sample in body["samples"]] for body in bodies]
@@ -90,7 +90,7 @@ def test_samples_are_older_at_each_try_and_keep_their_key() -> None:
         assert at_least_ms <= young <= at_least_ms + 20_000
         assert oldest == 24 * 3600 * 1000
     assert len({str(asked.request.headers) for asked in script.asked}) == 1
-    assert run(calls.push_telemetry("r", samples, None, "k"), Script(answer))[0].duplicate
+    assert run(calls.push_telemetry("r", samples, idempotency_key="k"), Script(answer))[0].duplicate
 
 
 def test_other_errors_end_it_at_once() -> None:
@@ -157,18 +157,18 @@ def _replayed(*seqs: int, at_end: bool, gap: dict[str, Any] | None = None) -> by
 def test_a_replay_tells_by_a_warning_what_was_evicted_between_its_pages(caplog: pytest.LogCaptureFixture) -> None:
     gap = {"missed": 3, "from_offset": 3, "to_offset": 5, "reason": "trimmed"}
     script = Script(_replayed(1, 2, at_end=False), _replayed(6, at_end=True, gap=gap))
-    found = run(LogCalls("http://h", 5.0).replay(whole_replay("r", None, EventFilter.of())), script)
+    found = run(LogCalls("http://h", 5.0).replay_all(whole_replay("r", None, EventFilter.of())), script)
     assert [event.seq for event in found] == [1, 2, 6]
     assert [record.getMessage() for record in caplog.records] == ["events missed: 3 (3 to 5, trimmed)"]
 
 
 def test_a_run_that_is_gone_by_its_second_page_leaves_what_was_read(caplog: pytest.LogCaptureFixture) -> None:
     asked = whole_replay("r", None, EventFilter.of())
-    found = run(LogCalls("http://h", 5.0).replay(asked), Script(_replayed(1, 2, at_end=False), NotFound("gone")))
+    found = run(LogCalls("http://h", 5.0).replay_all(asked), Script(_replayed(1, 2, at_end=False), NotFound("gone")))
     assert [event.seq for event in found] == [1, 2]
     assert [record.getMessage() for record in caplog.records] == ["events missed: run r is gone from 1-2 on"]
     with pytest.raises(NotFound):
-        run(LogCalls("http://h", 5.0).replay(asked), Script(NotFound("gone")))
+        run(LogCalls("http://h", 5.0).replay_all(asked), Script(NotFound("gone")))
 
 
 def test_an_operation_is_the_run_of_its_events_where_it_can_be_one() -> None:

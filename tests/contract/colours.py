@@ -96,7 +96,7 @@ class SyncColour:
 
     @property
     def storage(self) -> Any:
-        return self.log._core.backend
+        return self.log.core.backend
 
     def shut(self) -> None:
         self.log.close()

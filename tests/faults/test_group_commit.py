@@ -22,7 +22,7 @@ from tests.support.redis_process import RedisProcess
 def test_a_duplicate_whose_first_event_cannot_be_looked_up_spoils_no_other_append(own_server: RedisProcess) -> None:
     with open_log(own_server.url, deadline_s=0.5) as log:
         log.append("first", idempotency_key="k")
-        backend = log._core.backend
+        backend = log.core.backend
         assert isinstance(backend, RedisBackend)
         link = SyncLink(own_server.url)
 
