@@ -14,7 +14,8 @@ from typing import Any
 import orjson
 import redis
 
-from eventlog import AsyncEventLog, EmbeddedRedis, EventLog, create_async_event_log, create_event_log
+from eventlog import AsyncEventLog, EventLog, create_async_event_log, create_event_log
+from eventlog.embedded import EmbeddedRedis
 
 KIND = "tool.invoked"
 PAYLOAD: dict[str, Any] = {

@@ -1,192 +1,71 @@
 """A shared, bounded event log for the processes of a workspace, and the slots they compete for, on Redis."""
 
-import typing as _typing
+from typing import TYPE_CHECKING
 
-from . import client as _client
-from .aio import AsyncEventLog
-from .backends.base import Audit, Gap, LogState
-from .bus.bus import EventBus
-from .bus.emission import Emission
-from .bus.fanout import BusStats
-from .bus.subscription import Subscription
-from .config import EventLogConfig, ObservabilityConfig
-from .core import LogInfo
-from .dispatch.inflight import DispatchStats
-from .dispatch.tasks import AsyncEventDispatcher
-from .dispatch.threaded import EventDispatcher
-from .embedded import EmbeddedRedis, EmbeddedRedisError
-from .errors import (
-    AlreadyHeld,
-    BackendFull,
-    BackendUnavailable,
-    Conflict,
-    EventLogError,
-    FellBehind,
-    InvalidInput,
-    LeaseLost,
-    LogClosed,
-    NotFound,
-    Overloaded,
-    PayloadTooLarge,
-    QueueFull,
-    QueueTimeout,
-    QuotaExceeded,
-    RateLimited,
-    RejectedContent,
-    SlotCancelled,
-    SlotRefused,
-    VersionConflict,
-)
-from .events import Body, Event
-from .factory import create_async_event_log, create_async_slot_queue, create_event_log, create_slot_queue
-from .filters import EventFilter
-from .guard import ContentGuard
-from .ids import Cursor, EventId
-from .log import EventLog, Follower
-from .reading import Page
-from .runs.fold import StageView, fold_stages
-from .runs.lanes import merge_lanes, parallel_merge
-from .runs.merge import AsyncMergedFollower, MergedFollower, MergeStats, afollow_merged, follow_merged
-from .runs.records import ReplayPage, RunsPage, RunSummary
-from .runs.stages import (
-    StageHandle,
-    astage,
-    stage,
-    stage_failed,
-    stage_queued,
-    stage_skipped,
-    stage_started,
-    stage_succeeded,
-)
-from .slots.aio import AsyncSlot, AsyncSlotQueue
-from .slots.base import Cleared, Holder, QueueStats, Waiter
-from .slots.completion import AsyncCompletionListener, CompletionListener
-from .slots.enforcer import AsyncPermit, AsyncPolicyEnforcer, Permit, PolicyEnforcer
-from .slots.policy import Policy, Rate, Scope
-from .slots.queue import Slot, SlotQueue
-from .slots.service import SlotState
-from .telemetry.host import HostMetrics
-from .telemetry.sample import Sample, TelemetryPage
-from .telemetry.sampler import SamplerStats, TelemetrySampler, asample_run, sample_run
+from .exports import exporter
 
-if _typing.TYPE_CHECKING:
-    from .client import (
-        AsyncEventLogClient,
-        AsyncRemoteFollower,
-        AsyncRemoteSlots,
-        EventLogClient,
-        RemoteFollower,
-        RemoteSlots,
-    )
+if TYPE_CHECKING:
+    from .bus.bus import EventBus as EventBus
+    from .client.awaited import AsyncEventLogClient as AsyncEventLogClient
+    from .client.blocking import EventLogClient as EventLogClient
+    from .config import EventLogConfig as EventLogConfig
+    from .config import ObservabilityConfig as ObservabilityConfig
+    from .dispatch.tasks import AsyncEventDispatcher as AsyncEventDispatcher
+    from .dispatch.threaded import EventDispatcher as EventDispatcher
+    from .enforcement.completion import AsyncCompletionListener as AsyncCompletionListener
+    from .enforcement.completion import CompletionListener as CompletionListener
+    from .enforcement.enforcer import AsyncPolicyEnforcer as AsyncPolicyEnforcer
+    from .enforcement.enforcer import PolicyEnforcer as PolicyEnforcer
+    from .errors import EventLogError as EventLogError
+    from .factory import create_async_event_log as create_async_event_log
+    from .factory import create_async_slot_queue as create_async_slot_queue
+    from .factory import create_event_log as create_event_log
+    from .factory import create_slot_queue as create_slot_queue
+    from .log.awaited import AsyncEventLog as AsyncEventLog
+    from .log.blocking import EventLog as EventLog
+    from .model.events import Event as Event
+    from .model.log_values import Gap as Gap
+    from .runs.fold import fold_stages as fold_stages
+    from .runs.lanes import parallel_merge as parallel_merge
+    from .runs.merge import afollow_merged as afollow_merged
+    from .runs.merge import follow_merged as follow_merged
+    from .runs.stages import astage as astage
+    from .runs.stages import stage as stage
+    from .slots.awaited import AsyncSlotQueue as AsyncSlotQueue
+    from .slots.blocking import SlotQueue as SlotQueue
+    from .slots.policy import Policy as Policy
+    from .slots.policy import Rate as Rate
+    from .telemetry.host import HostMetrics as HostMetrics
+    from .telemetry.sampler import TelemetrySampler as TelemetrySampler
+    from .telemetry.sampler import asample_run as asample_run
+    from .telemetry.sampler import sample_run as sample_run
 
 __version__ = "0.1.0"
-
-__all__ = [
-    "AlreadyHeld",
-    "AsyncCompletionListener",
-    "AsyncEventDispatcher",
-    "AsyncEventLog",
-    "AsyncEventLogClient",
-    "AsyncMergedFollower",
-    "AsyncPermit",
-    "AsyncPolicyEnforcer",
-    "AsyncRemoteFollower",
-    "AsyncRemoteSlots",
-    "AsyncSlot",
-    "AsyncSlotQueue",
-    "Audit",
-    "BackendFull",
-    "BackendUnavailable",
-    "Body",
-    "BusStats",
-    "Cleared",
-    "CompletionListener",
-    "Conflict",
-    "ContentGuard",
-    "Cursor",
-    "DispatchStats",
-    "EmbeddedRedis",
-    "EmbeddedRedisError",
-    "Emission",
-    "Event",
-    "EventBus",
-    "EventDispatcher",
-    "EventFilter",
-    "EventId",
-    "EventLog",
-    "EventLogClient",
-    "EventLogConfig",
-    "EventLogError",
-    "FellBehind",
-    "Follower",
-    "Gap",
-    "Holder",
-    "HostMetrics",
-    "InvalidInput",
-    "LeaseLost",
-    "LogClosed",
-    "LogInfo",
-    "LogState",
-    "MergeStats",
-    "MergedFollower",
-    "NotFound",
-    "ObservabilityConfig",
-    "Overloaded",
-    "Page",
-    "PayloadTooLarge",
-    "Permit",
-    "Policy",
-    "PolicyEnforcer",
-    "QueueFull",
-    "QueueStats",
-    "QueueTimeout",
-    "QuotaExceeded",
-    "Rate",
-    "RateLimited",
-    "RejectedContent",
-    "RemoteFollower",
-    "RemoteSlots",
-    "ReplayPage",
-    "RunSummary",
-    "RunsPage",
-    "Sample",
-    "SamplerStats",
-    "Scope",
-    "Slot",
-    "SlotCancelled",
-    "SlotQueue",
-    "SlotRefused",
-    "SlotState",
-    "StageHandle",
-    "StageView",
-    "Subscription",
-    "TelemetryPage",
-    "TelemetrySampler",
-    "VersionConflict",
-    "Waiter",
-    "afollow_merged",
-    "asample_run",
-    "astage",
-    "create_async_event_log",
-    "create_async_slot_queue",
-    "create_event_log",
-    "create_slot_queue",
-    "fold_stages",
-    "follow_merged",
-    "merge_lanes",
-    "parallel_merge",
-    "sample_run",
-    "stage",
-    "stage_failed",
-    "stage_queued",
-    "stage_skipped",
-    "stage_started",
-    "stage_succeeded",
-]
-
-
-def __getattr__(name: str) -> object:
-    # Not before it is asked for: who works straight on Redis need not wait for an HTTP library to load.
-    if name in _client.__all__:
-        return getattr(_client, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __all__ = exporter(
+    __name__,
+    {
+        "bus.bus": "EventBus",
+        "client.awaited": "AsyncEventLogClient",
+        "client.blocking": "EventLogClient",
+        "config": "EventLogConfig ObservabilityConfig",
+        "dispatch.tasks": "AsyncEventDispatcher",
+        "dispatch.threaded": "EventDispatcher",
+        "enforcement.completion": "AsyncCompletionListener CompletionListener",
+        "enforcement.enforcer": "AsyncPolicyEnforcer PolicyEnforcer",
+        "errors": "EventLogError",
+        "factory": "create_async_event_log create_async_slot_queue create_event_log create_slot_queue",
+        "log.awaited": "AsyncEventLog",
+        "log.blocking": "EventLog",
+        "model.events": "Event",
+        "model.log_values": "Gap",
+        "runs.fold": "fold_stages",
+        "runs.lanes": "parallel_merge",
+        "runs.merge": "afollow_merged follow_merged",
+        "runs.stages": "astage stage",
+        "slots.awaited": "AsyncSlotQueue",
+        "slots.blocking": "SlotQueue",
+        "slots.policy": "Policy Rate",
+        "telemetry.host": "HostMetrics",
+        "telemetry.sampler": "TelemetrySampler asample_run sample_run",
+    },
+)

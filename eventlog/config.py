@@ -17,8 +17,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from .errors import InvalidInput
-from .events import DEFAULT_PAYLOAD_MAX_BYTES
-from .guard import (
+from .model.events import DEFAULT_PAYLOAD_MAX_BYTES
+from .model.guard import (
     DEFAULT_REDACT_FIELDS,
     DEFAULT_REDACT_PATTERNS,
     DEFAULT_REFUSED_FIELDS,
@@ -26,26 +26,17 @@ from .guard import (
     checked_names,
     compiled_patterns,
 )
-from .retention import DEFAULT_MAX_ENTRIES, DEFAULT_TTL_S, DEFAULT_WINDOW_S, Retention
+from .model.ids import checked_workspace
+from .model.retention import DEFAULT_MAX_ENTRIES, DEFAULT_TTL_S, DEFAULT_WINDOW_S, Retention
 from .store.keys import DEFAULT_PREFIX
 from .telemetry.terms import DEFAULT_GRACE_S, DEFAULT_SAMPLES, RingTerms
 
 ENV_PREFIX = "EVENTLOG_"
-WORKSPACE_PATTERN = r"[A-Za-z0-9_.-]{1,64}"
-_WORKSPACE = re.compile(WORKSPACE_PATTERN, re.ASCII)
 _BUILT_IN = {
     "refused_fields": DEFAULT_REFUSED_FIELDS,
     "redact_fields": DEFAULT_REDACT_FIELDS,
     "redact_patterns": DEFAULT_REDACT_PATTERNS,
 }
-
-
-def checked_workspace(name: object) -> str:
-    """A workspace name as it is; raises `InvalidInput` if it is not one."""
-    if not isinstance(name, str) or _WORKSPACE.fullmatch(name) is None:
-        shown = name[:80] if isinstance(name, str) else name
-        raise InvalidInput("workspace", f"{shown!r} does not match {WORKSPACE_PATTERN}")
-    return name
 
 
 def default_data_dir() -> Path:

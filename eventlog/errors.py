@@ -22,6 +22,8 @@ EventLogError
     └── Overloaded          too many appends wait in this process already (back-pressure)
 """
 
+import copy
+
 
 class EventLogError(Exception):
     """Base of all errors of this library."""
@@ -166,3 +168,12 @@ class BackendFull(BackendUnavailable):
 
 class Overloaded(BackendUnavailable):
     """More appends wait in this process than its bound allows, and none left within the deadline."""
+
+
+def failure_for_each(error: Exception) -> EventLogError:
+    """A private copy of a call's failure, as each caller raises it with a traceback of its own."""
+    if isinstance(error, EventLogError):
+        return copy.copy(error)
+    failure = BackendUnavailable(f"the append failed: {error}", outcome_unknown=True)
+    failure.__cause__ = error
+    return failure

@@ -6,19 +6,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, TypedDict, Unpack
 
-from .aio import AsyncEventLog
-from .backends.base import Backend
-from .backends.disabled import DisabledBackend
-from .backends.memory import MemoryBackend
-from .backends.redis import RedisBackend
 from .config import EventLogConfig
-from .core import LogLimits
 from .embedded import EmbeddedRedis
 from .errors import InvalidInput
-from .log import EventLog
-from .slots.aio import AsyncSlotQueue
-from .slots.opening import slots_beside
-from .slots.queue import SlotQueue
+from .log.awaited import AsyncEventLog
+from .log.blocking import EventLog
+from .log.disabled import DisabledBackend
+from .log.limits import LogLimits
+from .log.memory import MemoryBackend
+from .log.protocol import Backend
+from .log.redis import RedisBackend
+from .slots.awaited import AsyncSlotQueue
+from .slots.blocking import SlotQueue
 from .store.keys import WorkspaceKeys
 from .store.links import AsyncLink, SyncLink
 
@@ -69,7 +68,7 @@ def create_slot_queue(
     _known(backend, config)
     parts = _parts(backend, url, config, clock, options)
     return SlotQueue(
-        slots_beside(parts.backend),
+        parts.backend.slots(),
         workspace=parts.config.workspace,
         connect=_sync_links(parts.url),
         on_close=parts.on_close,
@@ -88,7 +87,7 @@ def create_async_slot_queue(
     _known(backend, config)
     parts = _parts(backend, url, config, clock, options)
     return AsyncSlotQueue(
-        slots_beside(parts.backend),
+        parts.backend.slots(),
         workspace=parts.config.workspace,
         connect=_async_links(parts.url),
         on_close=parts.on_close,

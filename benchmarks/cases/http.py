@@ -20,9 +20,10 @@ _FULL = 6000
 
 
 def _our_server(connection: Connection, redis_url: str) -> None:
+    from eventlog_server.serving import Address, run
+    from eventlog_server.settings import ServerSettings
+
     from eventlog import EventLogConfig
-    from server.serving import Address, run
-    from server.settings import ServerSettings
 
     def on_ready(address: Address) -> None:
         connection.send("started")

@@ -11,15 +11,15 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from ..aio import AsyncEventLog
-from ..backends.base import Gap
-from ..core import query_request
 from ..errors import InvalidInput, LogClosed, RejectedContent
-from ..events import DEFAULT_LANE, DEFAULT_PAYLOAD_MAX_BYTES, Body, Event
-from ..filters import EventFilter
-from ..guard import ContentGuard
-from ..log import EventLog
-from ..plan import Plan
+from ..log.awaited import AsyncEventLog
+from ..log.blocking import EventLog
+from ..log.reading import query_request
+from ..model.events import DEFAULT_LANE, DEFAULT_PAYLOAD_MAX_BYTES, Body, Event
+from ..model.filters import EventFilter
+from ..model.guard import ContentGuard
+from ..model.log_values import Gap
+from ..plan.effects import Plan
 from .emission import Emission
 from .fanout import BusStats
 from .local import LocalBus

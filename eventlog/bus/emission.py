@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from ..errors import RejectedContent
-from ..events import Event
+from ..model.events import Event
 
 _log = logging.getLogger("eventlog")
 

@@ -6,8 +6,8 @@ from collections import deque
 from concurrent.futures import Future
 
 from ..errors import InvalidInput, LogClosed, Overloaded
-from ..events import Body, Event
-from ..log import EventLog
+from ..log.blocking import EventLog
+from ..model.events import Body, Event
 
 READY_S = 5.0
 _BOUND = 20_000

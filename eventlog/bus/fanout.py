@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from ..events import Event
+from ..model.events import Event
 from .subscription import Subscription, Tally
 
 S = TypeVar("S", bound=Subscription[Any])

@@ -4,8 +4,8 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from itertools import islice
 
-from ..backends.base import Gap
-from ..events import Body, Event
+from ..model.events import Body, Event
+from ..model.log_values import Gap
 from .mailbox import Stretch
 
 _KNOWN_RUNS = 10_000

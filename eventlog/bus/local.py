@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from ..backends.base import Gap
 from ..errors import LogClosed
-from ..events import Body, Event
+from ..model.events import Body, Event
+from ..model.log_values import Gap
 from .bells import LoopBells
 from .fanout import BusStats, Fanout
 from .history import History

@@ -8,9 +8,9 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Generic, NamedTuple, Protocol, Self, TypeVar
 
-from ..backends.base import Gap
 from ..errors import FellBehind
-from ..events import Event
+from ..model.events import Event
+from ..model.log_values import Gap
 from .selection import Selection
 
 

@@ -7,13 +7,13 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
 
-from ..aio import AsyncEventLog
-from ..direct import LogCore
-from ..drive import arun, run
 from ..errors import InvalidInput, LogClosed
-from ..events import Body, Event
-from ..log import EventLog
-from ..plan import Command, Plan
+from ..log.awaited import AsyncEventLog
+from ..log.blocking import EventLog
+from ..log.core import LogCore
+from ..model.events import Body, Event
+from ..plan.drive import arun, no_transport, run
+from ..plan.effects import Command, Plan
 from .emitter import READY_S, Emitter
 
 _END_S = 2.0
@@ -88,7 +88,7 @@ class ThreadPort:
         connect = self._log.connect
         link = None if connect is None else connect(1)
         try:
-            run(plan(), _no_transport if link is None else link.execute)
+            run(plan(), no_transport if link is None else link.execute)
         except BaseException as error:
             failed(error)
         finally:
@@ -105,7 +105,7 @@ class ThreadPort:
         connect = self._log.connect
         link = None if connect is None else connect(1)
         try:
-            return run(plan, _no_transport if link is None else link.execute)
+            return run(plan, no_transport if link is None else link.execute)
         finally:
             if link is not None:
                 link.close()
@@ -245,9 +245,5 @@ def _loop_ended() -> LogClosed:
     return LogClosed("the event loop of the bus' log has ended")
 
 
-def _no_transport(command: Command) -> Any:
-    raise AssertionError(f"this backend sends no commands, yet it asked for {command.args[0]!r}")
-
-
 async def _no_async_transport(command: Command) -> Any:
-    return _no_transport(command)
+    return no_transport(command)

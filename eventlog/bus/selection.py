@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from ..events import VISIBILITIES, Event
-from ..filters import EventFilter
+from ..model.events import VISIBILITIES, Event
+from ..model.filters import EventFilter
 
 
 class Selection:

@@ -11,13 +11,14 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 
-from ..backends.base import Gap, ReadRequest
 from ..errors import BackendUnavailable, LogClosed
-from ..events import Body, Event
-from ..filters import EventFilter
-from ..ids import ZERO, Cursor, EventId, parse_cursor
-from ..plan import Park, Pause, Plan
-from ..reading import Page, PageRequest, Tail, read_page
+from ..log.reading import Tail, read_page
+from ..model.events import Body, Event
+from ..model.filters import EventFilter
+from ..model.ids import ZERO, Cursor, EventId, parse_cursor
+from ..model.log_values import Gap, ReadRequest
+from ..model.pages import Page, PageRequest
+from ..plan.effects import Park, Pause, Plan
 from .bells import LoopBells
 from .emitter import READY_S
 from .fanout import BusStats, Fanout

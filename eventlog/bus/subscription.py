@@ -7,9 +7,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self
 
-from ..backends.base import Gap
-from ..core import warn_of_gap
-from ..events import Event
+from ..log.reading import warn_of_gap
+from ..model.events import Event
+from ..model.log_values import Gap
 from .bells import LoopBells
 from .mailbox import Mailbox, P, Stretch
 

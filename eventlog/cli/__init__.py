@@ -9,8 +9,8 @@ import logging
 import os
 import sys
 
+from ..printing.output import PipeClosed, drop_stdout
 from .failures import exit_code_of, told
-from .output import PipeClosed, drop_stdout
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -9,13 +9,13 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from ..errors import BackendUnavailable, InvalidInput
-from ..events import Body, Event
-from ..ids import MAX_COUNTER
-from ..strictjson import strict_loads
+from ..model.events import Body, Event
+from ..model.ids import MAX_COUNTER
+from ..model.strictjson import strict_loads
+from ..printing.output import Format, json_line, note, put
 from .failures import REFUSED
 from .ndjson import LONGEST_LINE_BYTES, Line, batches
 from .options import DataDir, Output, Url, Workspace
-from .output import Format, json_line, note, put
 from .target import SharedLog, open_log
 
 _STDIN = "-"

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from ..drive import run
 from ..embedded import EmbeddedRedis, EmbeddedRedisError, find_redis_server
 from ..embedded.layout import prepare
 from ..embedded.locks import is_locked
 from ..errors import EventLogError
+from ..plan.drive import run
 from ..store.calls import call_command
 from ..store.links import SyncLink
 from ..store.server_info import RedisInfo, inspect_redis

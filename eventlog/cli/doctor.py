@@ -6,11 +6,11 @@ from collections.abc import Sequence
 import orjson
 import typer
 
+from ..printing.escape import escaped
+from ..printing.output import Format, put, wants_colour
 from .checks import Check, all_checks
-from .escape import escaped
 from .failures import REFUSED
 from .options import DataDir, Output, Url, Workspace
-from .output import Format, put, wants_colour
 from .target import find_target
 
 _COLOURS = {"ok": "32", "warn": "33", "fail": "1;31"}

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InvalidInput
-from ..events import DEFAULT_LANE
-from ..log import EventLog
+from ..log.blocking import EventLog
+from ..model.events import DEFAULT_LANE
+from ..printing.output import note
 from ..runs.fold import DEFAULT_GROUP
 from ..runs.stages import AttemptClaim, StageParts, claim_attempt, stage_queued
 from ..slots.policy import checked_name
-from ..slots.terms import Acquisition, SlotOptions
+from ..slots.request import Acquisition, SlotOptions
 from ..telemetry.terms import MOST_SAMPLES
 from .failures import exit_code_of
 from .options import DataDir, Url, Workspace
-from .output import note
 from .target import SharedLog, Target, find_target, open_log_and_slots
 
 if TYPE_CHECKING:

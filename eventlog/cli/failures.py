@@ -4,7 +4,7 @@ from typing import Any
 
 from ..embedded import EmbeddedRedisError
 from ..errors import BackendUnavailable, EventLogError, InvalidInput, SlotRefused
-from .escape import escaped
+from ..printing.escape import escaped
 
 REFUSED = 1
 BAD_INPUT = 2

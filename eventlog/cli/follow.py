@@ -12,12 +12,12 @@ from typing import Annotated
 import typer
 
 from ..errors import BackendUnavailable, InvalidInput
-from ..events import Event
-from ..filters import Filters
-from ..ids import parse_cursor
-from ..reading import MAX_PAGE
+from ..model.events import Event
+from ..model.filters import Filters
+from ..model.ids import parse_cursor
+from ..model.pages import MAX_PAGE
+from ..printing.output import EventPrinter, Format, note, wants_colour
 from .options import DataDir, Kinds, Lane, Output, Run, Stage, Url, Visibility, Workspace, filters
-from .output import EventPrinter, Format, note, wants_colour
 from .target import SharedFollower, SharedLog, open_log
 
 _PATIENCE_S = 1.0

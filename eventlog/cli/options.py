@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from ..filters import Filters
-from .output import Format
+from ..model.filters import Filters
+from ..printing.output import Format
 
 _WHERE = "Which log"
 _WHICH = "Which events"

@@ -6,10 +6,10 @@ from typing import Annotated
 import typer
 
 from ..errors import InvalidInput
-from ..filters import Filters
-from ..reading import MAX_PAGE
+from ..model.filters import Filters
+from ..model.pages import MAX_PAGE
+from ..printing.output import EventPrinter, Format, note, wants_colour
 from .options import DataDir, Kinds, Lane, Output, Run, Stage, Url, Visibility, Workspace, filters
-from .output import EventPrinter, Format, note, wants_colour
 from .target import SharedLog, open_log
 from .times import parse_time
 

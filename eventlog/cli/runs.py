@@ -11,15 +11,15 @@ import orjson
 import typer
 
 from ..errors import BackendUnavailable, InvalidInput, NotFound
-from ..filters import Filters
-from ..reading import MAX_PAGE
+from ..model.filters import Filters
+from ..model.pages import MAX_PAGE
+from ..printing.escape import escaped
+from ..printing.output import EventPrinter, Format, note, put, put_json, say_none, shown_time, wants_colour
 from ..runs.fold import StageView
 from ..runs.records import MOST_RUNS, ReplayPage, RunStatus, RunSummary
 from ..telemetry.sample import Sample
-from .escape import escaped
 from .follow import Following, watched_pipe
 from .options import DataDir, Kinds, Output, Stage, Url, Visibility, Workspace, filters
-from .output import EventPrinter, Format, note, put, put_json, say_none, shown_time, wants_colour
 from .quantities import shown_bytes, shown_ms
 from .tables import Cell, put_table
 from .target import SharedLog, open_log

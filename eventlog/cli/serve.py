@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from ..config import EventLogConfig
+from ..printing.output import note
 from .options import DataDir
-from .output import note
 
 
 def serve(
@@ -28,8 +28,8 @@ def serve(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not say where it listens.")] = False,
 ) -> None:
     """Serve the logs of all workspaces over HTTP until Ctrl-C. On loopback only, unless told otherwise."""
-    from server import ServerSettings, run
-    from server.serving import Address
+    from eventlog_server import ServerSettings, run
+    from eventlog_server.serving import Address
 
     def tell(address: Address) -> None:
         note(f"eventlog serves on {address.url} (its API: {address.url}/docs); Ctrl-C ends it")

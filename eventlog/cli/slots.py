@@ -6,11 +6,11 @@ import orjson
 import typer
 
 from ..errors import InvalidInput, NotFound
-from ..slots.base import QueueStats
+from ..printing.escape import escaped
+from ..printing.output import Format, note, put
 from ..slots.policy import Policy, Rate, Scope
-from .escape import escaped
+from ..slots.protocol import QueueStats
 from .options import DataDir, Output, Url, Workspace
-from .output import Format, note, put
 from .tables import put_table
 from .target import open_slots
 

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from rich.cells import cell_len
 
-from .escape import escaped
-from .output import painted, put
+from ..printing.escape import escaped
+from ..printing.output import painted, put
 
 
 class Cell(NamedTuple):

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, Unpack
 
 from ..config import EventLogConfig
 from ..errors import InvalidInput
-from ..log import EventLog, Follower
-from ..slots.base import Cleared, QueueStats
+from ..log.blocking import EventLog, Follower
+from ..slots.blocking import Slot
+from ..slots.operations import SlotState
 from ..slots.policy import Policy, Scope, StoredPolicy
-from ..slots.queue import Slot
-from ..slots.service import SlotState
-from ..slots.terms import SlotOptions
+from ..slots.protocol import Cleared, QueueStats
+from ..slots.request import SlotOptions
 
 if TYPE_CHECKING:
     from ..client import EventLogClient, RemoteFollower

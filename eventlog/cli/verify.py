@@ -5,12 +5,12 @@ from typing import Annotated
 import orjson
 import typer
 
-from ..backends.base import Audit
 from ..errors import InvalidInput
-from .escape import escaped
+from ..model.log_values import Audit
+from ..printing.escape import escaped
+from ..printing.output import Format, put
 from .failures import REFUSED
 from .options import DataDir, Output, Url, Workspace
-from .output import Format, put
 from .target import find_target, open_direct
 
 

@@ -5,36 +5,24 @@
 `connection` does, in both colours. Nothing here imports `redis`.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..exports import exporter
 
 if TYPE_CHECKING:
-    from .aio import AsyncEventLogClient, AsyncRemoteFollower
-    from .log import EventLogClient, RemoteFollower
-    from .slots import RemoteSlots
-    from .slots_aio import AsyncRemoteSlots
+    from .awaited import AsyncEventLogClient as AsyncEventLogClient
+    from .awaited import AsyncRemoteFollower as AsyncRemoteFollower
+    from .blocking import EventLogClient as EventLogClient
+    from .blocking import RemoteFollower as RemoteFollower
+    from .slots_awaited import AsyncRemoteSlots as AsyncRemoteSlots
+    from .slots_blocking import RemoteSlots as RemoteSlots
 
-__all__ = [
-    "AsyncEventLogClient",
-    "AsyncRemoteFollower",
-    "AsyncRemoteSlots",
-    "EventLogClient",
-    "RemoteFollower",
-    "RemoteSlots",
-]
-
-# Imported when asked for: httpx takes longer to load than most commands that need no server.
-_ROOMS = {
-    "AsyncEventLogClient": "aio",
-    "AsyncRemoteFollower": "aio",
-    "AsyncRemoteSlots": "slots_aio",
-    "EventLogClient": "log",
-    "RemoteFollower": "log",
-    "RemoteSlots": "slots",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _ROOMS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_ROOMS[name]}"), name)
+__getattr__, __all__ = exporter(
+    __name__,
+    {
+        "awaited": "AsyncEventLogClient AsyncRemoteFollower",
+        "blocking": "EventLogClient RemoteFollower",
+        "slots_awaited": "AsyncRemoteSlots",
+        "slots_blocking": "RemoteSlots",
+    },
+)

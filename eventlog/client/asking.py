@@ -10,9 +10,9 @@ from typing import Any, TypeAlias, TypeVar
 
 import orjson
 
-from ..drive import Steps
 from ..errors import BackendUnavailable, EventLogError, LogClosed
-from ..plan import Pause
+from ..plan.drive import Steps
+from ..plan.effects import Pause
 from .wire import Request
 
 T = TypeVar("T")

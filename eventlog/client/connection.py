@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from ..config import checked_workspace
 from ..errors import BackendUnavailable, EventLogError, InvalidInput, LogClosed, Overloaded
+from ..model.ids import checked_workspace
 from . import wire
 from .asking import CloseStream, Effect, Exchange, OpenStream, ReadStream
 

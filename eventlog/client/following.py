@@ -4,11 +4,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ..backends.base import Gap
 from ..errors import BackendUnavailable, EventLogError, InvalidInput
-from ..events import Event
-from ..filters import EventFilter
-from ..plan import Park, Pause
+from ..model.events import Event
+from ..model.filters import EventFilter
+from ..model.log_values import Gap
+from ..plan.effects import Park, Pause
 from . import wire
 from .asking import Asking, CloseStream, OpenStream, ReadStream
 

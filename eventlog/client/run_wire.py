@@ -6,8 +6,8 @@ from typing import Any
 
 import orjson
 
-from ..backends.base import Gap
-from ..reading import PageRequest
+from ..model.log_values import Gap
+from ..model.pages import PageRequest
 from ..runs.fold import StageView
 from ..runs.records import ENDINGS, ReplayPage, RunsPage, RunsQuery, RunSummary
 from ..telemetry.sample import OLDEST_MS, Posted, Sample, TelemetryPage

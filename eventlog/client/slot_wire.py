@@ -6,10 +6,10 @@ from typing import Any
 import orjson
 
 from ..errors import InvalidInput
-from ..slots.base import Cleared, Holder, QueueStats, Waiter
+from ..slots.operations import Left, SlotState
 from ..slots.policy import Policy, Rate, Scope, StoredPolicy, checked_name
-from ..slots.service import Left, SlotState
-from ..slots.terms import Acquisition
+from ..slots.protocol import Cleared, Holder, QueueStats, Waiter
+from ..slots.request import Acquisition
 from .wire import JSON, Params, Request
 
 _JSON_BODY = {"Content-Type": JSON}

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import InvalidInput
-from ..events import RUN_PATTERN, Body
-from ..ids import MAX_COUNTER
+from ..model.events import RUN_PATTERN, Body
+from ..model.ids import MAX_COUNTER
 
 _RUN = re.compile(RUN_PATTERN, re.ASCII)
 

@@ -7,8 +7,6 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from ..backends.base import Gap
-from ..core import LogInfo
 from ..errors import (
     AlreadyHeld,
     BackendUnavailable,
@@ -26,10 +24,11 @@ from ..errors import (
     SlotCancelled,
     VersionConflict,
 )
-from ..events import Body, Event
-from ..filters import EventFilter
-from ..ids import Cursor
-from ..reading import Page, PageRequest
+from ..model.events import Body, Event
+from ..model.filters import EventFilter
+from ..model.ids import Cursor
+from ..model.log_values import Gap, LogInfo
+from ..model.pages import Page, PageRequest
 
 JSON = "application/json"
 LINES = "application/x-ndjson"

@@ -4,9 +4,9 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from ..backends.base import Gap
 from ..errors import BackendUnavailable
-from ..events import Event
+from ..model.events import Event
+from ..model.log_values import Gap
 from .worker import Stopping, Task, task
 
 _TELL_EVERY_S = 5.0

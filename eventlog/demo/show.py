@@ -14,13 +14,13 @@ from typing import NamedTuple
 
 import httpx
 
-from ..backends.base import Gap
-from ..cli.output import put
 from ..config import EventLogConfig
 from ..embedded import EmbeddedRedis
 from ..errors import BackendUnavailable
 from ..factory import create_event_log
-from ..log import EventLog
+from ..log.blocking import EventLog
+from ..model.log_values import Gap
+from ..printing.output import put
 from .fleet import Process, stop
 from .view import View, open_view
 

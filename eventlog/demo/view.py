@@ -11,10 +11,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ..backends.base import Gap
-from ..cli.escape import escaped
-from ..cli.output import EventPrinter, Format, gap_line, note, wants_colour
-from ..events import Event
+from ..model.events import Event
+from ..model.log_values import Gap
+from ..printing.escape import escaped
+from ..printing.output import EventPrinter, Format, gap_line, note, wants_colour
 
 _MOST_ROWS = 18
 _TAKEN_ROWS = 16

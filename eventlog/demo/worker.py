@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from ..client import EventLogClient
 from ..errors import BackendUnavailable
-from ..events import Body
 from ..factory import create_event_log
-from ..log import EventLog
+from ..log.blocking import EventLog
+from ..model.events import Body
 from ..runs.stages import stage_queued
 
 _RETRY_S = 1.0

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from ..drive import run
+from ..plan.drive import run
 from .delivery import BATCH_BYTES, Sink, Verdict, tell_failures
 from .inflight import Call, DispatchStats, Inflight, Terms
 from .monitor import Monitor

@@ -12,14 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..aio import AsyncEventLog
 from ..client.tracking import tracked
-from ..drive import Steps
 from ..errors import BackendUnavailable, InvalidInput
-from ..events import TERMINAL_KINDS, Body
-from ..ids import MAX_COUNTER
-from ..log import EventLog
-from ..plan import Pause
+from ..log.awaited import AsyncEventLog
+from ..log.blocking import EventLog
+from ..model.events import TERMINAL_KINDS, Body
+from ..model.ids import MAX_COUNTER
+from ..plan.drive import Steps
+from ..plan.effects import Pause
 from .inflight import Call
 
 _log = logging.getLogger("eventlog")

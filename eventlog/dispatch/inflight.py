@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from ..errors import InvalidInput
-from ..events import Body
+from ..model.events import Body
 
 DropReason = Literal["full", "displaced", "shutdown"]
 _LONGEST_S = 86_400.0

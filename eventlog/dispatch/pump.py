@@ -12,7 +12,7 @@ import weakref
 from functools import partial
 from typing import Any
 
-from ..drive import arun
+from ..plan.drive import arun
 from .delivery import BATCH_BYTES, Sink, Verdict, tell_failures
 from .inflight import Call, DispatchStats, Inflight, Terms
 from .monitor import Monitor

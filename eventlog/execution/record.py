@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol
 
-from ..core import EventInput
 from ..errors import BackendUnavailable, EventLogError, InvalidInput
+from ..model.events import EventInput
 from .lines import Line, LineSplitter
 
 MOST_LINES = 10_000

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from ..events import DEFAULT_LANE
+from ..model.events import DEFAULT_LANE
 
 
 class Task(NamedTuple):

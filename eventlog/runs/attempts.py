@@ -16,8 +16,8 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 from ..errors import InvalidInput, NotFound
-from ..events import Body, Event, encode_payload
-from ..reading import Page
+from ..model.events import Body, Event, encode_payload
+from ..model.pages import Page
 from .fold import HIGHEST_ATTEMPT, LEGACY_END, attempt_of
 from .stage_events import StageParts, stage_failed, stage_queued, stage_skipped, stage_started, stage_succeeded
 

@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self, TypeGuard, get_args
 
 from ..errors import InvalidInput
-from ..events import TERMINAL_KINDS, Event, is_milestone
-from ..ids import MAX_COUNTER
+from ..model.events import TERMINAL_KINDS, Event, is_milestone
+from ..model.ids import MAX_COUNTER
 from .given import checked_events
 
 StageStatus = Literal["queued", "running", "succeeded", "failed", "skipped"]

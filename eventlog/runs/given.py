@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
 
 from ..errors import InvalidInput
-from ..events import Event
+from ..model.events import Event
 
 T = TypeVar("T")
 

@@ -4,7 +4,7 @@ import heapq
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 
-from ..events import Event
+from ..model.events import Event
 from .given import checked_by_name, checked_events
 
 _log = logging.getLogger("eventlog")

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from ..errors import InvalidInput
-from ..events import Event
+from ..model.events import Event
 from .given import checked_by_name, checked_event, checked_events
 
 HOLD_BACK_S = 0.25

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
-from ..backends.base import Gap, RunRecord
 from ..errors import InvalidInput
-from ..events import RUN_PATTERN, Event
-from ..filters import EventFilter
-from ..ids import parse_cursor
+from ..model.events import RUN_PATTERN, Event
+from ..model.filters import EventFilter
+from ..model.ids import parse_cursor
+from ..model.log_values import Gap, RunRecord
 
 RunStatus = Literal["running", "finished", "failed", "cancelled"]
 RUN_STATUSES: tuple[RunStatus, ...] = get_args(RunStatus)

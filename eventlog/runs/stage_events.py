@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, TypedDict, Unpack
 
 from ..errors import InvalidInput
-from ..events import Body
+from ..model.events import Body
 from .fold import DEFAULT_GROUP
 from .records import checked_run
 

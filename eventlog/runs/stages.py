@@ -4,10 +4,9 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Protocol
 
-from ..core import EventInput
-from ..drive import arun, run
-from ..events import Event
-from ..reading import Page
+from ..model.events import Event, EventInput
+from ..model.pages import Page
+from ..plan.drive import arun, run
 from .attempts import Ask, AttemptClaim, Attempts, StageHandle
 from .fold import DEFAULT_GROUP
 from .given import refuse_async_log, refuse_blocking_log

@@ -4,11 +4,11 @@ import threading
 import time
 from collections.abc import Sequence
 
-from ..plan import Pause, Plan, at_once
+from ..plan.effects import Pause, Plan, at_once
 from .acts import Acquire, Act, Answer, Beat, Beaten, Gone, Granted, Performed, Release, Released, Renew, Ring
-from .base import Cleared, QueueStats
 from .policy import Policy, Scope, StoredPolicy
-from .terms import DEFAULT_LEASE_S
+from .protocol import Cleared, QueueStats
+from .request import DEFAULT_LEASE_S
 
 
 class DisabledSlots:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import LeaseLost
 from .acts import Granted, Release, Renew
-from .terms import Acquisition, checked_lease, moment
+from .request import Acquisition, checked_lease, moment
 from .waiting import Grant
 
 # The thread that keeps a slot and the one that uses it may find out at the same time.

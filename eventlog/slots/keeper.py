@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from .acts import Act, Answer, Release
 from .holding import Holding
-from .roster import Roster, tell_lost
-from .terms import moment
+from .lease_schedule import Roster, tell_lost
+from .request import moment
 
 # It naps no longer than this, so that a new slot, which is due after that, need not wake it, and whoever has waited for
 # the slot goes on at once. It ends when nothing was held for a while.

@@ -8,8 +8,8 @@ from collections.abc import Generator
 from typing import Any
 
 from .acts import ANY, TOMB_MS, Cancel, Cancelled, Granted, Queued, Release, Released, Touch, others_key
-from .service import Left
-from .terms import Acquisition
+from .operations import Left
+from .request import Acquisition
 from .waiting import Ask
 
 

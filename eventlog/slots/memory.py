@@ -5,25 +5,26 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from ..backends.base import Append
-from ..backends.memory import MemoryBackend
-from ..drive import run
 from ..errors import VersionConflict
-from ..plan import Command, Park, Plan, at_once
+from ..model.events import Body
+from ..plan.effects import Park, Plan, at_once
 from .acts import Act, Performed, Poke, Ring
-from .base import Cleared, Holder, QueueStats, Waiter
 from .memory_acts import Tombs, carry_out
 from .memory_queue import Bells, Call, MemoryQueue, Place, quantised
 from .policy import Policy, Scope, StoredPolicy
+from .protocol import Cleared, Holder, QueueStats, Waiter
 
 
 class MemorySlots:
-    """Complete, thread-safe, with an injectable `clock` in seconds since the Unix epoch. See `SlotBackend`."""
+    """Complete, thread-safe, with an injectable `clock` in seconds since the Unix epoch. See `SlotBackend`.
+
+    `record` appends transitions to the log.
+    """
 
     name = "memory"
 
-    def __init__(self, log: MemoryBackend, clock: Callable[[], float] = time.time) -> None:
-        self._log = log
+    def __init__(self, record: Callable[[Sequence[Body]], object], clock: Callable[[], float] = time.time) -> None:
+        self._record = record
         self._clock = clock
         self._lock = threading.Lock()
         self._bells = Bells()
@@ -71,7 +72,7 @@ class MemorySlots:
 
     def _tell(self, call: Call) -> None:
         if call.told:
-            run(self._log.append([Append(call.told)], 0), _no_transport)
+            self._record(call.told)
 
     def listen(self, bell: str, timeout_s: float, most: int = 1) -> Plan[list[Ring]]:
         """Parks until something is rung, unless it was already."""
@@ -202,7 +203,3 @@ def _holder(place: Place) -> Holder:
 
 def _owner(place: Place) -> str | None:
     return None if place.owner == "-" else place.owner
-
-
-def _no_transport(command: Command) -> None:
-    raise AssertionError(f"a log in memory sends no commands, yet it asked for {command.args[0]!r}")

@@ -1,4 +1,4 @@
-"""What can be done on a slot queue in memory: the acts, in the order of `store/lua/slot_calls.lua`."""
+"""What can be done on a slot queue in memory: the acts, in the order of `lua/slot_calls.lua`."""
 
 from collections import OrderedDict
 from collections.abc import Callable

@@ -1,6 +1,6 @@
 """A slot queue in memory: reaped, promoted, and each transition told.
 
-The same, function by function and in the same order, as `store/lua/parts/slot_queue.lua`, whose comments give the
+The same, function by function and in the same order, as `lua/parts/slot_queue.lua`, whose comments give the
 reasons. `memory_acts.py` has what can be done on a queue, as `slot_calls.lua` has.
 """
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..events import Body
+from ..model.events import Body
 from .acts import LimitedBy, Queued, Ring
 from .policy import Policy, Rate, Scope, StoredPolicy, merged, whole_ms
 

@@ -5,24 +5,16 @@ from collections.abc import Sequence
 from functools import partial
 
 from ..errors import VersionConflict
-from ..plan import Command, Pause, Plan
-from ..retention import Retention
+from ..model.retention import Retention
+from ..plan.effects import Command, Pause, Plan
 from ..store.calls import call_command, call_script
 from ..store.keys import WorkspaceKeys
 from ..store.links import LinkLost, Refused
 from ..store.scripts import script
-from ..store.slot_encoding import (
-    Arg,
-    decode_answer,
-    decode_policy,
-    decode_ring,
-    decode_stats,
-    encode_act,
-    encode_policy,
-)
 from .acts import Act, Performed, Poke, Ring
-from .base import Cleared, QueueStats
+from .encoding import Arg, decode_answer, decode_policy, decode_ring, decode_stats, encode_act, encode_policy
 from .policy import Policy, Scope, StoredPolicy
+from .protocol import Cleared, QueueStats
 
 _BLOCK_MARGIN_S = 2.0
 _CALL_MEMORY_MS = 600_000
@@ -53,7 +45,7 @@ class RedisSlots:
             keys, args = self._many(acts, inbox)
         repeats: list[None] = []
         now_ms, rings, *answers = yield from call_script(
-            script("slot_calls"),
+            script("slots/slot_calls"),
             keys,
             args,
             deadline_s=self._deadline_s if deadline_s is None else deadline_s,
@@ -101,7 +93,7 @@ class RedisSlots:
         found: list[QueueStats] = []
         for some in _portions(queues):
             now_ms, *raws = yield from call_script(
-                script("slot_stats"),
+                script("slots/slot_stats"),
                 (self._keys.policies, *(key for queue in some for key in self._keys.queue(queue))),
                 (most, len(some), *some),
                 deadline_s=self._deadline_s,
@@ -118,7 +110,7 @@ class RedisSlots:
         """One call of `slot_due.lua`."""
         keys = (self._keys.queues, self._keys.slots)
         looked, *names = yield from call_script(
-            script("slot_due"), keys, (passed_over, most), deadline_s=self._deadline_s
+            script("slots/slot_due"), keys, (passed_over, most), deadline_s=self._deadline_s
         )
         return looked, [name.decode() for name in names]
 
@@ -127,7 +119,9 @@ class RedisSlots:
         found: list[str] = []
         for some in _portions(queues, 500):
             books = [self._keys.queue(queue).book for queue in some]
-            numbers = yield from call_script(script("slot_find"), books, (execution,), deadline_s=self._deadline_s)
+            numbers = yield from call_script(
+                script("slots/slot_find"), books, (execution,), deadline_s=self._deadline_s
+            )
             found += (some[number - 1] for number in numbers)
         return found
 
@@ -136,7 +130,7 @@ class RedisSlots:
         holders = waiters = 0
         for some in _portions(queues):
             _, held, waited = yield from call_script(
-                script("slot_clear"),
+                script("slots/slot_clear"),
                 (
                     *self._log_keys,
                     self._keys.tomb + uuid.uuid4().hex,
@@ -160,7 +154,7 @@ class RedisSlots:
     def put_policy(self, scope: Scope, policy: Policy | None, expected_version: int | None) -> Plan[int]:
         """`policy_put.lua`, then the queues that it bears on hand out what it frees."""
         word, version = yield from call_script(
-            script("policy_put"),
+            script("slots/policy_put"),
             (self._keys.policies,),
             (
                 str(scope),

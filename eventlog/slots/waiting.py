@@ -18,23 +18,8 @@ from ..errors import (
     RateLimited,
     SlotCancelled,
 )
-from .acts import (
-    Act,
-    Answer,
-    Busy,
-    Cancel,
-    Cancelled,
-    Full,
-    Granted,
-    Held,
-    Limited,
-    Mode,
-    Queued,
-    Ring,
-    Touch,
-    Waiting,
-)
-from .terms import Acquisition, moment
+from .acts import Act, Answer, Busy, Cancel, Cancelled, Full, Granted, Held, Limited, Mode, Queued, Ring, Touch, Waiting
+from .request import Acquisition, moment
 
 HEARTBEAT_S = 0.5
 """How often a waiter says that it lives, and looks whether something has fallen due."""

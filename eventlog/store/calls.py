@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..errors import BackendFull, BackendUnavailable, EventLogError
-from ..plan import Command, Pause, Plan
+from ..plan.effects import Command, Pause, Plan
 from .links import LinkLost, Refused
 from .scripts import Script
 

@@ -31,7 +31,7 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from ..errors import BackendUnavailable, InvalidInput, LogClosed
-from ..plan import Command
+from ..plan.effects import Command
 
 CONNECT_TIMEOUT_S = 2.0
 

@@ -1,7 +1,7 @@
 """The Lua scripts by name, with the SHA1 by which Redis knows them.
 
-What several scripts share is in `lua/parts/`. A line `-- include <part>` stands for that part's text: every script is
-whole when Redis sees it.
+A script lies in the `lua/` of the room that calls it, what several scripts share in `lua/parts/` there. A line
+`-- include <room>/<part>` stands for that part's text: every script is whole when Redis sees it.
 """
 
 import re
@@ -10,7 +10,7 @@ from functools import cache
 from hashlib import sha1
 from importlib.resources import files
 
-_INCLUDE = re.compile(rb"^-- include (\w+)$", re.MULTILINE)
+_INCLUDE = re.compile(rb"^-- include (\w+)/(\w+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +23,12 @@ class Script:
 
 
 @cache
-def script(name: str) -> Script:
-    """Load `lua/<name>.lua`, with the parts it includes, once a process."""
-    source = _INCLUDE.sub(lambda found: _read("parts", f"{found[1].decode()}.lua"), _read(f"{name}.lua"))
+def script(path: str) -> Script:
+    """Load the script `<room>/<name>`, with the parts it includes, once a process."""
+    room, _, name = path.partition("/")
+    source = _INCLUDE.sub(lambda found: _read(found[1].decode(), "parts", found[2].decode()), _read(room, name))
     return Script(name, source, sha1(source, usedforsecurity=False).hexdigest())
 
 
-def _read(*path: str) -> bytes:
-    return files(__package__).joinpath("lua", *path).read_bytes()
+def _read(room: str, *path: str) -> bytes:
+    return files(__package__.rpartition(".")[0]).joinpath(room, "lua", *path[:-1], f"{path[-1]}.lua").read_bytes()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from ..plan import Command, Plan
+from ..plan.effects import Command, Plan
 from .calls import call_command
 from .links import LinkLost, Refused
 

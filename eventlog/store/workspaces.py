@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-from ..config import checked_workspace
 from ..errors import InvalidInput
-from ..plan import Plan
+from ..model.ids import checked_workspace
+from ..plan.effects import Plan
 from .calls import call_command
 from .keys import workspace_of, workspaces_pattern
 

@@ -13,16 +13,17 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from ..backends.base import Backend, Gap, ReadRequest
-from ..backends.redis import RedisBackend
-from ..drive import arun
 from ..errors import EventLogError, LogClosed
-from ..events import Event
-from ..filters import EventFilter
-from ..ids import Cursor, EventId
-from ..plan import Command
-from ..reading import Tail, joins, missed
-from ..store.encoding import decode_entry
+from ..log.encoding import decode_entry
+from ..log.protocol import Backend
+from ..log.reading import Tail, joins, missed
+from ..log.redis import RedisBackend
+from ..model.events import Event
+from ..model.filters import EventFilter
+from ..model.ids import Cursor, EventId
+from ..model.log_values import Gap, ReadRequest
+from ..plan.drive import ano_transport, arun
+from ..plan.effects import Command
 from ..store.links import LinkLost, Refused
 from .subscription import Subscribed, Subscription, Topic
 
@@ -128,7 +129,7 @@ class Hub:
 
     @property
     def _execute(self) -> Callable[[Command], Awaitable[Any]]:
-        return _no_transport if self._link is None else self._link.execute
+        return ano_transport if self._link is None else self._link.execute
 
     def stats(self) -> HubStats:
         """Counters since the start, and how many follow now."""
@@ -327,7 +328,3 @@ class HubFollower:
     def close(self) -> None:
         """Stop following. Idempotent."""
         self._hub.forget(self, self._subscription)
-
-
-async def _no_transport(command: Command) -> Any:
-    raise AssertionError(f"this backend sends no commands, yet it asked for {command.args[0]!r}")

@@ -3,10 +3,10 @@
 from collections import deque
 from collections.abc import Callable
 
-from ..backends.base import Audit, Backend, ReadRequest, Segment
-from ..events import Event
-from ..ids import EventId
-from ..plan import Park, Plan
+from ..log.protocol import Backend
+from ..model.events import Event
+from ..model.ids import EventId
+from ..plan.effects import Park, Plan
 
 
 class Topic:
@@ -128,23 +128,10 @@ class Subscription:
 
 
 class Subscribed:
-    """The topic's backend, with waiting done on the hub's buffer in place of a connection."""
+    """A `LogReader` whose waiting is done on the hub's buffer in place of a connection."""
 
     def __init__(self, subscription: Subscription) -> None:
-        self._backend = subscription.topic.backend
-        self.name = self._backend.name
-        self.append = self._backend.append
-        self.run = self._backend.run
-        self.runs = self._backend.runs
-        self.first_seqs = self._backend.first_seqs
-        self.clear = self._backend.clear
-        self.memory_bytes = self._backend.memory_bytes
+        backend = subscription.topic.backend
+        self.read = backend.read
+        self.run = backend.run
         self.wait = subscription.wait
-
-    def read(self, request: ReadRequest) -> Plan[Segment]:
-        """As the backend reads."""
-        return self._backend.read(request)
-
-    def audit(self) -> Plan[Audit]:
-        """As the backend audits."""
-        return self._backend.audit()

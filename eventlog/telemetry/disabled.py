@@ -1,7 +1,7 @@
 """No telemetry: nothing is kept, and every look finds nothing."""
 
-from ..plan import at_once
-from .base import Added, Look, Push, Refusal, Stretch
+from ..plan.effects import at_once
+from .protocol import Added, Look, Push, Refusal, Stretch
 
 
 class DisabledTelemetry:

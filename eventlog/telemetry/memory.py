@@ -1,9 +1,24 @@
 """Telemetry in this process' memory: the rings of a log in memory, under its lock and its clock."""
 
-from ..backends.memory import MemoryBackend
-from ..plan import at_once
-from .base import Added, Look, Push, Refusal, Stretch
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from ..model.retention import Retention
+from ..plan.effects import at_once
+from .protocol import Added, Look, Push, Refusal, Stretch
+from .ring import Rings, RunFacts
 from .terms import RingTerms
+
+T = TypeVar("T")
+
+
+class RingKeeper(Protocol):
+    """A log in memory, as far as its rings are concerned."""
+
+    @property
+    def retention(self) -> Retention: ...
+
+    def with_rings(self, run_id: str, act: Callable[[Rings, RunFacts | None, int], T], /) -> T: ...
 
 
 class MemoryTelemetry:
@@ -11,7 +26,7 @@ class MemoryTelemetry:
 
     name = "memory"
 
-    def __init__(self, log: MemoryBackend, terms: RingTerms) -> None:
+    def __init__(self, log: RingKeeper, terms: RingTerms) -> None:
         self.capacity = terms.capacity
         self._log = log
         self._terms = terms

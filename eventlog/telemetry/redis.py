@@ -5,12 +5,12 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from ..plan import Plan
-from ..retention import Retention
+from ..model.retention import Retention
+from ..plan.effects import Plan
 from ..store.calls import call_script
 from ..store.keys import WorkspaceKeys
 from ..store.scripts import script
-from .base import CALL_MEMORY_MS, Added, Look, Push, Refusal, Stretch
+from .protocol import CALL_MEMORY_MS, Added, Look, Push, Refusal, Stretch
 from .sample import Kept, let_go, placed
 from .terms import RingTerms
 
@@ -36,7 +36,7 @@ class RedisTelemetry:
         call, began_s = uuid.uuid4().hex, time.monotonic()
         samples = [part for one in push.samples for part in (one.age_ms, one.stage_name or "", one.data)]
         word, *answer = yield from call_script(
-            script("telemetry_push"),
+            script("telemetry/telemetry_push"),
             (
                 keys.ring,
                 keys.samples,
@@ -69,7 +69,7 @@ class RedisTelemetry:
         """One call of `telemetry_read.lua`."""
         keys = self._keys.telemetry(look.run_id)
         word, *answer = yield from call_script(
-            script("telemetry_read"),
+            script("telemetry/telemetry_read"),
             (keys.ring, keys.samples, self._keys.run + look.run_id, self._keys.meta),
             (look.from_seq, look.stage_name or "", look.most, _LOOKED_AT, self._retention),
             deadline_s=self._deadline_s,

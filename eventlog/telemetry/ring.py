@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
 
-from ..retention import Retention
-from .base import Added, Look, Push, Refusal, Stretch
+from ..model.retention import Retention
+from .protocol import Added, Look, Push, Refusal, Stretch
 from .sample import Kept, let_go, placed
 from .terms import RingTerms
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from ..errors import InvalidInput, PayloadTooLarge
-from ..events import checked_label, encode_payload
-from ..ids import MAX_COUNTER
+from ..model.events import checked_label, encode_payload
+from ..model.ids import MAX_COUNTER
 
 HOST_FIELDS = ("rss_bytes", "cpu_percent", "io_read_bytes", "io_write_bytes")
 SAMPLE_FIELDS = ("stage_name", "source", "host", "guest", "age_ms")

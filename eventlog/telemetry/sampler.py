@@ -15,12 +15,12 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from ..errors import BackendUnavailable, InvalidInput, LogClosed, NotFound
-from ..events import checked_label
+from ..model.events import checked_label
 from ..runs.given import refuse_async_log, refuse_blocking_log
 from ..runs.records import checked_run
 from .host import HostMetrics
+from .operations import checked_count
 from .sample import OLDEST_MS
-from .service import checked_count
 from .terms import MOST_SAMPLES
 
 _log = logging.getLogger("eventlog")

@@ -3,7 +3,7 @@
 import logging
 from typing import NamedTuple
 
-from ..retention import LONGEST_TTL_S
+from ..model.retention import LONGEST_TTL_S
 
 _log = logging.getLogger("eventlog")
 

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from eventlog import BackendUnavailable, Conflict, EventLogError, InvalidInput, NotFound, PayloadTooLarge
+from eventlog import EventLogError
 from eventlog.client import EventLogClient, wire
-from eventlog.events import Body
-from eventlog.filters import EventFilter
+from eventlog.errors import BackendUnavailable, Conflict, InvalidInput, NotFound, PayloadTooLarge
+from eventlog.model.events import Body
+from eventlog.model.filters import EventFilter
 
 
 def _problem(status: int, **document: Any) -> EventLogError:

@@ -9,8 +9,8 @@ from itertools import pairwise
 import pytest
 
 from eventlog import EventLog
+from eventlog.slots.blocking import SlotQueue
 from eventlog.slots.policy import Policy
-from eventlog.slots.queue import SlotQueue
 from tests.support.redis_process import RedisProcess, eventually
 
 from .exec_stage import pids_said, python, until_gone

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from eventlog import EventLog
-from eventlog.slots.queue import SlotQueue
+from eventlog.slots.blocking import SlotQueue
 from tests.support.redis_process import eventually
 
 from .exec_stage import pids_said, python, until_gone

@@ -11,12 +11,13 @@ from datetime import datetime
 
 import pytest
 
-from eventlog import Event, EventLog, InvalidInput
+from eventlog import Event, EventLog
 from eventlog.cli import run
-from eventlog.cli.escape import escaped
-from eventlog.cli.output import json_line, text_line
 from eventlog.cli.times import parse_time
-from eventlog.events import Body
+from eventlog.errors import InvalidInput
+from eventlog.model.events import Body
+from eventlog.printing.escape import escaped
+from eventlog.printing.output import json_line, text_line
 
 from .conftest import Here
 from .program import ROOT, Program

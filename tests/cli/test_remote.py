@@ -13,19 +13,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from eventlog import (
-    BackendUnavailable,
-    Conflict,
-    EventLog,
-    EventLogConfig,
-    EventLogError,
-    InvalidInput,
-    NotFound,
-    PayloadTooLarge,
-    create_event_log,
-)
+from eventlog import EventLog, EventLogConfig, EventLogError, create_event_log
 from eventlog.client import EventLogClient
-from eventlog.events import Body
+from eventlog.errors import BackendUnavailable, Conflict, InvalidInput, NotFound, PayloadTooLarge
+from eventlog.model.events import Body
 from tests.support.redis_process import RedisProcess
 
 from .program import PATIENCE_S, Program

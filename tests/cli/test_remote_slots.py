@@ -13,11 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from eventlog import (
+from eventlog import EventLog, EventLogConfig, create_event_log
+from eventlog.client import RemoteSlots
+from eventlog.client.slot_operations import SlotCalls
+from eventlog.errors import (
     AlreadyHeld,
     BackendUnavailable,
-    EventLog,
-    EventLogConfig,
     InvalidInput,
     LeaseLost,
     QueueFull,
@@ -26,13 +27,10 @@ from eventlog import (
     RateLimited,
     SlotCancelled,
     VersionConflict,
-    create_event_log,
 )
-from eventlog.client import RemoteSlots
-from eventlog.client.slot_calls import SlotCalls
-from eventlog.slots.base import Cleared
+from eventlog.slots.blocking import Slot, SlotQueue
 from eventlog.slots.policy import Policy, Rate, Scope
-from eventlog.slots.queue import Slot, SlotQueue
+from eventlog.slots.protocol import Cleared
 from tests.support.redis_process import RedisProcess, eventually
 
 from .program import Program

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from eventlog import EventLog, EventLogConfig, create_event_log
-from eventlog.cli.output import shown_time
 from eventlog.cli.quantities import shown_bytes, shown_ms
 from eventlog.cli.tables import Cell, put_table
+from eventlog.printing.output import shown_time
 from tests.support.redis_process import RedisProcess
 
 from .conftest import Here

@@ -8,8 +8,8 @@ import orjson
 import pytest
 
 from eventlog import EventLog
+from eventlog.slots.blocking import SlotQueue
 from eventlog.slots.policy import Policy, Rate
-from eventlog.slots.queue import SlotQueue
 from tests.support.redis_process import eventually
 
 from .conftest import Here

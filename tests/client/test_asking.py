@@ -10,15 +10,16 @@ from typing import Any
 import orjson
 import pytest
 
-from eventlog import BackendUnavailable, EventLog, EventLogError, InvalidInput, LogClosed, NotFound
+from eventlog import EventLog, EventLogError
 from eventlog.client import AsyncEventLogClient, AsyncRemoteSlots, EventLogClient, RemoteSlots
 from eventlog.client.asking import Asker, Effect, Exchange
-from eventlog.client.log_calls import LogCalls
+from eventlog.client.log_operations import LogCalls
 from eventlog.client.tracking import tracked
 from eventlog.client.wire import Request
-from eventlog.drive import run
-from eventlog.filters import EventFilter
-from eventlog.runs.reading import whole_replay
+from eventlog.errors import BackendUnavailable, InvalidInput, LogClosed, NotFound
+from eventlog.log.runs import whole_replay
+from eventlog.model.filters import EventFilter
+from eventlog.plan.drive import run
 from tests.client.worlds import Behind
 
 GET = Request("GET", "/log", [])

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from eventlog import EventLog, LogClosed
+from eventlog import EventLog
 from eventlog.client import AsyncEventLogClient, AsyncRemoteSlots
+from eventlog.errors import LogClosed
 from tests.client.way import Way
 from tests.client.worlds import Behind
 

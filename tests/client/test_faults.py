@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from eventlog import BackendUnavailable, Event, EventLog, EventLogConfig, LogClosed, SlotState, create_event_log
+from eventlog import Event, EventLog, EventLogConfig, create_event_log
+from eventlog.errors import BackendUnavailable, LogClosed
+from eventlog.slots import SlotState
 from tests.cli.program import Program
 from tests.cli.serving import Server, free_port, serving
 from tests.client.way import Way

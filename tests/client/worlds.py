@@ -5,10 +5,12 @@ import threading
 from contextlib import AbstractContextManager
 from typing import Any
 
-from eventlog import Audit, EventLog, create_event_log
+from eventlog_server import ServerSettings, background
+
+from eventlog import EventLog, create_event_log
 from eventlog.client import AsyncEventLogClient, EventLogClient
 from eventlog.config import EventLogConfig
-from server import ServerSettings, background
+from eventlog.model import Audit
 from tests.contract.colours import AsyncColour, Colour, SyncColour
 from tests.contract.worlds import RedisWorld
 

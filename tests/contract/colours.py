@@ -10,17 +10,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
-from eventlog import (
-    AsyncEventLog,
-    Audit,
-    Event,
-    EventLog,
-    Gap,
-    LogInfo,
-    Page,
-    create_async_event_log,
-    create_event_log,
-)
+from eventlog import AsyncEventLog, Event, EventLog, Gap, create_async_event_log, create_event_log
+from eventlog.model import Audit, LogInfo, Page
 from eventlog.runs.fold import StageView
 from eventlog.runs.records import ReplayPage, RunsPage, RunSummary
 from eventlog.telemetry.sample import Sample, TelemetryPage

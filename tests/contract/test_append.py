@@ -4,7 +4,9 @@ import time
 
 import pytest
 
-from eventlog import Conflict, Event, EventId, InvalidInput, PayloadTooLarge
+from eventlog import Event
+from eventlog.errors import Conflict, InvalidInput, PayloadTooLarge
+from eventlog.model import EventId
 from tests.contract.colours import Colour
 from tests.contract.worlds import World
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from eventlog import InvalidInput
+from eventlog.errors import InvalidInput
 from tests.contract.colours import Colour
 
 DEEP: dict[str, Any] = {}

@@ -8,9 +8,10 @@ from typing import Any, Protocol
 
 import pytest
 
-from eventlog import Event, Gap, InvalidInput, LogClosed
+from eventlog import Event, Gap
 from eventlog.bus.bus import EventBus
 from eventlog.bus.subscription import Subscription
+from eventlog.errors import InvalidInput, LogClosed
 from tests.contract.colours import AsyncColour, Colour
 from tests.contract.worlds import World
 from tests.support.redis_process import eventually

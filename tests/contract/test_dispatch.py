@@ -10,9 +10,10 @@ from unittest.mock import AsyncMock, Mock
 
 import pytest
 
-from eventlog import InvalidInput, create_async_event_log, create_event_log
+from eventlog import create_async_event_log, create_event_log
 from eventlog.dispatch.tasks import AsyncEventDispatcher
 from eventlog.dispatch.threaded import EventDispatcher
+from eventlog.errors import InvalidInput
 from tests.support.dispatchers import Dispatching, Gate, Tasks, Threads, balanced, until
 from tests.support.redis_process import eventually
 

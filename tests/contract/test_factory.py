@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from eventlog import EventLogConfig, InvalidInput, LogClosed
+from eventlog import EventLogConfig
+from eventlog.errors import InvalidInput, LogClosed
 from tests.contract.colours import Colour
 from tests.contract.worlds import COLOURS, World
 

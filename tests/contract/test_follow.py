@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from eventlog import Event, Gap, InvalidInput
+from eventlog import Event, Gap
+from eventlog.errors import InvalidInput
 from tests.contract.colours import Colour, Gaps, Reading
 from tests.contract.worlds import World
 from tests.support.redis_process import eventually

@@ -5,8 +5,8 @@ import logging
 
 import pytest
 
-from eventlog import InvalidInput, PayloadTooLarge, create_async_event_log, create_event_log
-from eventlog.errors import RejectedContent
+from eventlog import create_async_event_log, create_event_log
+from eventlog.errors import InvalidInput, PayloadTooLarge, RejectedContent
 from eventlog.factory import LogOptions
 from tests.contract.colours import Colour
 from tests.contract.worlds import World

@@ -2,7 +2,7 @@
 
 import pytest
 
-from eventlog import Conflict, InvalidInput
+from eventlog.errors import Conflict, InvalidInput
 from tests.contract.colours import Colour
 from tests.contract.worlds import World
 

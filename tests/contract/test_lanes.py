@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from eventlog import Event, NotFound, create_async_event_log, create_event_log
+from eventlog import Event, create_async_event_log, create_event_log
+from eventlog.errors import NotFound
 from eventlog.runs.lanes import merge_lanes, parallel_merge
 from eventlog.runs.merge import AsyncMergedFollower, Followed, MergedFollower, afollow_merged, follow_merged
 from tests.contract.colours import AsyncColour, Colour, Gaps, SyncColour

@@ -19,12 +19,14 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from eventlog import BackendUnavailable, Body, Conflict, Event, EventLog, create_event_log
-from eventlog.backends.base import Append
-from eventlog.backends.memory import MemoryBackend
-from eventlog.backends.redis import RedisBackend
-from eventlog.drive import run
-from eventlog.retention import Retention
+from eventlog import Event, EventLog, create_event_log
+from eventlog.errors import BackendUnavailable, Conflict
+from eventlog.log.memory import MemoryBackend
+from eventlog.log.redis import RedisBackend
+from eventlog.model import Body
+from eventlog.model.log_values import Append
+from eventlog.model.retention import Retention
+from eventlog.plan.drive import run
 from eventlog.store.keys import WorkspaceKeys
 from eventlog.store.links import SyncLink
 from tests.support.redis_process import RedisProcess

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from eventlog import Event, NotFound
+from eventlog import Event
+from eventlog.errors import NotFound
 from tests.contract.colours import Colour
 from tests.contract.worlds import World
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from eventlog import Gap, InvalidInput, NotFound
+from eventlog import Gap
+from eventlog.errors import InvalidInput, NotFound
 from tests.contract.colours import Colour
 from tests.contract.worlds import World
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from eventlog import Body, Event
+from eventlog import Event
+from eventlog.model import Body
 from eventlog.runs.fold import StageView, fold_stages
 from eventlog.runs.stages import StageHandle, astage, stage, stage_queued, stage_skipped
 from tests.contract.colours import AsyncColour, Colour, SyncColour

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from eventlog import InvalidInput, NotFound
+from eventlog.errors import InvalidInput, NotFound
 from eventlog.telemetry.sample import Sample
 from tests.contract.colours import Colour
 from tests.contract.worlds import MemoryWorld, World

@@ -11,18 +11,19 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from eventlog import Body, NotFound
-from eventlog.backends.base import Append, Backend
-from eventlog.backends.memory import MemoryBackend
-from eventlog.backends.redis import RedisBackend
-from eventlog.drive import run
-from eventlog.guard import ContentGuard
-from eventlog.plan import Command, Plan
-from eventlog.retention import Retention
+from eventlog.errors import NotFound
+from eventlog.log.memory import MemoryBackend
+from eventlog.log.protocol import Backend
+from eventlog.log.redis import RedisBackend
+from eventlog.model import Body
+from eventlog.model.guard import ContentGuard
+from eventlog.model.log_values import Append
+from eventlog.model.retention import Retention
+from eventlog.plan.drive import run
+from eventlog.plan.effects import Command, Plan
 from eventlog.store.keys import WorkspaceKeys
-from eventlog.telemetry.base import TelemetryBackend
-from eventlog.telemetry.opening import telemetry_beside
-from eventlog.telemetry.service import push_samples, read_samples
+from eventlog.telemetry.operations import push_samples, read_samples
+from eventlog.telemetry.protocol import TelemetryBackend
 from eventlog.telemetry.terms import RingTerms
 from tests.contract.slots.clocked import ClockedRedis
 from tests.support.redis_process import RedisProcess, binaries
@@ -46,7 +47,7 @@ class Side:
     def __init__(self, name: str, log: Backend, execute: Callable[[Command], Any]) -> None:
         self.name = name
         self.log = log
-        self.telemetry: list[TelemetryBackend] = [telemetry_beside(log, terms) for terms in TERMS]
+        self.telemetry: list[TelemetryBackend] = [log.telemetry(terms) for terms in TERMS]
         self._execute = execute
         self.calls = 0
 

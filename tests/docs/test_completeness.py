@@ -4,12 +4,12 @@ import re
 from pathlib import Path
 
 import pytest
+from eventlog_server.app import create_app
+from eventlog_server.settings import ServerSettings
 
 from eventlog import EventLogConfig
 from eventlog.cli.app import app as command_line
 from eventlog.store.keys import WorkspaceKeys
-from server.app import create_app
-from server.settings import ServerSettings
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,7 +40,7 @@ def test_every_route_is_documented() -> None:
 
 
 def test_every_problem_code_is_documented() -> None:
-    codes = set(re.findall(r'\b\d{3}, "([A-Z_]+)"', (ROOT / "server/problems.py").read_text("utf-8")))
+    codes = set(re.findall(r'\b\d{3}, "([A-Z_]+)"', (ROOT / "server/eventlog_server/problems.py").read_text("utf-8")))
     assert codes
     assert [code for code in sorted(codes) if f"`{code}`" not in _page("http.md")] == []
 
@@ -51,7 +51,7 @@ def test_every_command_is_documented() -> None:
     assert [name for name in names if f"`eventlog {name}" not in _page("cli.md")] == []
 
 
-@pytest.mark.parametrize("script", sorted(path.stem for path in (ROOT / "eventlog/store/lua").glob("*.lua")))
+@pytest.mark.parametrize("script", sorted(path.stem for path in (ROOT / "eventlog").glob("*/lua/*.lua")))
 def test_every_script_is_documented(script: str) -> None:
     assert f"`{script}`" in _page("redis-layout.md")
 

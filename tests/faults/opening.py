@@ -1,8 +1,8 @@
 """Short ways to open the logs that fault tests use."""
 
 from eventlog import create_async_event_log, create_event_log
-from eventlog.aio import AsyncEventLog
-from eventlog.log import EventLog
+from eventlog.log.awaited import AsyncEventLog
+from eventlog.log.blocking import EventLog
 
 ROOMY = 1_000_000
 

@@ -21,8 +21,8 @@ import redis
 
 from eventlog import EventLogError
 from eventlog.errors import LeaseLost
-from eventlog.retention import Retention
-from eventlog.slots.queue import Slot, SlotQueue
+from eventlog.model.retention import Retention
+from eventlog.slots.blocking import Slot, SlotQueue
 from eventlog.slots.redis import RedisSlots
 from eventlog.store.keys import WorkspaceKeys
 from eventlog.store.links import SyncLink

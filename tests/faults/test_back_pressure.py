@@ -4,13 +4,13 @@ import asyncio
 import threading
 import tracemalloc
 
-from eventlog import BackendUnavailable, Overloaded
-from eventlog.aio import AsyncEventLog
-from eventlog.commit.batch import Bounds
 from eventlog.config import EventLogConfig
-from eventlog.core import LogLimits
+from eventlog.errors import BackendUnavailable, Overloaded
 from eventlog.factory import redis_backend
-from eventlog.log import EventLog
+from eventlog.log.awaited import AsyncEventLog
+from eventlog.log.blocking import EventLog
+from eventlog.log.commit import Bounds
+from eventlog.log.limits import LogLimits
 from eventlog.store.links import AsyncLink, SyncLink
 from tests.support.redis_process import RedisProcess
 

@@ -5,8 +5,9 @@ import threading
 
 import pytest
 
-from eventlog import BackendUnavailable, Event
+from eventlog import Event
 from eventlog.bus.bus import EventBus
+from eventlog.errors import BackendUnavailable
 from tests.faults.bus_workers import BusWorker
 from tests.faults.opening import open_async_log, open_log
 from tests.support.redis_process import RedisProcess, eventually

@@ -8,7 +8,7 @@ from threading import Thread, Timer
 
 import pytest
 
-from eventlog import BackendUnavailable
+from eventlog.errors import BackendUnavailable
 from tests.faults.opening import open_async_log, open_log
 from tests.faults.proxy import ChaosProxy, Fault
 from tests.support.redis_process import RedisProcess

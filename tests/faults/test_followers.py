@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from eventlog import Event, Gap
-from eventlog.log import EventLog
+from eventlog.log.blocking import EventLog
 from tests.faults.opening import open_log
 from tests.faults.workers import Worker
 from tests.support.redis_process import RedisProcess, eventually

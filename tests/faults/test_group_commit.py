@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 
-from eventlog import BackendUnavailable
-from eventlog.aio import AsyncEventLog
-from eventlog.backends.base import Append
-from eventlog.backends.redis import RedisBackend
-from eventlog.commit.batch import Bounds
-from eventlog.commit.tasks import TaskCommitter
-from eventlog.drive import run
-from eventlog.events import Body
-from eventlog.plan import Command
+from eventlog.errors import BackendUnavailable
+from eventlog.log.awaited import AsyncEventLog
+from eventlog.log.commit import Bounds
+from eventlog.log.commit_tasks import TaskCommitter
+from eventlog.log.redis import RedisBackend
+from eventlog.model.events import Body
+from eventlog.model.log_values import Append
+from eventlog.plan.drive import run
+from eventlog.plan.effects import Command
 from eventlog.store.links import LinkLost, SyncLink
 from tests.faults.opening import open_async_log, open_log
 from tests.support.redis_process import RedisProcess

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from eventlog import BackendUnavailable, create_async_event_log, create_event_log
+from eventlog import create_async_event_log, create_event_log
+from eventlog.errors import BackendUnavailable
 from tests.support.redis_process import RedisProcess
 
 _DEADLINE_S = 0.6

@@ -7,12 +7,12 @@ from types import FrameType
 
 import pytest
 
-from eventlog.backends.base import Append, Outcome
-from eventlog.commit import threads
-from eventlog.commit.batch import Bounds
-from eventlog.commit.threads import ThreadCommitter
 from eventlog.errors import BackendUnavailable
-from eventlog.events import Body, Event
+from eventlog.log import commit_threads as threads
+from eventlog.log.commit import Bounds
+from eventlog.log.commit_threads import ThreadCommitter
+from eventlog.model.events import Body, Event
+from eventlog.model.log_values import Append, Outcome
 from tests.support.interrupts import InterruptAt
 
 DEADLINE_S = 1.0

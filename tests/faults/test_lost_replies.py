@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from eventlog import Conflict
+from eventlog.errors import Conflict
 from tests.faults.opening import open_log
 from tests.faults.proxy import CUTS, ChaosProxy, Fault
 from tests.support.redis_process import RedisProcess, eventually

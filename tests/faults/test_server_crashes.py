@@ -7,8 +7,9 @@ from contextlib import ExitStack
 import pytest
 from redis import Redis
 
-from eventlog import BackendFull, Event
-from eventlog.log import EventLog
+from eventlog import Event
+from eventlog.errors import BackendFull
+from eventlog.log.blocking import EventLog
 from tests.faults.opening import open_log
 from tests.faults.test_chaos import STYLES, hold_to_what_was_acknowledged
 from tests.faults.workers import Worker

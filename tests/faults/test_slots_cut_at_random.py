@@ -11,7 +11,7 @@ import pytest
 
 from eventlog.errors import EventLogError
 from eventlog.factory import create_async_slot_queue
-from eventlog.slots.aio import AsyncSlotQueue
+from eventlog.slots.awaited import AsyncSlotQueue
 from tests.faults.opening import open_log
 from tests.faults.proxy import CUTS, ChaosProxy, Fault
 from tests.faults.slot_chaos import fold

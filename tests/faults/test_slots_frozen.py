@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from eventlog.errors import LeaseLost
-from eventlog.slots.queue import SlotQueue
+from eventlog.slots.blocking import SlotQueue
 from tests.faults.slot_workers import SlotWorker, open_slots
 from tests.faults.test_slots_killed import LEASE_S, line_is, line_up
 from tests.support.redis_process import RedisProcess, eventually

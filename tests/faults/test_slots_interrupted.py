@@ -10,7 +10,7 @@ from types import FrameType
 import pytest
 
 from eventlog import slots as package
-from eventlog.slots.queue import SlotQueue
+from eventlog.slots.blocking import SlotQueue
 from tests.faults.slot_workers import open_slots
 from tests.support.interrupts import InterruptAt
 from tests.support.redis_process import RedisProcess, eventually

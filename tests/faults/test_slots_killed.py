@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from eventlog.slots.queue import SlotQueue
+from eventlog.slots.blocking import SlotQueue
 from tests.faults.slot_workers import SlotWorker, open_slots
 from tests.support.redis_process import RedisProcess, eventually
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 import pytest
 
 from eventlog.errors import SlotCancelled
-from eventlog.slots.queue import Slot, SlotQueue
+from eventlog.slots.blocking import Slot, SlotQueue
 from tests.faults.opening import open_log
 from tests.faults.proxy import CUTS, ChaosProxy, Fault
 from tests.faults.slot_workers import open_slots

@@ -9,7 +9,7 @@ import pytest
 
 from eventlog.errors import BackendFull, BackendUnavailable, LeaseLost
 from eventlog.slots import waiting
-from eventlog.slots.queue import SlotQueue
+from eventlog.slots.blocking import SlotQueue
 from tests.faults.slot_workers import SlotWorker, open_slots
 from tests.faults.test_server_crashes import EACH_BINARY
 from tests.faults.test_slots_frozen import holder_is

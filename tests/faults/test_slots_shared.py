@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import pytest
 
 from eventlog.factory import create_async_slot_queue
-from eventlog.slots.queue import Slot
+from eventlog.slots.blocking import Slot
 from tests.faults.opening import open_log
 from tests.faults.slot_workers import SlotWorker, open_slots
 from tests.faults.test_processes_forked import in_forks

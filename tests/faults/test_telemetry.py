@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from eventlog import BackendUnavailable, NotFound, create_event_log
-from eventlog.log import EventLog
+from eventlog import create_event_log
+from eventlog.errors import BackendUnavailable, NotFound
+from eventlog.log.blocking import EventLog
 from eventlog.telemetry.sample import Sample
 from eventlog.telemetry.sampler import TelemetrySampler
 from tests.faults.opening import open_log

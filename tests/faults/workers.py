@@ -17,8 +17,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from eventlog import Event, Gap
-from eventlog.aio import AsyncEventLog
-from eventlog.log import EventLog
+from eventlog.log.awaited import AsyncEventLog
+from eventlog.log.blocking import EventLog
 from tests.faults.opening import open_async_log, open_log
 
 ROOT = Path(__file__).resolve().parents[2]

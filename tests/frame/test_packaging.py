@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("eventlog", "server")
+PACKAGES = ("eventlog", "server/eventlog_server")
 
 # In two halves, so that this file is not its own first finding.
 INDEX_HOSTS = [
@@ -144,7 +144,7 @@ def test_the_wheel_carries_every_file_of_the_packages(tmp_path: Path) -> None:
         (entry_points,) = (n for n in archive.namelist() if n.endswith(".dist-info/entry_points.txt"))
         assert "eventlog = eventlog.cli:main" in archive.read(entry_points).decode()
     present = {
-        path.relative_to(ROOT).as_posix()
+        path.relative_to(ROOT).as_posix().removeprefix("server/")
         for package in PACKAGES
         for path in (ROOT / package).rglob("*")
         if path.is_file() and not any(is_leftover(part) for part in path.relative_to(ROOT).parts)

@@ -1,23 +1,22 @@
 """A script's header says what the script takes and answers, a part's what it takes and gives: no more and no less."""
 
 import re
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
 import eventlog
 
-LUA = files("eventlog.store").joinpath("lua")
-SCRIPTS = sorted(path.name for path in LUA.iterdir() if path.name.endswith(".lua"))
-PARTS = sorted(path.name.removesuffix(".lua") for path in LUA.joinpath("parts").iterdir())
-INCLUDE = re.compile(r"^-- include (\w+)$", re.MULTILINE)
+PACKAGE = Path(eventlog.__file__).parent
+FILES = {path.name if path.parent.name == "lua" else path.stem: path for path in PACKAGE.glob("*/lua/**/*.lua")}
+SCRIPTS = sorted(name for name in FILES if name.endswith(".lua"))
+PARTS = sorted(FILES.keys() - set(SCRIPTS))
+INCLUDE = re.compile(r"^-- include \w+/(\w+)$", re.MULTILINE)
 
 
 def source(name: str) -> str:
     """The text of a script (`x.lua`) or of a part (`x`), without what it includes."""
-    path = LUA.joinpath(name) if name.endswith(".lua") else LUA.joinpath("parts", f"{name}.lua")
-    return path.read_text("utf-8")
+    return FILES[name].read_text("utf-8")
 
 
 def parts(name: str) -> tuple[dict[str, str], str]:
@@ -166,6 +165,6 @@ def test_every_part_is_included_and_every_include_is_a_part() -> None:
 def test_every_script_is_used() -> None:
     package = Path(eventlog.__file__).parent
     called = {
-        name for file in package.rglob("*.py") for name in re.findall(r'script\("(\w+)"\)', file.read_text("utf-8"))
+        name for file in package.rglob("*.py") for name in re.findall(r'script\("\w+/(\w+)"\)', file.read_text("utf-8"))
     }
     assert {f"{name}.lua" for name in called} == set(SCRIPTS)

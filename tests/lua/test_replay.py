@@ -5,11 +5,12 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from eventlog import BackendUnavailable, Body, Conflict
-from eventlog.backends.base import Append, Outcome, ReadRequest
-from eventlog.backends.redis import RedisBackend
-from eventlog.drive import run
-from eventlog.retention import Retention
+from eventlog.errors import BackendUnavailable, Conflict
+from eventlog.log.redis import RedisBackend
+from eventlog.model import Body
+from eventlog.model.log_values import Append, Outcome, ReadRequest
+from eventlog.model.retention import Retention
+from eventlog.plan.drive import run
 from eventlog.store.keys import WorkspaceKeys
 from eventlog.store.links import SyncLink
 from tests.support.redis_process import RedisProcess

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from eventlog.drive import run
 from eventlog.errors import VersionConflict
-from eventlog.plan import Command
+from eventlog.plan.drive import run
+from eventlog.plan.effects import Command
 from eventlog.slots.acts import (
     ANY,
     Act,

@@ -7,9 +7,9 @@ from typing import Any, Protocol
 
 import httpx
 import pytest
+from eventlog_server import ServerSettings, background
 
 from eventlog.config import EventLogConfig
-from server import ServerSettings, background
 from tests.server.api import Api
 from tests.support.redis_process import RedisProcess
 

@@ -6,11 +6,11 @@ from typing import Any
 import httpx
 import pytest
 import redis
+from eventlog_server import ServerSettings, background
 
 from eventlog import create_event_log
 from eventlog.config import EventLogConfig
-from eventlog.slots.completion import GROUP
-from server import ServerSettings, background
+from eventlog.enforcement.completion import GROUP
 from tests.server.conftest import Serve
 from tests.support.redis_process import RedisProcess, eventually
 
@@ -99,7 +99,7 @@ def test_the_variable_turns_it_off() -> None:
 def test_workspaces_whose_slots_are_used_elsewhere_are_found(
     redis_server: RedisProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("server.completions._DISCOVER_S", 0.2)
+    monkeypatch.setattr("eventlog_server.completions._DISCOVER_S", 0.2)
     prefix = f"t{uuid.uuid4().hex[:12]}"
     config = EventLogConfig(redis_url=redis_server.url, key_prefix=prefix)
     with (

@@ -4,8 +4,7 @@ import asyncio
 import time
 
 import pytest
-
-from server.deadlines import Deadlines
+from eventlog_server.deadlines import Deadlines
 
 
 def test_what_takes_too_long_is_ended_and_the_task_goes_on() -> None:

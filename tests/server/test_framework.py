@@ -6,11 +6,11 @@ from typing import Any
 
 import httpx
 import pytest
+from eventlog_server import ServerSettings, create_app
+from eventlog_server.logs import Logs
 from fastapi import FastAPI
 
 from eventlog.config import EventLogConfig
-from server import ServerSettings, create_app
-from server.logs import Logs
 from tests.server.api import assert_problem
 
 BASE = "/v1/workspaces/w"

@@ -4,8 +4,8 @@ import time
 
 import httpx
 import pytest
+from eventlog_server.connection import GuardedConnection
 
-from server.connection import GuardedConnection
 from tests.server.api import Api, assert_problem
 from tests.server.conftest import Serve
 from tests.server.raw import RawConnection

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import schemathesis
+from eventlog_server import ServerSettings, create_app
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
@@ -14,7 +15,6 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from eventlog.config import EventLogConfig
-from server import ServerSettings, create_app
 from tests.server.api import Api
 
 DOCUMENT = create_app(ServerSettings(log=EventLogConfig(backend="memory"))).openapi()

@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from eventlog.events import Event
+from eventlog.model.events import Event
 from tests.server.api import Api, assert_problem
 from tests.server.conftest import Serve
 from tests.support.redis_process import RedisProcess

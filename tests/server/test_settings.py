@@ -1,9 +1,9 @@
 """The server's settings and where they come from."""
 
 import pytest
+from eventlog_server import ServerSettings
 
 from eventlog.errors import InvalidInput
-from server import ServerSettings
 
 
 def test_the_defaults_are_loopback_and_bounded() -> None:

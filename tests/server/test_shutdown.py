@@ -12,10 +12,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from eventlog_server import AddressUnavailable, ServerSettings, background
 
 from eventlog.config import EventLogConfig
 from eventlog.embedded import EmbeddedRedisError
-from server import AddressUnavailable, ServerSettings, background
 from tests.server.api import Api, following, take
 from tests.server.raw import RawConnection
 from tests.support.redis_process import RedisProcess, eventually
@@ -23,7 +23,7 @@ from tests.support.redis_process import RedisProcess, eventually
 ROOT = Path(__file__).parents[2]
 SERVE = """
 import sys
-from server import ServerSettings, run
+from eventlog_server import ServerSettings, run
 run(ServerSettings.load(), on_ready=lambda address: print(address.url, flush=True))
 """
 

@@ -110,7 +110,7 @@ def _inboxes(client: redis.Redis) -> int:
 
 
 def test_more_workspaces_can_wait_than_there_are_connections_for(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.logs.INBOXES", 2)
+    monkeypatch.setattr("eventlog_server.logs.INBOXES", 2)
     with RedisProcess(appendonly=False) as own, serve(own.url) as url, client_of(url) as client:
         all_slots = [Slots(Api(client, f"w{n}")) for n in range(8)]
         for slots in all_slots:

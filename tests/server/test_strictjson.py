@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventlog.errors import InvalidInput
-from eventlog.strictjson import DEEPEST, strict_loads
+from eventlog.model.strictjson import DEEPEST, strict_loads
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.sampled_from(['"', "\\", '\\"', "a", "\n"])
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)

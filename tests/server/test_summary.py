@@ -3,11 +3,11 @@
 from typing import Any
 
 import pytest
+from eventlog_server.summary import LONGEST, summarize
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventlog.events import Body, Event
-from eventlog.summary import LONGEST, summarize
+from eventlog.model.events import Body, Event
 
 
 def told(kind: str, payload: dict[str, Any] | None = None, **parts: Any) -> str:

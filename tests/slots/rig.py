@@ -7,16 +7,16 @@ from typing import Any, Protocol
 
 import redis
 
-from eventlog.backends.base import ReadRequest
-from eventlog.backends.redis import RedisBackend
-from eventlog.drive import run
-from eventlog.events import Event
-from eventlog.ids import Cursor
-from eventlog.plan import Command
-from eventlog.retention import Retention
+from eventlog.log.audit import audit
+from eventlog.log.redis import RedisBackend
+from eventlog.model.events import Event
+from eventlog.model.ids import Cursor
+from eventlog.model.log_values import ReadRequest
+from eventlog.model.retention import Retention
+from eventlog.plan.drive import run
+from eventlog.plan.effects import Command
 from eventlog.slots.acts import Acquire, Act, Answer, Granted, Performed, Ring
 from eventlog.slots.redis import RedisSlots
-from eventlog.store.audit import audit
 from eventlog.store.keys import WorkspaceKeys
 from eventlog.store.links import SyncLink
 from tests.support.redis_process import RedisProcess

@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 )
 
 from eventlog import Event
-from eventlog.drive import run
+from eventlog.plan.drive import run
 from eventlog.slots.acts import (
     Acquire,
     Act,

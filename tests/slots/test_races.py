@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from eventlog.drive import run
+from eventlog.plan.drive import run
 from eventlog.slots.acts import (
     ANY,
     Beat,

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from eventlog import create_async_event_log, create_event_log
-from eventlog.slots.completion import AsyncCompletionListener, CompletionListener
-from eventlog.slots.enforcer import AsyncPermit, AsyncPolicyEnforcer, PolicyEnforcer
+from eventlog.enforcement.completion import AsyncCompletionListener, CompletionListener
+from eventlog.enforcement.enforcer import AsyncPermit, AsyncPolicyEnforcer, PolicyEnforcer
 
 PATIENCE_S = 30.0
 

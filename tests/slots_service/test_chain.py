@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from eventlog import create_event_log
-from eventlog.log import EventLog
+from eventlog.log.blocking import EventLog
 from eventlog.slots.policy import Policy
 from tests.slots_service.workers import Member
 from tests.support.redis_process import RedisProcess, eventually

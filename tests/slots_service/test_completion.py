@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from eventlog.slots.completion import GROUP
+from eventlog.enforcement.completion import GROUP
 from tests.support.redis_process import eventually
 
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 import pytest
 
 from eventlog import create_event_log
-from eventlog.drive import run
-from eventlog.slots.completed import COMPLETED
-from eventlog.slots.completion import GROUP, CompletionListener
-from eventlog.store.consumer import LogGroup
+from eventlog.enforcement.completed import COMPLETED
+from eventlog.enforcement.completion import GROUP, CompletionListener
+from eventlog.log.consumer import LogGroup
+from eventlog.plan.drive import run
 from eventlog.store.keys import WorkspaceKeys
 from eventlog.store.links import SyncLink
 from tests.faults.proxy import CUTS, ChaosProxy, Fault

@@ -8,12 +8,12 @@ import pytest
 import redis
 
 from eventlog import create_event_log
-from eventlog.backends.redis import RedisBackend
-from eventlog.drive import run
-from eventlog.log import EventLog
-from eventlog.slots.completed import COMPLETED, CompletionWork
-from eventlog.slots.completion import GROUP, CompletionListener
-from eventlog.store.consumer import LogGroup, Taken
+from eventlog.enforcement.completed import COMPLETED, CompletionWork
+from eventlog.enforcement.completion import GROUP, CompletionListener
+from eventlog.log.blocking import EventLog
+from eventlog.log.consumer import LogGroup, Taken
+from eventlog.log.redis import RedisBackend
+from eventlog.plan.drive import run
 from eventlog.store.keys import WorkspaceKeys
 from eventlog.store.links import SyncLink
 from tests.support.redis_process import RedisProcess, eventually
@@ -128,7 +128,7 @@ def test_a_sweep_removes_only_consumers_of_long_ago(group: Group, monkeypatch: p
     group.take(pending)
     run(alive.sweep(), group.link.execute)
     assert group.consumers() == 2
-    monkeypatch.setattr("eventlog.store.consumer._FORGET_CONSUMER_MS", 0)
+    monkeypatch.setattr("eventlog.log.consumer._FORGET_CONSUMER_MS", 0)
     eventually(lambda: not run(alive.sweep(), group.link.execute) and group.consumers() == 1, "idle is gone")
     assert group.pending() == 1
 

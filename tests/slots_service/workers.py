@@ -13,9 +13,9 @@ import threading
 from typing import Any
 
 from eventlog import create_event_log
-from eventlog.log import EventLog
-from eventlog.slots.completion import CompletionListener
-from eventlog.slots.enforcer import Permit, PolicyEnforcer
+from eventlog.enforcement.completion import CompletionListener
+from eventlog.enforcement.enforcer import Permit, PolicyEnforcer
+from eventlog.log.blocking import EventLog
 from tests.faults.workers import Worker, say
 
 

@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from eventlog import AsyncEventLog, Event, EventFilter, EventLogConfig, Gap
+from eventlog import AsyncEventLog, Event, EventLogConfig, Gap
 from eventlog.factory import redis_backend
-from eventlog.ids import Cursor
-from eventlog.plan import Command
+from eventlog.model import EventFilter
+from eventlog.model.ids import Cursor
+from eventlog.plan.effects import Command
 from eventlog.store.links import AsyncLink
 from eventlog.tail.hub import CaughtUp, Closing, Hub, HubFollower, Item
 from tests.support.redis_process import RedisProcess

@@ -6,25 +6,12 @@ from typing import assert_type
 from eventlog import (
     AsyncEventLog,
     AsyncEventLogClient,
-    AsyncRemoteSlots,
-    Audit,
     Event,
     EventBus,
     EventDispatcher,
     EventLog,
     EventLogClient,
-    Follower,
     Gap,
-    LogInfo,
-    Page,
-    RemoteSlots,
-    ReplayPage,
-    RunsPage,
-    RunSummary,
-    Sample,
-    StageHandle,
-    StageView,
-    TelemetryPage,
     astage,
     create_async_event_log,
     create_event_log,
@@ -33,6 +20,11 @@ from eventlog import (
     sample_run,
     stage,
 )
+from eventlog.client import AsyncRemoteSlots, RemoteSlots
+from eventlog.log import Follower
+from eventlog.model import Audit, LogInfo, Page
+from eventlog.runs import ReplayPage, RunsPage, RunSummary, StageHandle, StageView
+from eventlog.telemetry import Sample, TelemetryPage
 
 
 def blocking() -> None:

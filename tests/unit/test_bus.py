@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from eventlog import Body, Event, Gap, InvalidInput, LogClosed, create_event_log
+from eventlog import Event, Gap, create_event_log
 from eventlog.bus.bus import EventBus
 from eventlog.client import EventLogClient
-from eventlog.errors import FellBehind
-from eventlog.guard import ContentGuard
+from eventlog.errors import FellBehind, InvalidInput, LogClosed
+from eventlog.model import Body
+from eventlog.model.guard import ContentGuard
 
 
 def kinds(events: list[Event]) -> list[str]:

@@ -4,11 +4,13 @@ import threading
 
 import pytest
 
-from eventlog import Body, EventLog, PayloadTooLarge
-from eventlog.backends.memory import MemoryBackend
+from eventlog import EventLog
 from eventlog.bus.emitter import Emitter
-from eventlog.core import LogLimits
-from eventlog.retention import Retention
+from eventlog.errors import PayloadTooLarge
+from eventlog.log.limits import LogLimits
+from eventlog.log.memory import MemoryBackend
+from eventlog.model import Body
+from eventlog.model.retention import Retention
 
 
 def test_a_batch_that_the_log_finds_too_large_is_sent_in_parts_and_costs_only_what_is_too_large_itself() -> None:

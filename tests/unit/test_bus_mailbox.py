@@ -4,10 +4,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from eventlog import Body, Event, EventFilter, Gap
+from eventlog import Event, Gap
 from eventlog.bus.mailbox import Mailbox, Stretch
 from eventlog.bus.selection import Selection
 from eventlog.errors import FellBehind
+from eventlog.model import Body, EventFilter
 
 PAGE = 4
 

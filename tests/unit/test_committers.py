@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
-from eventlog import BackendUnavailable, Body, Conflict, Event, LogClosed, Overloaded
-from eventlog.backends.base import Append, Outcome
-from eventlog.commit.batch import Bounds
-from eventlog.commit.tasks import TaskCommitter
-from eventlog.commit.threads import ThreadCommitter
+from eventlog import Event
+from eventlog.errors import BackendUnavailable, Conflict, LogClosed, Overloaded
+from eventlog.log.commit import Bounds
+from eventlog.log.commit_tasks import TaskCommitter
+from eventlog.log.commit_threads import ThreadCommitter
+from eventlog.model import Body
+from eventlog.model.log_values import Append, Outcome
 from tests.support.redis_process import eventually
 
 SHORT = Bounds(call_events=4, call_bytes=1_000, pending_events=6, pending_bytes=10_000)

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from eventlog import EventLogConfig, InvalidInput, ObservabilityConfig, create_event_log
-from eventlog.events import Body
-from eventlog.guard import DEFAULT_REDACT_PATTERNS, DEFAULT_REFUSED_FIELDS
+from eventlog import EventLogConfig, ObservabilityConfig, create_event_log
+from eventlog.errors import InvalidInput
+from eventlog.model.events import Body
+from eventlog.model.guard import DEFAULT_REDACT_PATTERNS, DEFAULT_REFUSED_FIELDS
 
 YAML = """
 observability:

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eventlog import BackendUnavailable, Body, InvalidInput, LogClosed, PayloadTooLarge
 from eventlog.dispatch.delivery import Send, Sink, Verdict, is_terminal_kind, sink_of
 from eventlog.dispatch.inflight import Call
-from eventlog.plan import Pause
+from eventlog.errors import BackendUnavailable, InvalidInput, LogClosed, PayloadTooLarge
+from eventlog.model import Body
+from eventlog.plan.effects import Pause
 from tests.support.dispatchers import Gate, Tasks, Threads
 from tests.support.redis_process import eventually
 

@@ -8,8 +8,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from eventlog import Body, InvalidInput
 from eventlog.dispatch.inflight import Call, DispatchStats, Inflight, Terms
+from eventlog.errors import InvalidInput
+from eventlog.model import Body
 from tests.support.dispatchers import balanced
 
 

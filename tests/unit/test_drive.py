@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from eventlog.drive import arun, run
-from eventlog.plan import Command, Park, Pause, Plan, at_once
+from eventlog.plan.drive import arun, run
+from eventlog.plan.effects import Command, Park, Pause, Plan, at_once
 
 Driver = Callable[[Plan[Any], Callable[[Command], Any]], Any]
 

@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventlog import Body, Event, InvalidInput, PayloadTooLarge, create_event_log
-from eventlog.events import TERMINAL_KINDS, VISIBILITIES, ascii_json, encode_payload
-from eventlog.ids import MAX_COUNTER
+from eventlog import Event, create_event_log
+from eventlog.errors import InvalidInput, PayloadTooLarge
+from eventlog.model import Body
+from eventlog.model.events import TERMINAL_KINDS, VISIBILITIES, ascii_json, encode_payload
+from eventlog.model.ids import MAX_COUNTER
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 JSON = st.recursive(

@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
-from eventlog import Body, Event, EventFilter, InvalidInput
-from eventlog.events import TERMINAL_KINDS
+from eventlog import Event
+from eventlog.errors import InvalidInput
+from eventlog.model import Body, EventFilter
+from eventlog.model.events import TERMINAL_KINDS
 
 
 def event(kind: str = "tool.invoked", **parts: str) -> Event:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eventlog.errors import InvalidInput
-from eventlog.events import Body, Event
+from eventlog.model.events import Body, Event
 from eventlog.runs.fold import StageView, fold_stages
 
 T0 = 1_763_720_000_000

@@ -12,10 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventlog import InvalidInput
-from eventlog.errors import RejectedContent
-from eventlog.events import Body, encode_payload
-from eventlog.guard import (
+from eventlog.errors import InvalidInput, RejectedContent
+from eventlog.model.events import Body, encode_payload
+from eventlog.model.guard import (
     DEFAULT_REDACT_FIELDS,
     DEFAULT_REDACT_PATTERNS,
     DEFAULT_REFUSED_FIELDS,

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventlog import Cursor, EventId, InvalidInput
-from eventlog.ids import MAX_COUNTER, parse_cursor
+from eventlog.errors import InvalidInput
+from eventlog.model import Cursor, EventId
+from eventlog.model.ids import MAX_COUNTER, parse_cursor
 
 COUNTERS = st.integers(0, MAX_COUNTER)
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eventlog.errors import InvalidInput
-from eventlog.events import Body, Event
+from eventlog.model.events import Body, Event
 from eventlog.runs.lanes import merge_lanes, parallel_merge
 
 T0 = 1_763_720_000_000

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from eventlog import create_event_log
 from eventlog.errors import BackendUnavailable, InvalidInput
-from eventlog.events import Body, Event
+from eventlog.model.events import Body, Event
 from eventlog.runs.merge import Followed, MergedFollower, Window, afollow_merged, follow_merged
 from tests.support.redis_process import eventually
 

@@ -2,9 +2,10 @@
 
 import pytest
 
-from eventlog import Cursor, EventId, Gap, LogState
-from eventlog.backends.base import Segment
-from eventlog.reading import missed
+from eventlog import Gap
+from eventlog.log.reading import missed
+from eventlog.model import Cursor, EventId, LogState
+from eventlog.model.log_values import Segment
 
 BORN = 1_000
 

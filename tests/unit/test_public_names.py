@@ -1,34 +1,52 @@
 """What a user may import, and nothing else."""
 
+import importlib
+import subprocess
+import sys
 import types
+from pathlib import Path
+
+import pytest
 
 import eventlog
-from eventlog import client
+
+PACKAGES = ["eventlog"] + [
+    f"eventlog.{path.parent.name}"
+    for path in sorted(Path(eventlog.__file__).parent.glob("*/__init__.py"))
+    if "exporter(" in path.read_text("utf-8")
+]
 
 
-def submodules() -> set[str]:
-    """Those that were imported so far, by whichever test."""
-    return {name for name, value in vars(eventlog).items() if isinstance(value, types.ModuleType) and name[0] != "_"}
+def of(package: str) -> dict[str, object]:
+    """The names that a package hands out, with what they stand for."""
+    module = importlib.import_module(package)
+    return {name: getattr(module, name) for name in module.__all__}
 
 
-def test_all_is_sorted_and_complete() -> None:
-    assert eventlog.__all__ == sorted(eventlog.__all__)
-    public = {name for name in vars(eventlog) if not name.startswith("_")} - submodules()
-    assert public | set(client.__all__) == set(eventlog.__all__)
+def test_the_top_hands_out_what_the_first_hour_needs() -> None:
+    assert len(eventlog.__all__) <= 36
 
 
-def test_every_public_class_and_function_is_ours_and_says_what_it_is() -> None:
-    for name in eventlog.__all__:
-        thing = getattr(eventlog, name)
+@pytest.mark.parametrize("package", PACKAGES)
+def test_what_a_package_hands_out_is_ours_and_says_what_it_is(package: str) -> None:
+    for name, thing in of(package).items():
         assert thing.__module__.startswith("eventlog."), name
         assert thing.__doc__, name
 
 
-def test_every_public_method_says_what_it_does() -> None:
+@pytest.mark.parametrize("package", PACKAGES)
+def test_type_checkers_see_the_same_names(package: str) -> None:
+    source = Path(importlib.import_module(package).__file__ or "").read_text("utf-8")
+    assert [name for name in of(package) if f" import {name} as {name}\n" not in source] == []
+    assert source.count("    from .") == len(of(package))
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_public_method_says_what_it_does(package: str) -> None:
     undocumented = [
         f"{name}.{member}"
-        for name in eventlog.__all__
-        for member, value in vars(getattr(eventlog, name)).items()
+        for name, thing in of(package).items()
+        for member, value in vars(thing).items()
         if not member.startswith("_")
         and (isinstance(value, types.FunctionType | property | classmethod | staticmethod))
         and not (value.fget if isinstance(value, property) else getattr(value, "__func__", value)).__doc__
@@ -36,5 +54,12 @@ def test_every_public_method_says_what_it_does() -> None:
     assert undocumented == []
 
 
-def test_only_the_submodules_of_the_package_are_reachable() -> None:
-    assert all(getattr(eventlog, name).__name__ == f"eventlog.{name}" for name in submodules())
+def test_a_name_that_is_not_handed_out_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        eventlog.Nothing  # noqa: B018
+
+
+def test_importing_the_package_loads_no_module_of_its_rooms() -> None:
+    said = "import sys, eventlog; print(*sorted(name for name in sys.modules if name.startswith('eventlog')))"
+    loaded = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, check=True).stdout.split()
+    assert loaded == ["eventlog", "eventlog.exports"]

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from eventlog import create_event_log
-from eventlog.backends.base import ReadRequest, Segment
-from eventlog.drive import run
-from eventlog.filters import EventFilter
-from eventlog.plan import Plan
-from eventlog.runs.reading import read_replay, replay, replay_request, whole_replay
+from eventlog.log.runs import read_replay, replay, replay_request, whole_replay
+from eventlog.model.filters import EventFilter
+from eventlog.model.log_values import ReadRequest, Segment
+from eventlog.plan.drive import run
+from eventlog.plan.effects import Plan
 
 
 class LosesBetweenReads:

@@ -4,7 +4,7 @@ import threading
 from typing import Any
 
 from eventlog.factory import create_slot_queue
-from eventlog.slots.queue import SlotQueue
+from eventlog.slots.blocking import SlotQueue
 
 WEEK_S = 7 * 86_400.0
 

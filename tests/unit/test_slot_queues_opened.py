@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from eventlog import InvalidInput, create_async_event_log, create_event_log
+from eventlog import create_async_event_log, create_event_log
+from eventlog.errors import InvalidInput
 from eventlog.factory import create_async_slot_queue, create_slot_queue
 from eventlog.slots.policy import Policy
 from tests.support.redis_process import RedisProcess

@@ -9,11 +9,12 @@ from unittest.mock import Mock
 
 import pytest
 
-from eventlog import AsyncEventLog, Body, Event, EventLog, InvalidInput, create_async_event_log, create_event_log
+from eventlog import AsyncEventLog, Event, EventLog, create_async_event_log, create_event_log
 from eventlog.client import AsyncEventLogClient, EventLogClient
-from eventlog.core import EventInput
-from eventlog.errors import BackendUnavailable, NotFound
-from eventlog.reading import Page
+from eventlog.errors import BackendUnavailable, InvalidInput, NotFound
+from eventlog.model import Body
+from eventlog.model.events import EventInput
+from eventlog.model.pages import Page
 from eventlog.runs.attempts import LONGEST_TEXT
 from eventlog.runs.fold import HIGHEST_ATTEMPT
 from eventlog.runs.stages import (

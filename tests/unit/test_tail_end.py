@@ -2,16 +2,17 @@
 
 from collections.abc import Callable, Iterator
 
-from eventlog.backends.base import Append, Backend, ReadRequest, Segment
-from eventlog.backends.memory import MemoryBackend
-from eventlog.drive import run
 from eventlog.errors import BackendUnavailable
-from eventlog.events import Body, Event
-from eventlog.filters import EventFilter
-from eventlog.ids import Cursor
-from eventlog.plan import Command, Plan
-from eventlog.reading import Tail
-from eventlog.retention import Retention
+from eventlog.log.memory import MemoryBackend
+from eventlog.log.protocol import Backend
+from eventlog.log.reading import Tail
+from eventlog.model.events import Body, Event
+from eventlog.model.filters import EventFilter
+from eventlog.model.ids import Cursor
+from eventlog.model.log_values import Append, ReadRequest, Segment
+from eventlog.model.retention import Retention
+from eventlog.plan.drive import run
+from eventlog.plan.effects import Command, Plan
 
 
 def _refuse(command: Command) -> object:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from eventlog import BackendUnavailable, InvalidInput, LogClosed, NotFound, create_async_event_log, create_event_log
+from eventlog import create_async_event_log, create_event_log
+from eventlog.errors import BackendUnavailable, InvalidInput, LogClosed, NotFound
 from eventlog.telemetry import sampler as module
 from eventlog.telemetry.sampler import SamplerStats, TelemetrySampler, asample_run, sample_run
 from tests.support.redis_process import eventually

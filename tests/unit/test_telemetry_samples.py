@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from eventlog import InvalidInput, PayloadTooLarge
+from eventlog.errors import InvalidInput, PayloadTooLarge
 from eventlog.telemetry.sample import (
     MOST_PUSHED,
     SAMPLE_MAX_BYTES,

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from eventlog import EventLogConfig, InvalidInput, create_async_event_log, create_event_log
+from eventlog import EventLogConfig, create_async_event_log, create_event_log
+from eventlog.errors import InvalidInput
 from eventlog.telemetry.terms import RingTerms
 
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import redis
 
-from eventlog.plan import Command
+from eventlog.plan.effects import Command
 from eventlog.slots.acts import Ring
+from eventlog.slots.encoding import decode_ring
 from eventlog.store.links import SyncLink
 from eventlog.store.scripts import script
-from eventlog.store.slot_encoding import decode_ring
 
 _PRELUDE = b"""
 local real = redis
@@ -55,8 +55,12 @@ class ClockedRedis:
     def __init__(self, url: str) -> None:
         self._link = SyncLink(url, 1)
         self._client = redis.Redis.from_url(url, socket_timeout=20.0)
-        lua = files("eventlog.store").joinpath("lua")
-        names = [path.name.removesuffix(".lua") for path in lua.iterdir() if path.name.endswith(".lua")]
+        names = [
+            f"{room}/{path.name.removesuffix('.lua')}"
+            for room in ("log", "slots", "telemetry")
+            for path in files("eventlog").joinpath(room, "lua").iterdir()
+            if path.name.endswith(".lua")
+        ]
         self._sources = {script(name).sha: _PRELUDE + script(name).source for name in names}
         self._shas = {sha: hashlib.sha1(source).hexdigest() for sha, source in self._sources.items()}
         for source in self._sources.values():

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
-from eventlog.slots.aio import AsyncSlot, AsyncSlotQueue
-from eventlog.slots.queue import SlotQueue
+from eventlog.slots.awaited import AsyncSlot, AsyncSlotQueue
+from eventlog.slots.blocking import SlotQueue
 from tests.contract.colours import PATIENCE_S, AsyncColour, SyncColour
 from tests.support.redis_process import eventually
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from eventlog.errors import LeaseLost, SlotCancelled
-from eventlog.slots.base import Cleared
+from eventlog.slots.protocol import Cleared
 from tests.contract.slots.queues import InLine
 from tests.contract.worlds import World
 

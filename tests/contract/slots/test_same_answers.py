@@ -19,15 +19,15 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from eventlog.backends.base import ReadRequest
-from eventlog.backends.memory import MemoryBackend
-from eventlog.backends.redis import RedisBackend
-from eventlog.drive import run
 from eventlog.errors import VersionConflict
-from eventlog.events import Event
-from eventlog.ids import Cursor
-from eventlog.plan import Command, Plan
-from eventlog.retention import Retention
+from eventlog.log.memory import MemoryBackend
+from eventlog.log.redis import RedisBackend
+from eventlog.model.events import Event
+from eventlog.model.ids import Cursor
+from eventlog.model.log_values import ReadRequest
+from eventlog.model.retention import Retention
+from eventlog.plan.drive import run
+from eventlog.plan.effects import Command, Plan
 from eventlog.slots.acts import (
     ANY,
     Acquire,
@@ -47,9 +47,9 @@ from eventlog.slots.acts import (
     Touch,
     fence_key,
 )
-from eventlog.slots.base import SlotBackend
 from eventlog.slots.memory import MemorySlots
 from eventlog.slots.policy import Policy, Rate, Scope
+from eventlog.slots.protocol import SlotBackend
 from eventlog.slots.redis import RedisSlots
 from eventlog.store.keys import WorkspaceKeys
 from tests.contract.slots.clocked import ClockedRedis
@@ -134,7 +134,7 @@ class Twins(RuleBasedStateMachine):
         self.stored_log = RedisBackend(keys, RETENTION, 5.0)
         clock = lambda: (self.redis.now_us + 0.5) / 1_000_000  # noqa: E731
         self.log = MemoryBackend(RETENTION, clock)
-        self.model: SlotBackend = MemorySlots(self.log, clock)
+        self.model: SlotBackend = MemorySlots(self.log.record, clock)
         self.nonces: dict[tuple[str, str], list[str]] = {}
         self.tickets: dict[str, int] = {}
         self.fences: dict[str, int] = {}

@@ -1,1 +1,0 @@
-"""The three kinds of log behind one Protocol (`base.py`): `redis`, `memory`, `disabled`."""

@@ -1,0 +1,205 @@
+"""What a log behind a server is asked, as plans, whatever the colour: checks, requests, answers read."""
+
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from ..errors import NotFound
+from ..log.limits import checked_bodies, checked_offset
+from ..log.operations import LogOperations
+from ..log.reading import warn_of_gap
+from ..model.events import Body, Event, EventInput, checked_key, checked_label
+from ..model.filters import EventFilter
+from ..model.ids import MAX_COUNTER, EventId, parse_cursor
+from ..model.log_values import LogInfo
+from ..model.pages import MAX_PAGE, Page, PageRequest
+from ..runs.fold import StageView
+from ..runs.records import ReplayPage, RunsPage, RunsQuery, RunSummary, checked_run
+from ..telemetry.operations import checked_count
+from ..telemetry.sample import Sample, TelemetryPage, checked_samples
+from ..telemetry.terms import MOST_SAMPLES
+from . import run_wire, wire
+from .asking import Asker, Asking
+from .following import StreamTail
+from .tracking import tracked
+from .wire import own_key
+
+_log = logging.getLogger("eventlog")
+
+# The server reads a ring's worth of samples at once, by default.
+_SAMPLES_A_PAGE = 5000
+
+
+class LogCalls(Asker, LogOperations):
+    """Asks a server. How large an event and a batch may be is for it to say."""
+
+    payload_max_bytes = MAX_COUNTER
+
+    def append_body(self, body: Body, *, expected_offset: int | None = None) -> Asking[Event]:
+        """Append one event.
+
+        If the answer to an append with the caller's own `idempotency_key` was lost, and it was sent again under the
+        hood, its event is marked `duplicate`: from outside it cannot be told whose repetition it was.
+        """
+        request = wire.append_request([body], checked_offset(expected_offset), None, single=True)
+        return (yield from self.ask(request, lambda answer: wire.read_appended(answer, [body])))[0]
+
+    def append_many(
+        self,
+        events: Iterable[EventInput],
+        *,
+        idempotency_key: str | None = None,
+        expected_offset: int | None = None,
+    ) -> Asking[list[Event]]:
+        """See `LogOperations.append_many`."""
+        bodies = checked_bodies(events, idempotency_key, MAX_COUNTER, MAX_COUNTER)
+        if not bodies:
+            return []
+        key = None if idempotency_key is None else checked_key(idempotency_key)
+        request = wire.append_request(bodies, checked_offset(expected_offset), key, single=False)
+        if key is not None:
+            bodies = [body._replace(idempotency_key=key) for body in bodies]
+        return (yield from self.ask(request, lambda answer: wire.read_appended(answer, bodies)))
+
+    def track_event(
+        self, event_name: str, data: Mapping[str, Any] | None = None, operation_id: object = None
+    ) -> Asking[Event]:
+        """Append an event of an operation: `event_name` is its kind, `data` its payload, the operation its run.
+
+        An `operation_id` that cannot name a run is kept in the payload as `operation_id`.
+        """
+        return self.append_body(tracked(event_name, data, operation_id))
+
+    def read_all(self, request: PageRequest) -> Asking[list[Event]]:
+        """See `LogOperations.read_all`."""
+        found: list[Event] = []
+        left = request.limit
+        while True:
+            page = yield from self.read(request._replace(limit=min(left, MAX_PAGE)))
+            found += page.events
+            left -= len(page.events)
+            if page.at_end or left <= 0:
+                return found
+            cursor = parse_cursor(page.cursor)
+            request = request._replace(until=cursor) if request.descending else request._replace(since=cursor)
+
+    def read(self, request: PageRequest) -> Asking[Page]:
+        """See `LogOperations.read`. Its `state` is None."""
+        return (yield from self.ask(wire.page_request(request), wire.read_page))
+
+    def get(self, event_id: str) -> Asking[Event]:
+        """One event; raises `NotFound`."""
+        wanted = EventId.parse(event_id)
+        return (yield from self.ask(wire.Request("GET", f"/events/{wanted}", []), wire.read_event))
+
+    def clear(self) -> Asking[int]:
+        """Remove all events."""
+        return (yield from self.ask(wire.Request("DELETE", "/events", [], repeatable=False), wire.read_removed))
+
+    def info(self) -> Asking[LogInfo]:
+        """The state of the log."""
+        return (yield from self.ask(wire.Request("GET", "/log", []), wire.read_info))
+
+    def resolve(self, tail: StreamTail) -> Asking[None]:
+        """Turn "from now" into a concrete position, so that nothing appended later can be missed."""
+        if tail.from_now:
+            info = yield from self.info()
+            tail.stand_at(info.last_id or "0", info.epoch)
+
+    def list_runs(self, query: RunsQuery) -> Asking[RunsPage]:
+        """A page of runs."""
+        return (yield from self.ask(run_wire.runs_request(query), run_wire.read_runs))
+
+    def run(self, run_id: str) -> Asking[RunSummary]:
+        """One run; raises `NotFound`."""
+        return (yield from self.ask(run_wire.run_request(checked_run(run_id)), RunSummary.from_dict))
+
+    def read_replay(self, request: PageRequest) -> Asking[ReplayPage]:
+        """One page of a run's events; raises `NotFound`."""
+        return (yield from self.ask(run_wire.replay_request(request), run_wire.read_replay))
+
+    def replay_all(self, request: PageRequest) -> Asking[list[Event]]:
+        """All of a run's events that `request` asks for, over as many pages as that takes; raises `NotFound`.
+
+        What is evicted between two pages is logged, as followers do.
+        """
+        found: list[Event] = []
+        while True:
+            limit = min(request.limit - len(found), MAX_PAGE)
+            try:
+                page = yield from self.read_replay(request._replace(limit=limit))
+            except NotFound:
+                if not found:
+                    raise
+                _log.warning("events missed: run %s is gone from %s on", request.wanted.run_id, request.since)
+                return found
+            if page.gap is not None:
+                warn_of_gap(page.gap)
+            found += page.events
+            if page.at_end or len(found) >= request.limit:
+                return found
+            request = request._replace(since=parse_cursor(page.cursor))
+
+    def stages(self, run_id: str) -> Asking[list[StageView]]:
+        """The stages of a run; raises `NotFound`."""
+        return (yield from self.ask(run_wire.stages_request(checked_run(run_id)), run_wire.read_stages))
+
+    def push_telemetry(
+        self,
+        run_id: str,
+        samples: Iterable[Mapping[str, Any]],
+        *,
+        capacity: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> Asking[list[Sample]]:
+        """See `LogOperations.push_telemetry`; once however often it is sent."""
+        key = None if idempotency_key is None else checked_key(idempotency_key)
+        most = None if capacity is None else checked_count("capacity", capacity, MOST_SAMPLES)
+        run, posted = checked_run(run_id), checked_samples(samples)
+        call, began_s = key or own_key(), time.monotonic()
+
+        def request() -> wire.Request:
+            waited_ms = round((time.monotonic() - began_s) * 1000)
+            return run_wire.push_request(run, posted, most, call, waited_ms)
+
+        read = partial(run_wire.read_pushed, of_caller=key is not None)
+        return (yield from self.ask(request(), read, renewed=request))
+
+    def telemetry(
+        self, run_id: str, *, from_seq: int = 0, stage_name: str | None = None, limit: int | None = None
+    ) -> Asking[TelemetryPage]:
+        """The samples after `from_seq`, at most `limit`, over as many requests as that takes; raises `NotFound`."""
+        run_id, next_seq = checked_run(run_id), checked_count("from_seq", from_seq, MAX_COUNTER)
+        stage = None if stage_name is None else checked_label("stage_name", stage_name)
+        left = MAX_COUNTER if limit is None else checked_count("limit", limit, MAX_COUNTER)
+        found: list[Sample] = []
+        missed = 0
+        while True:
+            asked = min(left, _SAMPLES_A_PAGE)
+            request = run_wire.telemetry_request(run_id, next_seq, stage, asked)
+            page = yield from self.ask(request, run_wire.read_telemetry)
+            found += page.samples
+            missed += page.missed
+            left -= len(page.samples)
+            if len(page.samples) < asked or not left:
+                return replace(page, samples=found, missed=missed)
+            next_seq = page.next_seq
+
+
+def stream_tail(
+    calls: LogCalls, since: object, wanted: EventFilter, *, epoch: str | None, until_terminal: bool, patience_s: float
+) -> StreamTail:
+    """A reader's place in the log; raises `InvalidInput`."""
+    cursor = parse_cursor(since)
+    return StreamTail(
+        calls.origin,
+        None if cursor is None else str(cursor),
+        wanted,
+        epoch=epoch,
+        until_terminal=until_terminal,
+        patience_s=patience_s,
+        deadline_s=calls.deadline_s,
+    )

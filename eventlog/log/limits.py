@@ -1,0 +1,55 @@
+"""Limits of a log, and checks of the batches that callers give. Pure."""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from ..errors import InvalidInput, PayloadTooLarge
+from ..model.events import DEFAULT_PAYLOAD_MAX_BYTES, Body, EventInput
+from ..model.ids import MAX_COUNTER
+from ..telemetry.terms import RingTerms
+from .commit import Bounds
+
+
+class LogLimits(NamedTuple):
+    """Sizes and times that bound one log object. Bytes count encoded JSON."""
+
+    payload_max_bytes: int = DEFAULT_PAYLOAD_MAX_BYTES
+    batch_max_events: int = 10_000
+    batch_max_bytes: int = 32 * 1024 * 1024
+    deadline_s: float = 5.0
+    commit: Bounds = Bounds()
+    telemetry: RingTerms = RingTerms()
+
+
+def checked_bodies(
+    events: Iterable[EventInput], idempotency_key: str | None, payload_max_bytes: int, most: int
+) -> list[Body]:
+    """The events of a batch, checked; raises `InvalidInput` with the index of the one that is wrong."""
+    if not isinstance(events, Iterable) or isinstance(events, str | bytes | Mapping):
+        raise InvalidInput("events", f"must be a list of events, not a {type(events).__name__}")
+    bodies: list[Body] = []
+    for index, event in enumerate(events):
+        if index >= most:
+            raise PayloadTooLarge("events", f"more than {most} events in a batch")
+        try:
+            bodies.append(
+                event.within(payload_max_bytes)
+                if type(event) is Body
+                else Body.from_mapping(event, payload_max_bytes=payload_max_bytes)
+            )
+        except InvalidInput as error:
+            raise error.at(index) from None
+        if idempotency_key is not None and bodies[-1].idempotency_key is not None:
+            raise InvalidInput("idempotency_key", "give one for the batch or one an event", index=index)
+    return bodies
+
+
+def checked_offset(expected_offset: object) -> int | None:
+    """An expected offset as it is; raises `InvalidInput` if it is none."""
+    if expected_offset is None:
+        return None
+    if isinstance(expected_offset, bool) or not isinstance(expected_offset, int):
+        raise InvalidInput("expected_offset", f"{expected_offset!r} is not an integer")
+    if not 0 <= expected_offset <= MAX_COUNTER:
+        raise InvalidInput("expected_offset", f"{expected_offset} is outside 0 to {MAX_COUNTER}")
+    return expected_offset

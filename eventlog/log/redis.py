@@ -1,0 +1,279 @@
+"""The log in Redis: each operation is one script call, so it is atomic and sees Redis' clock."""
+
+import copy
+import os
+import time
+import uuid
+import weakref
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from ..errors import BackendUnavailable, EventLogError
+from ..model.events import Event
+from ..model.ids import EventId
+from ..model.log_values import (
+    Append,
+    Audit,
+    LogState,
+    Outcome,
+    ReadRequest,
+    RunRecord,
+    RunsRequest,
+    RunsSegment,
+    Segment,
+)
+from ..model.retention import Retention
+from ..plan.effects import Command, Pause, Plan
+from ..slots.redis import RedisSlots
+from ..store.calls import call_command, call_script
+from ..store.keys import WorkspaceKeys
+from ..store.links import LinkLost, Refused
+from ..store.scripts import script
+from ..telemetry.redis import RedisTelemetry
+from ..telemetry.terms import RingTerms
+from .audit import audit
+from .encoding import decode_entry, decode_outcomes, decode_run, encode_appends, pairs
+
+_CALL_MEMORY_MS = 600_000
+_BLOCK_MARGIN_S = 2.0
+_TAIL_BATCH = 1000
+_INDEX_STEP = 2000
+
+
+class RedisBackend:
+    """See `Backend` for what is guaranteed. One writer: its calls must be made one after another."""
+
+    name = "redis"
+
+    def __init__(self, keys: WorkspaceKeys, retention: Retention, deadline_s: float) -> None:
+        self.keys = keys
+        self.retention = retention
+        self.deadline_s = deadline_s
+        self._retention = f"{retention.ttl_ms} {retention.max_entries}"
+        self.become_new_writer()
+        _writers.add(self)
+
+    def become_new_writer(self) -> None:
+        """Take a new identity, as a forked child must: its calls are numbered on their own."""
+        writer, k = uuid.uuid4().hex, self.keys
+        self._append_keys = (k.log, k.meta, k.writer + writer, f"{k.runs} {k.run} {k.run_index} {k.idem}")
+        self._rare = f"{self.retention.window_ms} {writer[:16]}"
+
+    def append(self, appends: Sequence[Append], call_number: int) -> Plan[list[Outcome]]:
+        """One call of `log_append.lua`; repeated under `call_number` until the outcome is known."""
+        deadline = time.monotonic() + self.deadline_s
+        reply = yield from call_script(
+            script("log/log_append"),
+            self._append_keys,
+            (call_number, _CALL_MEMORY_MS, self._retention, self._rare, *encode_appends(appends)),
+            deadline_s=self.deadline_s,
+            writes=True,
+        )
+        if reply[0] == b"stale":
+            raise BackendUnavailable("a later append of this process overtook this one", outcome_unknown=True)
+        outcomes, duplicates = decode_outcomes(reply, appends)
+        if duplicates:
+            yield from self._look_up(duplicates, outcomes, deadline)
+        return outcomes
+
+    def _look_up(
+        self, duplicates: list[tuple[list[Event], int]], outcomes: list[Outcome], deadline: float
+    ) -> Plan[None]:
+        """Put the first appends' events in place. Where that fails it fails for those who repeated: the others'
+        events are in the log."""
+        try:
+            originals = yield from self._originals([events[i] for events, i in duplicates], deadline)
+        except EventLogError as error:
+            failure = BackendUnavailable(
+                "appended earlier, but Redis went away before it could be looked up", outcome_unknown=True
+            )
+            failure.__cause__ = error
+            repeated = {id(events) for events, _ in duplicates}
+            for at, outcome in enumerate(outcomes):
+                if id(outcome) in repeated:
+                    outcomes[at] = copy.copy(failure)
+        else:
+            for events, i in duplicates:
+                events[i] = originals.get(events[i].position, events[i])
+
+    def _originals(self, repeated: list[Event], deadline: float) -> Plan[dict[EventId, Event]]:
+        """The first appends' events that are still resident, marked as duplicates; one call a stretch of offsets."""
+        found: dict[EventId, Event] = {}
+        for first, last in _stretches(sorted({event.position for event in repeated})):
+            left_s = max(deadline - time.monotonic(), 0.0)
+            entries = yield from call_command("XRANGE", self.keys.log, str(first), str(last), deadline_s=left_s)
+            found.update((event.position, event.as_duplicate()) for event in map(decode_entry, entries))
+        return found
+
+    def read(self, request: ReadRequest) -> Plan[Segment]:
+        """One call of `log_read.lua`."""
+        since, until = request.since, request.until
+        run_key = self.keys.log if request.run_id is None else self.keys.run_index + request.run_id
+        reply = yield from call_script(
+            script("log/log_read"),
+            (self.keys.log, self.keys.meta, run_key),
+            (
+                _text(since and since.ms),
+                _text(since and since.offset),
+                request.epoch or "",
+                _text(until and until.ms),
+                _text(until and until.offset),
+                request.from_ms,
+                request.count,
+                "desc" if request.descending else "asc",
+                _index_terms(request),
+                self._retention,
+            ),
+            deadline_s=self.deadline_s,
+        )
+        return _segment(reply)
+
+    def wait(self, after: EventId, timeout_s: float) -> Plan[list[Event] | None]:
+        """A blocking `XREAD` from `after` on, never from `$`."""
+        block_ms = max(1, round(timeout_s * 1000))
+        command = Command(
+            ("XREAD", "COUNT", _TAIL_BATCH, "BLOCK", block_ms, "STREAMS", self.keys.log, str(after)),
+            timeout_s + _BLOCK_MARGIN_S,
+        )
+        try:
+            reply = yield command
+        except (LinkLost, Refused):
+            # `read` has the deadline, the retries and the words for it.
+            yield Pause(0.01)
+            return []
+        if reply:
+            return [decode_entry(entry) for entry in reply[0][1]]
+        # XREAD is as silent where the log was lost, or went back to a state before `after`.
+        state = (yield from self.read(ReadRequest())).state
+        return None if state.last == after else []
+
+    def run(self, run_id: str) -> Plan[RunRecord | None]:
+        """One call of `run_find.lua`."""
+        k = self.keys
+        now, fields = yield from call_script(
+            script("log/run_find"), (k.meta, k.run + run_id), (self._retention,), deadline_s=self.deadline_s
+        )
+        return decode_run(run_id, fields, int(now)) if fields else None
+
+    def runs(self, request: RunsRequest) -> Plan[RunsSegment]:
+        """One call of `run_list.lua`."""
+        k = self.keys
+        below = "+inf" if request.below is None else request.below
+        endings = "".join(f" {kind or '-'} " for kind in request.endings)
+        now, go_on_below, *rows = yield from call_script(
+            script("log/run_list"),
+            (k.meta, k.runs, k.run),
+            (below, request.count, endings, self._retention),
+            deadline_s=self.deadline_s,
+        )
+        found = [decode_run(name.decode(), fields, int(now)) for name, fields in pairs(rows)]
+        return RunsSegment(found, int(go_on_below) if go_on_below else None)
+
+    def first_seqs(self, run_id: str, lanes: Collection[str]) -> Plan[dict[str, int]]:
+        """Calls of `run_lanes.lua`, from the first visible event on until all lanes were seen."""
+        state = (yield from self.read(ReadRequest())).state
+        wanted, found = set(lanes), dict[str, int]()
+        begin = state.first
+        while begin is not None and wanted:
+            last, *seen = yield from call_script(
+                script("log/run_lanes"),
+                (self.keys.run_index + run_id,),
+                (str(begin), _INDEX_STEP),
+                deadline_s=self.deadline_s,
+            )
+            for lane, seq in ((name.decode(), int(seq)) for name, seq in pairs(seen)):
+                if lane in wanted:
+                    found[lane] = seq
+                    wanted.remove(lane)
+            reached = _id(last)
+            begin = None if reached is None else EventId(reached.ms, reached.offset + 1)
+        return found
+
+    def clear(self) -> Plan[int]:
+        """One call of `log_clear.lua`."""
+        k = self.keys
+        removed = yield from call_script(
+            script("log/log_clear"),
+            (k.log, k.meta, k.runs, k.run, k.run_index, k.writer + uuid.uuid4().hex),
+            (_CALL_MEMORY_MS,),
+            deadline_s=self.deadline_s,
+            writes=True,
+        )
+        return int(removed)
+
+    def audit(self) -> Plan[Audit]:
+        """See `store/audit.py`."""
+        return audit(self, self.keys.run_index, self.deadline_s)
+
+    def slots(self) -> RedisSlots:
+        """See `Backend.slots`."""
+        return RedisSlots(self.keys, self.retention, self.deadline_s)
+
+    def telemetry(self, terms: RingTerms) -> RedisTelemetry:
+        """See `Backend.telemetry`."""
+        return RedisTelemetry(self.keys, self.retention, self.deadline_s, terms)
+
+    def memory_bytes(self) -> Plan[int | None]:
+        """What `MEMORY USAGE` says of the stream; 0 if it does not exist, None where the command does not exist."""
+        try:
+            reply = yield from call_command("MEMORY", "USAGE", self.keys.log, deadline_s=self.deadline_s)
+        except BackendUnavailable:
+            raise
+        except EventLogError:
+            return None
+        return 0 if reply is None else int(reply)
+
+
+def _stretches(positions: list[EventId]) -> list[tuple[EventId, EventId]]:
+    """Ends of the runs of neighbouring offsets in `positions`, which are in order."""
+    ends: list[tuple[EventId, EventId]] = []
+    for here in positions:
+        if ends and ends[-1][1].offset + 1 == here.offset:
+            ends[-1] = (ends[-1][0], here)
+        else:
+            ends.append((here, here))
+    return ends
+
+
+def _index_terms(request: ReadRequest) -> str:
+    if request.run_id is None:
+        return ""
+    if request.index is None:
+        return "run"
+    lane, since_seq, milestones = request.index
+    return f"run {lane or '*'} {since_seq} {int(milestones)}"
+
+
+def _text(number: int | None) -> int | str:
+    return "" if number is None else number
+
+
+def _segment(reply: list[Any]) -> Segment:
+    epoch, born, ms, offset, now, ttl, max_entries, first, following, complete, reached, entries = reply
+    state = LogState(
+        epoch=epoch.decode(),
+        born_ms=int(born),
+        last=EventId(int(ms), int(offset)) if int(offset) else EventId(0, 0),
+        first=_id(first),
+        now_ms=int(now),
+        ttl_ms=int(ttl),
+        max_entries=int(max_entries),
+    )
+    return Segment(state, [decode_entry(entry) for entry in entries], _id(following), complete == b"1", _id(reached))
+
+
+def _id(raw: bytes) -> EventId | None:
+    return EventId.parse(raw.decode()) if raw else None
+
+
+_writers: "weakref.WeakSet[RedisBackend]" = weakref.WeakSet()
+
+
+def _renew_writers() -> None:
+    for backend in list(_writers):
+        backend.become_new_writer()
+
+
+if hasattr(os, "register_at_fork"):
+    # Two processes that numbered their calls as one writer would take each other's appends for repetitions.
+    os.register_at_fork(after_in_child=_renew_writers)

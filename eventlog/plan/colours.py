@@ -1,0 +1,65 @@
+"""One operation, two colours: a method that makes a plan, as a call that blocks or as one that is awaited.
+
+The signature and the words are those of the plan's method, written once; type checkers see them in either colour.
+"""
+
+from collections.abc import Callable, Coroutine
+from inspect import Signature, signature
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+from .drive import Steps
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Ops = TypeVar("Ops")
+Ops_co = TypeVar("Ops_co", covariant=True)
+
+
+class Blocks(Protocol[Ops_co]):
+    """What has operations, and carries out their plans by blocking."""
+
+    @property
+    def operations(self) -> Ops_co: ...
+
+    def _run(self, plan: Steps[Any, T], /) -> T: ...
+
+
+class Awaits(Protocol[Ops_co]):
+    """What has operations, and carries out their plans on the running event loop."""
+
+    @property
+    def operations(self) -> Ops_co: ...
+
+    def _run(self, plan: Steps[Any, T], /) -> Coroutine[Any, Any, T]: ...
+
+
+def _like(operation: Callable[..., Any], call: Callable[..., Any]) -> None:
+    """Name, words and parameters of the operation. Not `functools.wraps`: its `__wrapped__` would be of no colour."""
+    call.__name__, call.__qualname__, call.__doc__ = operation.__name__, operation.__qualname__, operation.__doc__
+    shown = signature(operation).replace(return_annotation=Signature.empty)
+    setattr(call, "__signature__", shown)  # noqa: B010  (type checkers know no such attribute)
+
+
+def blocking(operation: Callable[Concatenate[Ops, P], Steps[Any, T]]) -> Callable[Concatenate[Blocks[Ops], P], T]:
+    """The operation as a call that blocks."""
+    name = operation.__name__
+
+    def call(self: Blocks[Ops], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        plan: Steps[Any, T] = getattr(self.operations, name)(*args, **kwargs)
+        return self._run(plan)
+
+    _like(operation, call)
+    return call
+
+
+def awaited(
+    operation: Callable[Concatenate[Ops, P], Steps[Any, T]],
+) -> Callable[Concatenate[Awaits[Ops], P], Coroutine[Any, Any, T]]:
+    """The operation as a call that is awaited."""
+    name = operation.__name__
+
+    async def call(self: Awaits[Ops], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._run(getattr(self.operations, name)(*args, **kwargs))
+
+    _like(operation, call)
+    return call

@@ -1,0 +1,94 @@
+"""The two drivers of plans: one blocks, one awaits. All that differs between the colours is here."""
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any, TypeVar
+
+from .effects import Park, Pause
+
+E = TypeVar("E")
+T = TypeVar("T")
+Steps = Generator[E | Pause | Park, Any, T]
+"""A plan whose own effects are `E`: `Command` for those of Redis."""
+
+
+def run(plan: Steps[E, T], execute: Callable[[E], Any]) -> T:
+    """Drive `plan` to its end, blocking; `execute` carries out all that it asks for but time and waking."""
+    reply: Any = None
+    failure: BaseException | None = None
+    while True:
+        try:
+            effect = plan.send(reply) if failure is None else plan.throw(failure)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+        reply = failure = None
+        try:
+            if type(effect) is Pause:
+                time.sleep(effect.seconds)
+            elif type(effect) is Park:
+                _park(effect)
+            else:
+                reply = execute(effect)
+        except Exception as error:
+            failure = error
+
+
+async def arun(plan: Steps[E, T], execute: Callable[[E], Awaitable[Any]]) -> T:
+    """Drive `plan` to its end on the running event loop."""
+    reply: Any = None
+    failure: BaseException | None = None
+    while True:
+        try:
+            effect = plan.send(reply) if failure is None else plan.throw(failure)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+        reply = failure = None
+        try:
+            if type(effect) is Pause:
+                await asyncio.sleep(effect.seconds)
+            elif type(effect) is Park:
+                await _apark(effect)
+            else:
+                reply = await execute(effect)
+        except Exception as error:
+            failure = error
+
+
+def no_transport(effect: object) -> Any:
+    """The `execute` of what needs no connection: nothing should ask for one."""
+    raise AssertionError(f"this backend sends no commands, yet it was asked for {effect!r}")
+
+
+async def ano_transport(effect: object) -> Any:
+    """The asyncio twin of `no_transport`."""
+    no_transport(effect)
+
+
+def _park(park: Park) -> None:
+    woken = threading.Event()
+    unsubscribe = park.subscribe(woken.set)
+    try:
+        woken.wait(park.timeout_s)
+    finally:
+        unsubscribe()
+
+
+async def _apark(park: Park) -> None:
+    loop = asyncio.get_running_loop()
+    woken = asyncio.Event()
+
+    def wake() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop may have closed meanwhile
+            loop.call_soon_threadsafe(woken.set)
+
+    unsubscribe = park.subscribe(wake)
+    try:
+        async with asyncio.timeout(park.timeout_s):
+            await woken.wait()
+    except TimeoutError:
+        pass
+    finally:
+        unsubscribe()

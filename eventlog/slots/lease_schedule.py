@@ -1,0 +1,101 @@
+"""Which leases to renew, and which slots to give back, next. Pure bookkeeping, for a thread or a task to act upon."""
+
+import logging
+from collections.abc import Sequence
+
+from .acts import Act, Answer, Release
+from .holding import Holding
+from .request import moment
+
+_log = logging.getLogger("eventlog")
+
+_RETRY_S = 0.2
+_LONGEST_CALL_S = 2.0
+_DEBT_S = 60.0
+_IDLE_S = 60.0
+
+
+class Roster:
+    """What is held, and what is owed: releases that could not be made yet."""
+
+    def __init__(self) -> None:
+        self._holdings: set[Holding] = set()
+        self._debts: dict[Release, float] = {}
+        self._due: list[Holding] = []
+        self._asked_at = 0.0
+        self._retry_at = 0.0
+
+    @property
+    def is_empty(self) -> bool:
+        """True if there is nothing to do, now or later."""
+        return not self._holdings and not self._debts
+
+    def keep(self, holding: Holding) -> None:
+        """Renew this slot from now on."""
+        self._holdings.add(holding)
+
+    def drop(self, holding: Holding) -> None:
+        """Renew this slot no longer."""
+        self._holdings.discard(holding)
+
+    def owe(self, release: Release) -> None:
+        """Give a slot back, or leave a line, as soon as Redis can be reached; for a minute at most."""
+        self._debts[release] = moment() + _DEBT_S
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._holdings.clear()
+        self._debts.clear()
+
+    def next_at(self) -> float:
+        """When there is something to do."""
+        ats = [holding.renew_at for holding in self._holdings]
+        if self._debts:
+            ats.append(self._retry_at)
+        return min(ats, default=moment() + _IDLE_S)
+
+    def due(self) -> tuple[list[Act], float]:
+        """What to do now, and within how many seconds. Then `answered` or `failed` is to be called."""
+        now = self._asked_at = moment()
+        self._due = [holding for holding in self._holdings if holding.renew_at <= now]
+        self._debts = {release: until for release, until in self._debts.items() if until > now}
+        ends = min((holding.valid_until for holding in self._due), default=now + _LONGEST_CALL_S)
+        acts: list[Act] = [*(holding.renewal() for holding in self._due), *self._debts]
+        return acts, min(max(ends - now, 0.05), _LONGEST_CALL_S)
+
+    def answered(self, acts: Sequence[Act], answers: Sequence[Answer]) -> list[Holding]:
+        """Take up the answers; returns what was lost, whose holders are to be told."""
+        lost = []
+        for holding, answer in zip(self._due, answers, strict=False):
+            if not holding.renewed(answer, self._asked_at):
+                self.drop(holding)
+                lost.append(holding)
+        for act in acts:
+            if isinstance(act, Release):
+                self._debts.pop(act, None)
+        return lost
+
+    def failed(self, error: Exception) -> list[Holding]:
+        """Nobody answered: try again soon. Returns what has run out meanwhile, whose holders are to be told."""
+        _log.warning("slots cannot be renewed right now: %s", error)
+        now = moment()
+        self._retry_at = now + _RETRY_S
+        lost = []
+        for holding in self._due:
+            # A copy of the renewal may come late: after the release, to a Redis that has lost its data meanwhile.
+            holding.acquisition.doubtful = True
+            if now >= holding.valid_until:
+                self.drop(holding)
+                lost.append(holding)
+            else:
+                holding.renew_at = min(now + _RETRY_S, holding.valid_until)
+        return lost
+
+
+def tell_lost(lost: Sequence[Holding]) -> None:
+    """Give notice; what a caller's notice does wrong is logged."""
+    for holding in lost:
+        try:
+            holding.lose()
+        except Exception:
+            _log.exception("the notice of a lost lease failed")

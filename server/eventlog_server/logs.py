@@ -1,0 +1,217 @@
+"""The logs of all workspaces in one server: made on demand over one shared link, bounded, forgotten when unused.
+
+`Logs` also owns the hub that all streams follow, and the embedded Redis where no other is named.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from eventlog.embedded import EmbeddedRedis
+from eventlog.errors import BackendUnavailable, Overloaded
+from eventlog.factory import create_async_event_log, redis_backend
+from eventlog.log.awaited import AsyncEventLog
+from eventlog.log.limits import LogLimits
+from eventlog.model.ids import checked_workspace
+from eventlog.model.log_values import ReadRequest
+from eventlog.plan.drive import arun
+from eventlog.plan.effects import Command, Plan
+from eventlog.slots.awaited import AsyncSlotQueue
+from eventlog.store.links import AsyncLink
+from eventlog.store.server_info import RedisInfo, inspect_redis
+from eventlog.store.workspaces import list_workspaces
+from eventlog.tail.hub import Hub
+
+from .deadlines import Deadlines
+from .settings import ServerSettings
+
+T = TypeVar("T")
+CONNECTIONS = 8
+# Each workspace in which somebody waits for a slot reads its inbox on one of them. Where more do, they take turns, and
+# those who wait look for themselves every two seconds.
+INBOXES = 64
+# A call's deadline, and a little for what surrounds it. An append may have to wait for the call before its own.
+_MARGIN_S = 0.2
+_LISTED_WORKSPACES = 1000
+
+
+class Logs:
+    """Open it with `open`, in the event loop that will use it; close it there too."""
+
+    def __init__(self, settings: ServerSettings) -> None:
+        self.settings = settings
+        self.answer_s = settings.request_deadline_s + _MARGIN_S
+        self.config = settings.log.model_copy(update={"deadline_seconds": settings.request_deadline_s})
+        self.limits = LogLimits(
+            payload_max_bytes=self.config.payload_max_bytes,
+            batch_max_events=settings.batch_max_events,
+            batch_max_bytes=max(settings.body_max_bytes, self.config.payload_max_bytes),
+            deadline_s=settings.request_deadline_s,
+            telemetry=self.config.telemetry,
+        )
+        self.guard = self.config.guard
+        self.deadlines = Deadlines()
+        self._known: OrderedDict[str, AsyncEventLog] = OrderedDict()
+        self._link: AsyncLink | None = None
+        self._inboxes: _SharedLink | None = None
+        self._embedded: EmbeddedRedis | None = None
+        self.connect: Callable[[int], AsyncLink] | None = None
+        self.on_slots: Callable[[AsyncEventLog], None] | None = None
+        self.hub = Hub(None, None)
+
+    async def open(self) -> None:
+        """Start the embedded Redis if it is the one to use; raises `EmbeddedRedisError`. Idempotent.
+
+        A Redis that is away is no error: requests are answered 503 until it is back.
+        """
+        if not self._on_redis or self._link is not None:
+            return
+        url = self.config.redis_url
+        if url is None:
+            self._embedded = await asyncio.to_thread(EmbeddedRedis.start, self.config.data_dir)
+            url = self._embedded.url
+        address = url
+        self.connect = lambda size: AsyncLink(address, size)
+        self._link = AsyncLink(address, CONNECTIONS)
+        self._inboxes = _SharedLink(address, INBOXES)
+        self.hub = Hub(self._link, lambda: AsyncLink(address, 1), buffer_events=self.settings.follower_buffer)
+
+    @property
+    def backend(self) -> str:
+        """`redis`, `memory` or `disabled`, as the log was configured."""
+        return self.config.backend.lower()
+
+    @property
+    def _on_redis(self) -> bool:
+        return self.backend == "redis"
+
+    def of(self, workspace: str) -> AsyncEventLog:
+        """The log of a workspace; raises `InvalidInput` for a name that is none."""
+        log = self._known.get(workspace)
+        if log is None:
+            log = self._make(checked_workspace(workspace))
+        self._known.move_to_end(workspace)
+        return log
+
+    def _make(self, workspace: str) -> AsyncEventLog:
+        if len(self._known) >= self.settings.workspaces_max:
+            if self._link is None:
+                # What only this process holds is not dropped for the sake of another.
+                raise Overloaded(f"{len(self._known)} workspaces are open already")
+            # It is only forgotten: appends and waits under way end on the shared links.
+            self._known.popitem(last=False)
+        inboxes = self._inboxes
+        if inboxes is None:
+            config = self.config.model_copy(update={"workspace": workspace})
+            log = create_async_event_log(config=config)
+        else:
+            backend = redis_backend(self.config, workspace)
+            log = AsyncEventLog(
+                backend,
+                workspace=workspace,
+                limits=self.limits,
+                guard=self.guard,
+                link=self._link,
+                connect=lambda _: inboxes,
+            )
+        self._known[workspace] = log
+        return log
+
+    async def run(self, workspace: str, plan: Callable[[AsyncEventLog], Plan[T]]) -> T:
+        """Drive a plan on a workspace's log, bounded; raises `BackendUnavailable` when time is up."""
+        return await self.drive(plan(self.of(workspace)))
+
+    async def drive(self, plan: Plan[T]) -> T:
+        """Drive a plan, bounded; raises `BackendUnavailable` when time is up."""
+        try:
+            async with asyncio.timeout(self.answer_s):
+                return await arun(plan, _no_link if self._link is None else self._link.execute)
+        except TimeoutError:
+            raise BackendUnavailable(f"no answer within {self.answer_s:g} s") from None
+
+    def slots(self, workspace: str) -> AsyncSlotQueue:
+        """The slot queues of a workspace; raises `InvalidInput` for a name that is none."""
+        log = self.of(workspace)
+        if self.on_slots is not None:
+            self.on_slots(log)
+        return log.slots()
+
+    async def bounded(self, work: Awaitable[T], *, wait_s: float = 0.0, writes: bool = True) -> T:
+        """A call that has a deadline of its own, bounded all the same: it may have to wait for the one before it.
+
+        Raises `BackendUnavailable` when time, and `wait_s` on top of it, is up.
+        """
+        limit_s = self.answer_s + wait_s
+        try:
+            with self.deadlines.within(limit_s):
+                return await work
+        except TimeoutError:
+            raise BackendUnavailable(f"no answer within {limit_s:g} s", outcome_unknown=writes) from None
+
+    async def workspaces(self) -> list[dict[str, Any]]:
+        """Every workspace with a log: the one with the latest activity first."""
+        names = sorted(self._known) if self._link is None else await self.drive(self._listed())
+        found = [await self._described(name) for name in names]
+        return sorted((one for one in found if one["last_offset"]), key=lambda one: -one["last_activity"])
+
+    def _listed(self) -> Plan[list[str]]:
+        return list_workspaces(
+            self.config.key_prefix, most=_LISTED_WORKSPACES, deadline_s=self.settings.request_deadline_s
+        )
+
+    async def _described(self, workspace: str) -> dict[str, Any]:
+        # Not through `of`: looking at many must not push out those in use.
+        known = self._known.get(workspace)
+        backend = redis_backend(self.config, workspace) if known is None else known.core.backend
+        state = (await self.drive(backend.read(ReadRequest()))).state
+        return {
+            "workspace": workspace,
+            "last_offset": state.last.offset,
+            "last_activity": state.last.ms / 1000,
+            "length": state.length,
+            "bytes": await self.drive(backend.memory_bytes()),
+            "epoch": state.epoch or None,
+        }
+
+    async def redis_info(self) -> RedisInfo | None:
+        """What Redis says of itself; None where the backend is another."""
+        if self._link is None:
+            return None
+        return await self.drive(inspect_redis(deadline_s=self.settings.request_deadline_s))
+
+    async def tell_closing(self) -> None:
+        """Have every stream end at once with its `closing` event. Idempotent."""
+        await self.hub.close()
+
+    async def close(self) -> None:
+        """Wait, bounded, for appends under way; close all connections and our share of the embedded Redis."""
+        await self.tell_closing()
+        for log in self._known.values():
+            await log.close()
+        if self._link is not None:
+            await self._link.close()
+        if self._inboxes is not None:
+            await self._inboxes.close_all()
+        if self._embedded is not None:
+            await asyncio.to_thread(self._embedded.close)
+
+
+class _SharedLink:
+    """Connections that many use and none of them closes."""
+
+    def __init__(self, address: str, size: int) -> None:
+        self._link = AsyncLink(address, size)
+
+    async def execute(self, command: Command) -> Any:
+        return await self._link.execute(command)
+
+    async def close(self) -> None:
+        """Of one user: there are others."""
+
+    async def close_all(self) -> None:
+        await self._link.close()
+
+
+async def _no_link(command: object) -> Any:
+    raise AssertionError(f"this backend sends no commands, yet it asked for {command!r}")

@@ -1,0 +1,174 @@
+"""Appending NDJSON: lines stream in, one result line each streams out, and a bad line refuses only itself.
+
+Lines are appended in order, in blocks of what has arrived. Memory is bounded: by the longest line, one block, and the
+results that the client has not taken yet.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import orjson
+
+from eventlog.errors import EventLogError, InvalidInput, PayloadTooLarge
+from eventlog.log.awaited import AsyncEventLog
+from eventlog.model.events import Body, Event
+from eventlog.model.strictjson import strict_loads
+
+from .answers import drop_connection
+from .ingest import NDJSON, Asked, append
+from .logs import Logs
+from .parsing import Disconnected, Receive, Scope, Send
+from .problems import SlowRequest, problem_of
+
+BLOCK_EVENTS = 500
+BLOCK_BYTES = 512 * 1024
+
+
+class _Stalled(Exception):
+    """The client sends and never reads: only losing its connection gets it to notice."""
+
+
+class Line(NamedTuple):
+    """One line of input: its number from 1, and what it says or what is wrong with it."""
+
+    number: int
+    content: Body | EventLogError
+
+
+class LineReader:
+    """Cuts a stream of bytes into lines, at most `longest` bytes each; longer ones are skipped and told."""
+
+    def __init__(self, longest: int) -> None:
+        self._longest = longest
+        self._rest = bytearray()
+        self._skipping = False
+        self._number = 0
+
+    def feed(self, data: bytes) -> Iterator[tuple[int, bytes | None]]:
+        """The lines that `data` completes, with their numbers; None stands for one that is too long."""
+        start = 0
+        while (end := data.find(b"\n", start)) >= 0:
+            yield from self._complete(data[start:end])
+            start = end + 1
+        self._keep(data[start:])
+
+    def end(self) -> Iterator[tuple[int, bytes | None]]:
+        """The last line, if it had no newline."""
+        if self._rest or self._skipping:
+            yield from self._complete(b"")
+
+    def _complete(self, data: bytes) -> Iterator[tuple[int, bytes | None]]:
+        self._keep(data)
+        line, skipped = bytes(self._rest), self._skipping
+        self._rest.clear()
+        self._skipping = False
+        self._number += 1
+        if skipped:
+            yield self._number, None
+        elif line.strip():
+            yield self._number, line
+
+    def _keep(self, data: bytes) -> None:
+        if not self._skipping:
+            self._rest += data
+        if len(self._rest) > self._longest:
+            self._rest.clear()
+            self._skipping = True
+
+
+async def ingest_lines(logs: Logs, workspace: str, asked: Asked, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer an NDJSON request. Raises what is wrong with the whole of it as long as nothing was answered."""
+    if asked.key is not None:
+        raise InvalidInput("Idempotency-Key", "is for one event or batch; give each line an idempotency_key instead")
+    if asked.expected_offset is not None:
+        raise InvalidInput("expected_offset", "is for one event or an array, which are atomic; lines are not")
+    if asked.attributes is not None:
+        raise InvalidInput("body", "a binary CloudEvent is one event, not NDJSON")
+    try:
+        await _Ingest(logs, logs.of(workspace), receive, send).run()
+    except _Stalled:
+        await drop_connection(scope, receive)
+
+
+class _Ingest:
+    def __init__(self, logs: Logs, log: AsyncEventLog, receive: Receive, send: Send) -> None:
+        self._logs = logs
+        self._log = log
+        self._receive = receive
+        self._send = send
+        self._reader = LineReader(logs.settings.body_max_bytes)
+        self._started = False
+
+    async def run(self) -> None:
+        more = True
+        while more:
+            data, more = await self._next()
+            block: list[Line] = []
+            size = 0
+            for number, raw in (*self._reader.feed(data), *(() if more else self._reader.end())):
+                block.append(Line(number, self._parsed(raw)))
+                size += 0 if raw is None else len(raw)
+                if len(block) >= BLOCK_EVENTS or size >= BLOCK_BYTES:
+                    await self._answer(block)
+                    block, size = [], 0
+            if block:
+                await self._answer(block)
+        await self._emit(b"", more=False)
+
+    async def _next(self) -> tuple[bytes, bool]:
+        timeout_s = self._logs.settings.receive_timeout_s
+        try:
+            # A producer may be quiet for as long as it likes once it has begun: nothing of it is held.
+            async with asyncio.timeout(None if self._started else timeout_s):
+                message = await self._receive()
+        except TimeoutError:
+            raise SlowRequest(f"The first line did not arrive within {timeout_s:g} s.") from None
+        if message["type"] == "http.disconnect":
+            raise Disconnected
+        return message.get("body", b""), message.get("more_body", False)
+
+    def _parsed(self, raw: bytes | None) -> Body | EventLogError:
+        if raw is None:
+            return PayloadTooLarge("line", f"is longer than {self._logs.settings.body_max_bytes} bytes")
+        try:
+            longest = self._logs.limits.payload_max_bytes
+            body = Body.from_mapping(strict_loads(raw, "line"), payload_max_bytes=longest)
+            return self._logs.guard.screen(body).within(longest)
+        except InvalidInput as error:
+            return error
+
+    async def _answer(self, block: list[Line]) -> None:
+        """Append the good lines of a block, and say of every line what became of it."""
+        good = [line.content for line in block if isinstance(line.content, Body)]
+        failure: EventLogError | None = None
+        appended: list[Event] = []
+        try:
+            appended = await append(self._logs, self._log, good) if good else []
+        except EventLogError as error:
+            if not self._started:
+                raise
+            failure = error
+        events = iter(appended)
+        results: list[bytes] = []
+        for line in block:
+            if isinstance(line.content, Body):
+                results.append(next(events).to_json() if failure is None else _error_line(line.number, failure))
+            else:
+                results.append(_error_line(line.number, line.content))
+        await self._emit(b"\n".join(results) + b"\n", more=True)
+
+    async def _emit(self, data: bytes, *, more: bool) -> None:
+        if not self._started:
+            self._started = True
+            headers = [(b"content-type", NDJSON.encode()), (b"x-accel-buffering", b"no")]
+            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        try:
+            async with asyncio.timeout(self._logs.settings.send_timeout_s):
+                await self._send({"type": "http.response.body", "body": data, "more_body": more})
+        except TimeoutError:
+            raise _Stalled from None
+
+
+def _error_line(number: int, error: EventLogError) -> bytes:
+    return orjson.dumps({"error": problem_of(error).document, "line": number})
