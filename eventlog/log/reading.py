@@ -36,7 +36,8 @@ def missed(since: Cursor | None, epoch: str | None, segment: Segment) -> Gap | N
         return _gap("trimmed", 1, base)
     another_log = bool(epoch) and epoch != state.epoch
     if another_log and following is not None and following.offset == since.offset + 1:
-        another_log = since.ms is None or since.ms < state.born_ms
+        # Where only the counters were lost the epoch is new and the events are not: all are younger than the birth.
+        another_log = since.ms is None or since.ms <= state.born_ms
     if another_log or (since.ms is not None and since.ms < state.born_ms) or not state.epoch:
         return Gap(base - 1, 1, base - 1, "reset")
     if following is None:

@@ -52,6 +52,14 @@ CASES: dict[str, tuple[Cursor | None, str | None, Segment, Gap | None]] = {
         *(Cursor(None, 7), "old", log((1_001, 1), (1_010, 10), (1_001, 1))),
         Gap(0, 1, 0, "reset"),
     ),
+    "another epoch, born in the millisecond of the cursor": (
+        *(Cursor(BORN, 3), "old", log((BORN, 1), (1_010, 10), (BORN, 4))),
+        Gap(0, 1, 0, "reset"),
+    ),
+    "another epoch of the same events, as only the counters were lost": (
+        *(Cursor(1_001, 3), "old", log((1_001, 1), (1_010, 10), (1_001, 4))),
+        None,
+    ),
     "an id beyond the end": (Cursor(2_000, 15), "e", WHOLE, Gap(0, 1, 0, "rollback")),
     "an offset beyond the end": (Cursor(None, 15), None, WHOLE, Gap(0, 1, 0, "rollback")),
     "offsets given out again": (

@@ -13,7 +13,12 @@ if offset > before then
     -- Whole keys outlive the last event by one interval of upkeep, so that not every append has to move them.
     local interval = math.min(math.floor(ttl / 16) + 1, 60000)
     if not m[1] then
-      local born = string.match(redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1][1], '^%d+')
+      local born = ms_text
+      if before > 0 then
+        -- Only the counters were lost. Every event that is left is younger than the log, as a reader's cursor must be.
+        local oldest_ms = string.match(redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1][1], '^%d+')
+        born = int(tonumber(oldest_ms) - 1)
+      end
       redis.call('HSET', meta, 'born', born, 'epoch', string.match(incarnation, '%S+$') .. '-' .. ms_text .. '-' .. clock[2])
     end
     if due then
