@@ -83,7 +83,7 @@ class FellBehind(EventLogError):
 
 
 class SlotRefused(EventLogError):
-    """No slot was given. `queue` is the action, or `action/group`; `execution_id` is who asked."""
+    """No slot was given. `queue` is the action, or `action/group`; `execution_id` names the caller's execution."""
 
     def __init__(self, queue: str, execution_id: str, problem: str) -> None:
         self.queue = queue
@@ -129,8 +129,8 @@ class AlreadyHeld(SlotRefused):
 
     def __init__(self, queue: str, execution_id: str, fencing_token: int | None) -> None:
         self.fencing_token = fencing_token
-        told = "waits already" if fencing_token is None else f"holds a slot already (fencing token {fencing_token})"
-        super().__init__(queue, execution_id, f"execution {execution_id} {told}")
+        standing = "waits already" if fencing_token is None else f"holds a slot already (fencing token {fencing_token})"
+        super().__init__(queue, execution_id, f"execution {execution_id} {standing}")
 
 
 class SlotCancelled(SlotRefused):

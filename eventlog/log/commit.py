@@ -6,7 +6,7 @@ from typing import NamedTuple
 from ..model.log_values import Append
 
 OVERRUN_S = 0.5
-"""A call may end this much after its deadline; who waits for the next one is not refused because of that."""
+"""How long after its deadline a call may end without the callers queued behind it being refused."""
 
 
 class Bounds(NamedTuple):

@@ -15,20 +15,20 @@ from .commit import OVERRUN_S, Bounds, CommitStats, size_of
 SendCall = Callable[[Sequence[Append], int], list[Outcome]]
 
 
-class _Ticket:
-    """One caller's append in the queue, and the lock it sleeps on."""
+class _Queued:
+    """One caller's append in the queue, and the lock that its thread sleeps on until it leads or is answered."""
 
-    __slots__ = ("append", "behind", "bytes", "called", "events", "followers", "gone", "outcome", "turn")
+    __slots__ = ("append", "bytes", "events", "left", "members", "next_to_wake", "outcome", "turn", "woken")
 
     def __init__(self, append: Append, events: int, size: int) -> None:
         self.append = append
         self.events = events
         self.bytes = size
         self.outcome: Outcome | None = None
-        self.followers: list[_Ticket] = []  # whose appends go into the call that this ticket leads
-        self.behind: _Ticket | None = None  # whom to wake next
-        self.called = False
-        self.gone = False
+        self.members: list[_Queued] = []  # the others in the call that this caller leads
+        self.next_to_wake: _Queued | None = None  # answers wake one another in a chain
+        self.woken = False
+        self.left = False
         self.turn = threading.Lock()
         self.turn.acquire()
 
@@ -39,10 +39,10 @@ def _failed(failure: Exception | None) -> EventLogError:
 
 
 class ThreadCommitter:
-    """Order: appends of one thread are carried out in the order it made them.
+    """Appends of one thread are carried out in the order in which it made them.
 
-    A caller waits at most one deadline for its call to begin, room included, and another for that call to end. One
-    that is interrupted anywhere by a signal leaves nobody waiting for it.
+    A caller waits at most one deadline for its call to begin, room included, and another for that call to end. A
+    signal may interrupt a caller at any line: the others still get their outcomes.
     """
 
     def __init__(self, send: SendCall, bounds: Bounds, deadline_s: float) -> None:
@@ -57,11 +57,11 @@ class ThreadCommitter:
         """Forget what is in flight, as a forked child must: it belongs to the parent."""
         self._mutex = threading.Lock()
         self._room = threading.Condition(self._mutex)
-        self._queue: deque[_Ticket] = deque()
-        self._leader: object | None = None  # of the call in flight: a ticket, or a token of a caller who found none
+        self._queue: deque[_Queued] = deque()
+        self._leader: object | None = None  # a `_Queued`, or the token of a caller that did not queue
         self._closed = False
         self._call_number = 0
-        self._outside = 0  # callers for whom there is no room yet
+        self._awaiting_room = 0  # callers for whom there is no room yet
         self._pending_events = 0
         self._pending_bytes = 0
 
@@ -71,7 +71,7 @@ class ThreadCommitter:
         Raises `Overloaded` if there was no room to wait in, `BackendUnavailable` if the outcome is unknown.
         """
         events, size = size_of(append)
-        ticket: _Ticket | None = None
+        queued: _Queued | None = None
         me = object()
         send_until = 0.0
         try:
@@ -82,17 +82,17 @@ class ThreadCommitter:
                     send_until = time.monotonic() + self._deadline_s + OVERRUN_S
                     self._await_room(events, size)
                     if self._leader is not None:
-                        ticket = _Ticket(append, events, size)
-                        self._queue.append(ticket)
+                        queued = _Queued(append, events, size)
+                        self._queue.append(queued)
                         self._pending_events += events
                         self._pending_bytes += size
-                if ticket is None:
+                if queued is None:
                     self._leader = me
-            if ticket is None:
+            if queued is None:
                 return self._lead([append], events, ())
-            return self._await_turn(ticket, send_until)
+            return self._await_outcome(queued, send_until)
         except BaseException:
-            self._leave(me if ticket is None else ticket)
+            self._leave(me if queued is None else queued)
             raise
 
     def _await_room(self, events: int, size: int) -> None:
@@ -110,11 +110,11 @@ class ThreadCommitter:
 
         if fits():
             return
-        self._outside += 1
+        self._awaiting_room += 1
         try:
             there_is_room = self._room.wait_for(fits, self._deadline_s)
         finally:
-            self._outside -= 1
+            self._awaiting_room -= 1
         if not there_is_room:
             self._stats.refused += 1
             raise Overloaded(
@@ -124,83 +124,83 @@ class ThreadCommitter:
         if self._closed:
             raise LogClosed("the log was closed")
 
-    def _await_turn(self, ticket: _Ticket, send_until: float) -> Outcome:
-        self._sleep(ticket, send_until)
-        if self._leader is not ticket:
-            if ticket.behind is not None:
-                self._wake(ticket.behind)
-            assert ticket.outcome is not None
-            return ticket.outcome
+    def _await_outcome(self, queued: _Queued, send_until: float) -> Outcome:
+        self._sleep(queued, send_until)
+        if self._leader is not queued:
+            if queued.next_to_wake is not None:
+                self._wake(queued.next_to_wake)
+            assert queued.outcome is not None
+            return queued.outcome
         with self._mutex:
-            followers = self._take(ticket)
+            members = self._take(queued)
         return self._lead(
-            [ticket.append, *(f.append for f in followers)],
-            ticket.events + sum(f.events for f in followers),
-            followers,
+            [queued.append, *(f.append for f in members)],
+            queued.events + sum(f.events for f in members),
+            members,
         )
 
-    def _sleep(self, ticket: _Ticket, send_until: float) -> None:
-        if ticket.turn.acquire(timeout=max(send_until - time.monotonic(), 0)):
+    def _sleep(self, queued: _Queued, send_until: float) -> None:
+        if queued.turn.acquire(timeout=max(send_until - time.monotonic(), 0)):
             return
         with self._mutex:
-            if self._leader is ticket or ticket in self._queue:
+            if self._leader is queued or queued in self._queue:
                 raise BackendUnavailable(
                     f"the append was not sent: Redis did not answer others within {self._deadline_s:g} s"
                 )
         # The call that it is part of ends by a deadline of its own.
-        if not ticket.turn.acquire(timeout=self._deadline_s + 1):
+        if not queued.turn.acquire(timeout=self._deadline_s + 1):
             raise BackendUnavailable("the append was sent and not answered", outcome_unknown=True)
 
-    def _leave(self, who: object) -> None:
-        """A caller ends with an error, its own or a signal's: do what is left of what others wait for."""
-        if isinstance(who, _Ticket):
+    def _leave(self, caller: object) -> None:
+        """A caller ends with an error, its own or a signal's: finish what other callers still depend on."""
+        if isinstance(caller, _Queued):
             with self._mutex:
-                who.gone = True
-                if who in self._queue:
-                    self._queue.remove(who)
-                    self._took(who)
-            if who.followers:
-                self._answer(who.followers, None, None)
-            elif who.called and who.behind is not None:
-                self._wake(who.behind)
-        self._hand_over(who)
+                caller.left = True
+                if caller in self._queue:
+                    self._queue.remove(caller)
+                    self._dequeued(caller)
+            if caller.members:
+                self._answer(caller.members, None, None)
+            elif caller.woken and caller.next_to_wake is not None:
+                self._wake(caller.next_to_wake)
+        self._pass_lead(caller)
 
-    def _wake(self, answered: _Ticket) -> None:
-        """Wake the first caller in a line of answered ones who still waits; each wakes the one behind.
+    def _wake(self, answered: _Queued) -> None:
+        """Wake the first answered caller that still waits; it wakes the next one.
 
-        Woken all at once they would stand in line for the interpreter's lock: two switches of threads for each.
+        Woken all at once they would contend for the interpreter's lock, at two thread switches each.
         """
-        ticket: _Ticket | None = answered
+        queued: _Queued | None = answered
         with self._mutex:
-            while ticket is not None and ticket.gone:
-                ticket = ticket.behind
-            if ticket is not None and not ticket.called:
-                ticket.called = True
-                ticket.turn.release()
+            while queued is not None and queued.left:
+                queued = queued.next_to_wake
+            if queued is not None and not queued.woken:
+                queued.woken = True
+                queued.turn.release()
 
-    def _take(self, leader: _Ticket) -> list[_Ticket]:
-        """As many waiting tickets as fit into the leader's call."""
-        events, size, taken = leader.events, leader.bytes, leader.followers
+    def _take(self, leader: _Queued) -> list[_Queued]:
+        """As many queued appends as fit into the leader's call."""
+        events, size, taken = leader.events, leader.bytes, leader.members
         while self._queue:
-            ticket = self._queue[0]
-            events += ticket.events
-            size += ticket.bytes
+            queued = self._queue[0]
+            events += queued.events
+            size += queued.bytes
             if events > self._bounds.call_events or size > self._bounds.call_bytes:
                 break
             taken.append(self._queue.popleft())
-            self._took(ticket)
+            self._dequeued(queued)
         return taken
 
-    def _took(self, ticket: _Ticket) -> None:
-        self._pending_events -= ticket.events
-        self._pending_bytes -= ticket.bytes
-        self._tell_outside()
+    def _dequeued(self, queued: _Queued) -> None:
+        self._pending_events -= queued.events
+        self._pending_bytes -= queued.bytes
+        self._notify_room()
 
-    def _tell_outside(self) -> None:
-        if self._outside:
+    def _notify_room(self) -> None:
+        if self._awaiting_room:
             self._room.notify_all()
 
-    def _lead(self, appends: list[Append], events: int, followers: Sequence[_Ticket]) -> Outcome:
+    def _lead(self, appends: list[Append], events: int, members: Sequence[_Queued]) -> Outcome:
         leader = self._leader
         self._call_number += 1
         outcomes: list[Outcome] | None = None
@@ -211,47 +211,50 @@ class ThreadCommitter:
             failure = error
         finally:
             self._stats.called(len(appends), events)
-            self._hand_over(leader)
-            if followers:
-                self._answer(followers, outcomes, failure)
+            self._pass_lead(leader)
+            if members:
+                self._answer(members, outcomes, failure)
         if failure is not None:
             raise failure
         assert outcomes is not None
         return outcomes[0]
 
-    def _answer(self, followers: Sequence[_Ticket], outcomes: list[Outcome] | None, failure: Exception | None) -> None:
-        """Give the followers of a call what became of their appends, unless that was begun before."""
-        if followers[0].called or (followers[0].gone and followers[0].outcome is not None):
+    def _answer(self, members: Sequence[_Queued], outcomes: list[Outcome] | None, failure: Exception | None) -> None:
+        """Give the members of a call their outcomes, unless an earlier attempt already began to."""
+        if members[0].woken or (members[0].left and members[0].outcome is not None):
             return
-        for i, follower in enumerate(followers, 1):
-            if follower.outcome is None:
-                follower.outcome = _failed(failure) if outcomes is None else outcomes[i]
-            follower.behind = followers[i] if i < len(followers) else None
-        self._wake(followers[0])
+        for i, member in enumerate(members, 1):
+            if member.outcome is None:
+                member.outcome = _failed(failure) if outcomes is None else outcomes[i]
+            member.next_to_wake = members[i] if i < len(members) else None
+        self._wake(members[0])
 
-    def _hand_over(self, leader: object) -> None:
-        """Wake the next leader first, so that its call is under way while the others wake. Once only a leader."""
+    def _pass_lead(self, leader: object) -> None:
+        """Wake the next leader first, so that its call is under way while the others wake.
+
+        Does nothing the second time: the interrupted caller may have passed the lead on before.
+        """
         with self._mutex:
             if self._leader is not leader:
                 return
             if self._queue:
-                heir = self._queue.popleft()
-                self._took(heir)
-                self._leader = heir
-                heir.turn.release()
+                successor = self._queue.popleft()
+                self._dequeued(successor)
+                self._leader = successor
+                successor.turn.release()
             else:
                 self._leader = None
-                self._tell_outside()
+                self._notify_room()
 
     def close(self) -> None:
         """Refuse new appends and wait, bounded, for those under way. Idempotent."""
         with self._mutex:
             self._closed = True
-            self._outside += 1
+            self._awaiting_room += 1
             try:
                 self._room.wait_for(lambda: self._leader is None, self._deadline_s)
             finally:
-                self._outside -= 1
+                self._awaiting_room -= 1
 
     def stats(self) -> CommitStats:
         """Counters of this committer."""

@@ -24,7 +24,7 @@ _SCREENED_AT_ONCE = 200
 
 
 class LogCore(LogOperations):
-    """Asks a backend. `Append`s are effects of its plans: who drives them commits them together with others."""
+    """Operations on a backend. `Append` is an effect of its plans: the driver sends it with those of other callers."""
 
     def __init__(
         self,

@@ -25,7 +25,7 @@ from ..telemetry.terms import RingTerms
 
 
 class DisabledBackend:
-    """Ids grow as in a real log; every read finds it empty, and all that was appended is told as trimmed."""
+    """Ids grow as in a real log; every read finds it empty, and reports all that was appended as trimmed."""
 
     name = "disabled"
 

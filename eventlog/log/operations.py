@@ -72,7 +72,7 @@ class LogOperations(ABC):
         """The events after `since` and before `until` that pass the filters; `limit=None` is all of them.
 
         `since` and `until` take an id, a cursor, an integer offset or an `Event`. What is no longer resident is
-        left out; `page` tells of it.
+        left out; `page` reports it.
         """
         return self.read_all(query_request(since, until, limit, EventFilter.of(**filters), order, since_time))
 
@@ -129,8 +129,8 @@ class LogOperations(ABC):
     ) -> Plan[list[Event]]:
         """A run's resident events after `since_seq` of their lanes, in the order of the log; `limit=None` is all.
 
-        Raises `NotFound` if no event of the run is resident. `replay_page` tells what is gone; here only what the log
-        loses while it is read is told, by a logged warning.
+        Raises `NotFound` if no event of the run is resident. `replay_page` reports what is gone; this call only logs a
+        warning for what the log loses while it is read.
         """
         wanted = EventFilter.of(lane_id=lane_id, since_seq=since_seq, **filters)
         return self.replay_all(whole_replay(run_id, limit, wanted))

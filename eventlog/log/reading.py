@@ -27,7 +27,7 @@ _LONGEST_PAUSE_S = 1.0
 
 
 def missed(since: Cursor | None, epoch: str | None, segment: Segment) -> Gap | None:
-    """What a reader at `since`, who believes in `epoch`, can no longer be given."""
+    """What a reader at `since`, in the incarnation `epoch` as far as it knows, can no longer be given."""
     state, following = segment.state, segment.following
     base = state.base_offset
     if since is None:
@@ -81,7 +81,7 @@ def read_page(backend: LogReader, request: PageRequest) -> Plan[Page]:
         elif segment.state.epoch != state.epoch or (
             not request.descending and missed(since, epoch, segment) is not None
         ):
-            # Lost or trimmed between two steps: what was found stands, and the next page tells of the rest.
+            # Lost or trimmed between two steps: what was found stands, and the next page reports the rest.
             return Page(found, str(until if request.descending else since), gap, False, state.epoch, state)
         if limit == 0:
             at_end = segment.following is None or until is not None
@@ -131,7 +131,7 @@ def _probe_cursor(request: PageRequest, segment: Segment) -> str:
 
 
 def _end_cursor(request: PageRequest, segment: Segment, found: list[Event]) -> str:
-    """Where a reader stands who has seen everything there was in its direction."""
+    """The cursor of a reader that has seen everything there was in its direction."""
     state = segment.state
     if request.descending:
         first = state.first
@@ -149,7 +149,7 @@ class Tail:
     """A reader's place in a log, moved on by `step`. Holds no I/O; one step at a time.
 
     It reads pages until it has caught up, then waits for what is appended. Whenever what arrives does not join
-    what was seen, it goes back to reading pages, which tell what was missed: nothing is skipped silently.
+    what was seen, it goes back to reading pages, which report what was missed: nothing is skipped silently.
     """
 
     def __init__(
@@ -183,7 +183,7 @@ class Tail:
 
     @property
     def cursor(self) -> str:
-        """Behind the last event that was handed out or filtered; resume from here."""
+        """Behind the last event that was returned or filtered out; resume from here."""
         return "0" if self._since is None else str(self._since)
 
     def resolve(self) -> Plan[None]:
@@ -195,7 +195,7 @@ class Tail:
     def step(self, block_s: float = _BLOCK_S) -> Plan[list[Event | Gap]]:
         """What comes next, after at most `block_s` of waiting; often an empty list.
 
-        With `until_terminal`, `ended` is set once the run's terminal event was handed out or had been before.
+        With `until_terminal`, `ended` is set once the run's terminal event was returned, now or earlier.
         Raises `BackendUnavailable` once Redis has been away for longer than the patience.
         """
         try:
@@ -217,13 +217,13 @@ class Tail:
     def _step(self, block_s: float) -> Plan[list[Event | Gap]]:
         yield from self.resolve()
         if self.caught_up and self._until_terminal and not self._looked_back:
-            # With nothing in hand that an outage could lose. Once behind each page is enough: what arrives is seen.
+            # Here no event is in hand that an outage could lose. One look after each page is enough: later ends arrive.
             last_offset = self._since.offset if self._since is not None else 0
             self.ended = yield from run_has_ended(self._backend, str(self._filter.run_id), last_offset)
             self._looked_back = True
             if self.ended:
                 return []
-        # A consumer that was busy for long may have seen the log move on: expired events are not to be shown.
+        # While a consumer was busy, buffered events may have expired: those are not to be shown.
         if not self.caught_up or self._position is None or self._monotonic() - self._fresh_at > _STALE_S:
             return (yield from self._catch_up())
         position = self._position
@@ -244,7 +244,7 @@ class Tail:
         self._stand_at(parse_cursor(page.cursor), page.epoch)
         self.caught_up = page.at_end
         self._fresh_at = self._monotonic()
-        # The page may have passed over an end that the reader is not to see.
+        # The page may have filtered out the run's end.
         self._looked_back = False
         items: list[Event | Gap] = [] if page.gap is None else [page.gap]
         items += self._until_end(page.events)
@@ -274,13 +274,13 @@ def joins(offset: int, arrived: list[Event]) -> bool:
 
 
 def run_has_ended(backend: LogReader, run_id: str, last_offset: int) -> Plan[bool]:
-    """True if the run ended up to `last_offset`; a later end is still to be handed out."""
+    """True if the run ended up to `last_offset`; a later end is still to be returned."""
     record = yield from backend.run(run_id)
     return record is not None and record.ended_at is not None and record.ended_at.offset <= last_offset
 
 
 def warn_of_gap(gap: Gap) -> None:
-    """The default for `on_gap`: a reader that does not care is told all the same."""
+    """The default for `on_gap`."""
     _log.warning("events missed: %d (%d to %d, %s)", *gap)
 
 

@@ -79,8 +79,8 @@ class RedisBackend:
     def _look_up(
         self, duplicates: list[tuple[list[Event], int]], outcomes: list[Outcome], deadline: float
     ) -> Plan[None]:
-        """Put the first appends' events in place. Where that fails it fails for those who repeated: the others'
-        events are in the log."""
+        """Put the first appends' events in place. Where that fails, only the repeated appends fail: the others are in
+        the log."""
         try:
             originals = yield from self._originals([events[i] for events, i in duplicates], deadline)
         except EventLogError as error:

@@ -34,7 +34,7 @@ def list_runs(backend: Backend, query: RunsQuery) -> Plan[RunsPage]:
     found: list[RunSummary] = []
     below = query.below
     for _ in range(_STEPS):
-        # One more than asked for tells whether there is more.
+        # One more than asked for shows whether there is more.
         count = _STEP if query.endings else min(_STEP, query.limit + 1 - len(found))
         segment = yield from backend.runs(RunsRequest(below, count, query.endings))
         for record in segment.runs:
@@ -91,12 +91,12 @@ def replay(backend: Backend, request: PageRequest) -> Plan[list[Event]]:
 
 def read_stages(backend: Backend, run_id: object) -> Plan[list[StageView]]:
     """The stages of a run, folded from what is resident of its events; raises `NotFound`."""
-    told = EventFilter.of(("stage.*", *sorted(TERMINAL_KINDS)))
-    return fold_stages((yield from replay(backend, whole_replay(run_id, None, told))))
+    wanted = EventFilter.of(("stage.*", *sorted(TERMINAL_KINDS)))
+    return fold_stages((yield from replay(backend, whole_replay(run_id, None, wanted))))
 
 
 def _missed(backend: Backend, record: RunRecord, wanted: EventFilter, page: Page) -> Plan[dict[str, int]]:
-    """Events after `since_seq` that are gone, by lane. Lanes are dense, so a lane's first resident event tells.
+    """Events after `since_seq` that are gone, by lane. Lanes are dense, so a lane's first resident event shows it.
 
     Looked up after the page was read: what was evicted in between is gone too, unless the page has it.
     """

@@ -183,7 +183,7 @@ class ContentGuard:
         for path, key, value in _fields(document, field):
             if self._refused.has(key) and _holds(value, str):
                 where = _shortened(path)
-                self._notices.tell(folded(key)[:_LONGEST_STEP], where)
+                self._notices.warn(folded(key)[:_LONGEST_STEP], where)
                 raise RejectedContent(
                     where, f"hidden chain-of-thought is not taken; send a summary of it as {SAFE_ALTERNATIVE} instead"
                 )
@@ -271,16 +271,16 @@ class _Notices:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._told: dict[str, tuple[float, int]] = {}
+        self._warned: dict[str, tuple[float, int]] = {}
 
-    def tell(self, name: str, path: str) -> None:
+    def warn(self, name: str, path: str) -> None:
         now = self._clock()
         with self._lock:
-            last, more = self._told.get(name, (-_WARN_EVERY_S, 0))
+            last, more = self._warned.get(name, (-_WARN_EVERY_S, 0))
             silent = now - last < _WARN_EVERY_S
-            if len(self._told) >= _WARNED_BOUND and name not in self._told:
-                self._told.clear()
-            self._told[name] = (last, more + 1) if silent else (now, 0)
+            if len(self._warned) >= _WARNED_BOUND and name not in self._warned:
+                self._warned.clear()
+            self._warned[name] = (last, more + 1) if silent else (now, 0)
         if silent:
             return
         _log.warning(

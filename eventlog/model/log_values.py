@@ -82,7 +82,7 @@ class ReadRequest:
     """A bounded stretch to read: after `since`, before `until`, from `from_ms` on, at most `count` events.
 
     `epoch` is the incarnation the reader believes in, if it knows one. With `run_id` only that run's events are
-    read, at a cost in proportion to them; with `index` too only those of them whose entries in its index pass.
+    read, at a cost in proportion to them; with `index` only those whose entries in the run's index pass.
     """
 
     since: Cursor | None = None

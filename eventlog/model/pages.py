@@ -19,7 +19,7 @@ DEFAULT_PAGE = 100
 class Page:
     """Events of one read. Pass `cursor` as `since` to go on (as `until` if the page was descending).
 
-    `gap` tells what lies between the cursor that was given and the first event that is still there. `at_end` is
+    `gap` is what lies between the cursor that was given and the first event that is still there. `at_end` is
     True if nothing more was to be read when the page was made. A filtered page may be short, even empty, before
     the end is reached: `cursor` moves on all the same. `state` is None on a page that came through a server.
     """

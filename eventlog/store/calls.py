@@ -30,9 +30,9 @@ def call_script(
     on_repeat: Callable[[], None] | None = None,
     last: Callable[[], int] | None = None,
 ) -> Plan[Any]:
-    """Run `script`, loading it where Redis does not have it (any more). `last` is asked for one more argument a try.
+    """Run `script`, loading it where Redis does not have it (any more). `last` gives one more argument for each try.
 
-    `on_repeat` is told when a call is repeated that may have been carried out: a copy of it may still be under way.
+    `on_repeat` is called before a call is repeated that may have been carried out: a copy may still be under way.
     """
     tail = (len(keys), *keys, *args)
     return _call(("EVALSHA", script.sha, *tail), ("EVAL", script.source, *tail), deadline_s, writes, on_repeat, last)

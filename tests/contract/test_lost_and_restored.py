@@ -31,7 +31,9 @@ def test_a_flushed_server_is_a_reset_for_every_reader(home: tuple[RedisProcess, 
         eventually(lambda: len(reading.events) == 5, "the old ones are given")
         with server.client() as client:
             # Two logs born in one millisecond are told apart by their epoch alone.
-            eventually(lambda: int(client.time()[0] * 1000 + client.time()[1] // 1000) > old[0].position.ms, "it is later")
+            eventually(
+                lambda: int(client.time()[0] * 1000 + client.time()[1] // 1000) > old[0].position.ms, "it is later"
+            )
             client.flushall()
         new = log.append_many([{"kind": "b"}] * 8)
         eventually(lambda: len(reading.events) == 13, "the new ones are given")

@@ -2,7 +2,7 @@
 --
 -- KEYS    1 log   2 meta   3 group, where it stands: outlives the stream, and with it the group itself
 -- ARGV    1 group   2 consumer   3 kind   4 how many entries to look at, at most
---         5 idle_ms: what was taken so long ago and is pending still is taken over from whoever took it
+--         5 idle_ms: what was taken so long ago and is still pending passes from its consumer to this one
 --         then the ids to acknowledge
 -- Returns {epoch, how, missed, lost, lag, position, looked_at, entries}
 --         epoch: "" if there is no log; how: "same", "new" (the group was never here before) or "reset" (it stood in another

@@ -1,4 +1,4 @@
--- Empty a log and keep its counters, so that offsets go on and readers can tell what they missed.
+-- Empty a log and keep its counters, so that offsets go on and readers know what they missed.
 --
 -- KEYS    1 log   2 meta   3 runs   4 run:   5 index:      (4 and 5 are prefixes of keys)   6 call
 -- ARGV    1 call_ms, how long the call is remembered: repeated, it removes nothing that was appended since

@@ -5,7 +5,7 @@
 --         4 until ms or ""    5 until offset or ""    6 from_ms, the earliest time wanted
 --         7 count             8 "asc" or "desc"       9 "run" if KEYS[3] is a run's index, else ""; or, to look at its next thousand
 --         entries and take those that pass, "run lane seq milestones": of that lane or "*", of a higher seq, and if "1"
---         only such with a kind, which are those that tell of a stage or end the run
+--         only such with a kind, which are stage events and ends of runs
 --         10 retention, "ttl_ms max_entries", for a log that does not know it yet
 -- Returns {epoch, born, ms, offset, now, ttl, max, first id or "", following id or "", complete "1" or "0",
 --         reached id or "", entries}

@@ -1,6 +1,6 @@
 -- The beginning of every script that appends to a log: the clock, and where the log's counters stand.
 --
--- Takes   log, meta (keys), retention ("ttl_ms max_entries", of who appends)
+-- Takes   log, meta (keys), retention ("ttl_ms max_entries", of the writer)
 -- Gives   now (ms of the Redis clock), clock; ms, offset, cleared, upkeep of the log; changed: its retention is another;
 --         m[1] is its epoch, false if it is new; before, ms_text, first_text, id_prefix: an event is added under
 --         id_prefix .. int(offset) after offset went up by one; int(n) writes a number in full

@@ -1,4 +1,4 @@
--- What of a log is visible now, so that a run is told from the remains of one.
+-- What of a log is visible now, so that a run is not confused with the remains of an evicted one.
 --
 -- Takes   meta (key), retention ("ttl_ms max_entries", for a log that does not know it yet)
 -- Gives   now (ms of the Redis clock); is_visible(last) is true for a run whose last event's id is `last`; int(n);
