@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+from redis import Redis
 
 from eventlog import Event, Gap
 from tests.contract.colours import Colour, Gaps, Reading
@@ -22,6 +23,11 @@ def home(request: pytest.FixtureRequest) -> Iterator[tuple[RedisProcess, Colour]
         log.close()
 
 
+def _now_ms(client: Redis) -> int:
+    seconds, micros = client.time()
+    return int(seconds * 1000 + micros // 1000)
+
+
 def test_a_flushed_server_is_a_reset_for_every_reader(home: tuple[RedisProcess, Colour]) -> None:
     server, log = home
     old = log.append_many([{"kind": "a"}] * 5)
@@ -31,9 +37,7 @@ def test_a_flushed_server_is_a_reset_for_every_reader(home: tuple[RedisProcess, 
         eventually(lambda: len(reading.events) == 5, "the old ones are given")
         with server.client() as client:
             # Two logs born in one millisecond are told apart by their epoch alone.
-            eventually(
-                lambda: int(client.time()[0] * 1000 + client.time()[1] // 1000) > old[0].position.ms, "it is later"
-            )
+            eventually(lambda: _now_ms(client) > old[0].position.ms, "a millisecond has passed")
             client.flushall()
         new = log.append_many([{"kind": "b"}] * 8)
         eventually(lambda: len(reading.events) == 13, "the new ones are given")
