@@ -70,7 +70,6 @@ class ThreadCommitter:
 
         Raises `Overloaded` if there was no room to wait in, `BackendUnavailable` if the outcome is unknown.
         """
-        events, size = size_of(append)
         queued: _Queued | None = None
         me = object()
         send_until = 0.0
@@ -80,6 +79,7 @@ class ThreadCommitter:
                     raise LogClosed("the log was closed")
                 if self._leader is not None:
                     send_until = time.monotonic() + self._deadline_s + OVERRUN_S
+                    events, size = size_of(append)
                     self._await_room(events, size)
                     if self._leader is not None:
                         queued = _Queued(append, events, size)
@@ -89,7 +89,7 @@ class ThreadCommitter:
                 if queued is None:
                     self._leader = me
             if queued is None:
-                return self._lead([append], events, ())
+                return self._lead([append], len(append.bodies), ())
             return self._await_outcome(queued, send_until)
         except BaseException:
             self._leave(me if queued is None else queued)

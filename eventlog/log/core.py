@@ -42,8 +42,10 @@ class LogCore(LogOperations):
 
     def append_body(self, body: Body, *, expected_offset: int | None = None) -> Plan[Event]:
         """See `LogOperations.append_body`; raises `RejectedContent`."""
-        events = yield from _committed(Append((self._screened(body),), checked_offset(expected_offset)))
-        return events[0]
+        outcome: Outcome = yield Append((self._screened(body),), checked_offset(expected_offset))
+        if isinstance(outcome, EventLogError):
+            raise outcome
+        return outcome[0]
 
     def append_many(
         self,
@@ -61,7 +63,10 @@ class LogCore(LogOperations):
         size = size_of(append)[1]
         if size > limits.batch_max_bytes:
             raise PayloadTooLarge("events", f"{size} bytes of payload, the limit is {limits.batch_max_bytes}")
-        return (yield from _committed(append)) if bodies else []
+        outcome: Outcome = (yield append) if bodies else []
+        if isinstance(outcome, EventLogError):
+            raise outcome
+        return outcome
 
     def _screen_all(self, bodies: list[Body]) -> None:
         for start in range(0, len(bodies), _SCREENED_AT_ONCE):
@@ -171,10 +176,3 @@ class LogCore(LogOperations):
     def verify(self) -> Plan[Audit]:
         """Hold the log against its own counters, order and run index."""
         return self.backend.audit()
-
-
-def _committed(append: Append) -> Plan[list[Event]]:
-    outcome: Outcome = yield append
-    if isinstance(outcome, EventLogError):
-        raise outcome
-    return outcome

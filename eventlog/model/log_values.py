@@ -56,8 +56,7 @@ class LogState(NamedTuple):
         return self.last.offset + 1 - self.base_offset
 
 
-@dataclass(frozen=True, slots=True)
-class Append:
+class Append(NamedTuple):
     """One caller's append: all `bodies`, contiguous, or none.
 
     `key` makes the whole append idempotent; a body may carry a key of its own instead.
