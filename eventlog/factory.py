@@ -1,4 +1,4 @@
-"""Making a log, or slot queues, from a name of a backend and a few settings."""
+"""Opens a log, or slot queues, of any backend: redis, memory, disabled, or http (through a server)."""
 
 import logging
 import time
@@ -9,8 +9,8 @@ from typing import NamedTuple, TypedDict, Unpack
 from .config import EventLogConfig
 from .embedded import EmbeddedRedis
 from .errors import InvalidInput
-from .log.awaited import AsyncEventLog
-from .log.blocking import EventLog
+from .log.awaited import AsyncDirectLog, AsyncEventLog
+from .log.blocking import DirectLog, EventLog
 from .log.disabled import DisabledBackend
 from .log.limits import LogLimits
 from .log.memory import MemoryBackend
@@ -30,6 +30,8 @@ _BACKENDS = {
     "off": "disabled",
     "none": "disabled",
 }
+SERVER_SCHEMES = ("http://", "https://")
+_CLIENT_OPTIONS = ("workspace", "deadline_seconds")
 
 
 class LogOptions(TypedDict, total=False):
@@ -51,73 +53,30 @@ class LogOptions(TypedDict, total=False):
     redact_patterns: tuple[str, ...]
 
 
-def create_slot_queue(
-    backend: str = "redis",
-    *,
-    url: str | None = None,
-    config: EventLogConfig | None = None,
-    clock: Callable[[], float] = time.time,
-    **options: Unpack[LogOptions],
-) -> SlotQueue:
-    """Open a workspace's slot queues, as `create_event_log` opens its log: the same settings, the same Redis.
-
-    `memory` keeps a limit within this one object, `disabled` keeps none. Another name is no backend and raises
-    `InvalidInput`: a limit that nobody keeps must not look like one. Beside a log that is open already, `log.slots()`
-    shares its connections.
-    """
-    _known(backend, config)
-    parts = _parts(backend, url, config, clock, options)
-    return SlotQueue(
-        parts.backend.slots(),
-        workspace=parts.config.workspace,
-        connect=_sync_links(parts.url),
-        on_close=parts.on_close,
-    )
-
-
-def create_async_slot_queue(
-    backend: str = "redis",
-    *,
-    url: str | None = None,
-    config: EventLogConfig | None = None,
-    clock: Callable[[], float] = time.time,
-    **options: Unpack[LogOptions],
-) -> AsyncSlotQueue:
-    """The asyncio twin of `create_slot_queue`."""
-    _known(backend, config)
-    parts = _parts(backend, url, config, clock, options)
-    return AsyncSlotQueue(
-        parts.backend.slots(),
-        workspace=parts.config.workspace,
-        connect=_async_links(parts.url),
-        on_close=parts.on_close,
-    )
-
-
-class _Parts(NamedTuple):
-    backend: Backend
-    limits: LogLimits
-    config: EventLogConfig
-    url: str | None
-    on_close: Callable[[], None] | None
-
-
 def create_event_log(
-    backend: str = "memory",
+    backend: str | None = None,
     *,
     url: str | None = None,
     config: EventLogConfig | None = None,
     clock: Callable[[], float] = time.time,
     **options: Unpack[LogOptions],
 ) -> EventLog:
-    """Open a workspace's log: `redis`, `memory` or `disabled` (also `off`, `none`).
+    """Open a workspace's log: `redis`, `memory` or `disabled` (also `off`, `none`), or `http`: through a server.
 
-    An unknown name falls back to memory with a warning. `redis` without a `url`, here or in `EVENTLOG_REDIS_URL`,
-    starts or shares the embedded Redis. `clock` (seconds since the Unix epoch) is for `memory` alone. With
-    `config`, that alone counts.
+    Without a `backend` the `url` decides: `http://` and `https://` are a server, another one is a Redis, none is
+    memory. An unknown name falls back to memory with a warning. `redis` without a `url`, here or in
+    `EVENTLOG_REDIS_URL`, starts or shares the embedded Redis. `clock` (seconds since the Unix epoch) is for `memory`.
+
+    Behind a server only `workspace` and `deadline_seconds` are the client's to choose; other options are refused.
+    With `config`, that alone counts; beside the `url` of a server it gives these two.
     """
-    parts = _parts(backend, url, config, clock, options)
-    return EventLog(
+    server = _server(backend, url, config, options)
+    if server is not None:
+        from .client.blocking import EventLogClient
+
+        return EventLogClient(**server)
+    parts = _parts(backend or _backend_of(url, "memory"), url, config, clock, options)
+    return DirectLog(
         parts.backend,
         workspace=parts.config.workspace,
         limits=parts.limits,
@@ -128,7 +87,7 @@ def create_event_log(
 
 
 def create_async_event_log(
-    backend: str = "memory",
+    backend: str | None = None,
     *,
     url: str | None = None,
     config: EventLogConfig | None = None,
@@ -136,8 +95,13 @@ def create_async_event_log(
     **options: Unpack[LogOptions],
 ) -> AsyncEventLog:
     """The asyncio twin of `create_event_log`. Starting the embedded Redis blocks for a moment; a `url` never does."""
-    parts = _parts(backend, url, config, clock, options)
-    return AsyncEventLog(
+    server = _server(backend, url, config, options)
+    if server is not None:
+        from .client.awaited import AsyncEventLogClient
+
+        return AsyncEventLogClient(**server)
+    parts = _parts(backend or _backend_of(url, "memory"), url, config, clock, options)
+    return AsyncDirectLog(
         parts.backend,
         workspace=parts.config.workspace,
         limits=parts.limits,
@@ -147,10 +111,91 @@ def create_async_event_log(
     )
 
 
-def _known(backend: str, config: EventLogConfig | None) -> None:
-    name = backend if config is None else config.backend
-    if name.lower() not in _BACKENDS:
-        raise InvalidInput("backend", f"{name!r} is none of {', '.join(_BACKENDS)}")
+def create_slot_queue(
+    backend: str | None = None,
+    *,
+    url: str | None = None,
+    config: EventLogConfig | None = None,
+    clock: Callable[[], float] = time.time,
+    **options: Unpack[LogOptions],
+) -> SlotQueue:
+    """Open a workspace's slot queues, as `create_event_log` opens its log: same settings, same Redis, same server.
+
+    Without a `backend` and a `url` they are on the embedded Redis. `memory` keeps a limit within this one object,
+    `disabled` keeps none. Another name is no backend and raises `InvalidInput`: a limit that nobody keeps must not look
+    like one. Beside a log that is open already, `log.slots()` shares its connections.
+    """
+    server = _server(backend, url, config, options)
+    if server is not None:
+        from .client.slots_blocking import RemoteSlots
+
+        return RemoteSlots(**server)  # type: ignore[return-value]
+    parts = _parts(backend or "redis", url, config, clock, options, fallback=False)
+    return SlotQueue(
+        parts.backend.slots(),
+        workspace=parts.config.workspace,
+        connect=_sync_links(parts.url),
+        on_close=parts.on_close,
+    )
+
+
+def create_async_slot_queue(
+    backend: str | None = None,
+    *,
+    url: str | None = None,
+    config: EventLogConfig | None = None,
+    clock: Callable[[], float] = time.time,
+    **options: Unpack[LogOptions],
+) -> AsyncSlotQueue:
+    """The asyncio twin of `create_slot_queue`."""
+    server = _server(backend, url, config, options)
+    if server is not None:
+        from .client.slots_awaited import AsyncRemoteSlots
+
+        return AsyncRemoteSlots(**server)  # type: ignore[return-value]
+    parts = _parts(backend or "redis", url, config, clock, options, fallback=False)
+    return AsyncSlotQueue(
+        parts.backend.slots(),
+        workspace=parts.config.workspace,
+        connect=_async_links(parts.url),
+        on_close=parts.on_close,
+    )
+
+
+class _Server(TypedDict):
+    url: str
+    workspace: str
+    deadline_s: float
+
+
+class _Parts(NamedTuple):
+    backend: Backend
+    limits: LogLimits
+    config: EventLogConfig
+    url: str | None
+    on_close: Callable[[], None] | None
+
+
+def _backend_of(url: str | None, otherwise: str) -> str:
+    return otherwise if url is None else "redis"
+
+
+def _server(backend: str | None, url: str | None, config: EventLogConfig | None, options: LogOptions) -> _Server | None:
+    """The server that is meant, None if none is; raises `InvalidInput` for what only a backend of one's own takes."""
+    is_server = url is not None and url.lower().startswith(SERVER_SCHEMES)
+    named = backend if config is None else config.backend
+    if named is not None and named.lower() == "http" and not is_server:
+        raise InvalidInput("url", f"the backend 'http' needs one that begins with {' or '.join(SERVER_SCHEMES)}")
+    if backend is not None and backend.lower() != "http" and is_server:
+        raise InvalidInput("url", f"is that of a server: with the backend {backend!r} it cannot be used")
+    if url is None or not is_server:
+        return None
+    for name in options:
+        if name not in _CLIENT_OPTIONS:
+            raise InvalidInput(name, "is for the server to decide; a client has workspace and deadline_seconds")
+    if config is None:
+        config = EventLogConfig.load(**options)
+    return {"url": url, "workspace": config.workspace, "deadline_s": config.deadline_seconds}
 
 
 def _sync_links(url: str | None) -> Callable[[int], SyncLink] | None:
@@ -167,6 +212,8 @@ def _parts(
     config: EventLogConfig | None,
     clock: Callable[[], float],
     options: LogOptions,
+    *,
+    fallback: bool = True,
 ) -> _Parts:
     if config is None:
         if "redis_url" in options:
@@ -174,7 +221,10 @@ def _parts(
         config = EventLogConfig.load(backend=name, redis_url=url, **options)
     kind = _BACKENDS.get(config.backend.lower())
     if kind is None:
-        _log.warning("unknown backend %r; using memory (known: %s)", config.backend, ", ".join(_BACKENDS))
+        known = ", ".join((*_BACKENDS, "http"))
+        if not fallback:
+            raise InvalidInput("backend", f"{config.backend!r} is none of {known}")
+        _log.warning("unknown backend %r; using memory (known: %s)", config.backend, known)
         kind = "memory"
     limits = LogLimits(
         payload_max_bytes=config.payload_max_bytes, deadline_s=config.deadline_seconds, telemetry=config.telemetry

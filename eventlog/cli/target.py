@@ -16,7 +16,7 @@ from ..slots.protocol import Cleared, QueueStats
 from ..slots.request import SlotOptions
 
 if TYPE_CHECKING:
-    from ..client import EventLogClient, RemoteFollower
+    from ..client import EventLogClient
 
 SERVER_SCHEMES = ("http://", "https://")
 REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
@@ -24,10 +24,8 @@ _URL_VARIABLE = "EVENTLOG_URL"
 _REDIS_VARIABLE = "EVENTLOG_REDIS_URL"
 
 
-SharedLog: TypeAlias = "EventLog | EventLogClient"
-"""All that commands use, both have."""
-
-SharedFollower: TypeAlias = "Follower | RemoteFollower"
+SharedLog: TypeAlias = EventLog
+SharedFollower: TypeAlias = Follower
 
 
 class SharedSlots(Protocol):

@@ -7,14 +7,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from ..errors import NotFound
+from ..errors import InvalidInput, NotFound
 from ..log.limits import checked_bodies, checked_offset
 from ..log.operations import LogOperations
 from ..log.reading import warn_of_gap
 from ..model.events import Body, Event, EventInput, checked_key, checked_label
-from ..model.filters import EventFilter
 from ..model.ids import MAX_COUNTER, EventId, parse_cursor
-from ..model.log_values import LogInfo
+from ..model.log_values import Audit, LogInfo
 from ..model.pages import MAX_PAGE, Page, PageRequest
 from ..runs.fold import StageView
 from ..runs.records import ReplayPage, RunsPage, RunsQuery, RunSummary, checked_run
@@ -23,8 +22,6 @@ from ..telemetry.sample import Sample, TelemetryPage, checked_samples
 from ..telemetry.terms import MOST_SAMPLES
 from . import run_wire, wire
 from .asking import Asker, Asking
-from .following import StreamTail
-from .tracking import tracked
 from .wire import own_key
 
 _log = logging.getLogger("eventlog")
@@ -64,15 +61,6 @@ class LogCalls(Asker, LogOperations):
             bodies = [body._replace(idempotency_key=key) for body in bodies]
         return (yield from self.ask(request, lambda answer: wire.read_appended(answer, bodies)))
 
-    def track_event(
-        self, event_name: str, data: Mapping[str, Any] | None = None, operation_id: object = None
-    ) -> Asking[Event]:
-        """Append an event of an operation: `event_name` is its kind, `data` its payload, the operation its run.
-
-        An `operation_id` that cannot name a run is kept in the payload as `operation_id`.
-        """
-        return self.append_body(tracked(event_name, data, operation_id))
-
     def read_all(self, request: PageRequest) -> Asking[list[Event]]:
         """See `LogOperations.read_all`."""
         found: list[Event] = []
@@ -102,12 +90,6 @@ class LogCalls(Asker, LogOperations):
     def info(self) -> Asking[LogInfo]:
         """The state of the log."""
         return (yield from self.ask(wire.Request("GET", "/log", []), wire.read_info))
-
-    def resolve(self, tail: StreamTail) -> Asking[None]:
-        """Turn "from now" into a concrete position, so that nothing appended later can be missed."""
-        if tail.from_now:
-            info = yield from self.info()
-            tail.stand_at(info.last_id or "0", info.epoch)
 
     def list_runs(self, query: RunsQuery) -> Asking[RunsPage]:
         """A page of runs."""
@@ -188,18 +170,6 @@ class LogCalls(Asker, LogOperations):
                 return replace(page, samples=found, missed=missed)
             next_seq = page.next_seq
 
-
-def stream_tail(
-    calls: LogCalls, since: object, wanted: EventFilter, *, epoch: str | None, until_terminal: bool, patience_s: float
-) -> StreamTail:
-    """A reader's place in the log; raises `InvalidInput`."""
-    cursor = parse_cursor(since)
-    return StreamTail(
-        calls.origin,
-        None if cursor is None else str(cursor),
-        wanted,
-        epoch=epoch,
-        until_terminal=until_terminal,
-        patience_s=patience_s,
-        deadline_s=calls.deadline_s,
-    )
+    def verify(self) -> Asking[Audit]:
+        """Not through a server."""
+        raise InvalidInput("log", "is behind a server: only a log on its own backend can be verified")

@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..client.tracking import tracked
 from ..errors import BackendUnavailable, InvalidInput
 from ..log.awaited import AsyncEventLog
 from ..log.blocking import EventLog
 from ..model.events import TERMINAL_KINDS, Body
 from ..model.ids import MAX_COUNTER
+from ..model.tracking import tracked
 from ..plan.drive import Steps
 from ..plan.effects import Pause
 from .inflight import Call
@@ -121,7 +121,7 @@ def sink_of(given: object, is_terminal: IsTerminal, max_workers: int, *, asynchr
     if asynchronous and is_log and not awaited:
         raise InvalidInput("track_event", "blocks: give it to an EventDispatcher")
     # Where the log is here it says how large a payload may be, and no other need wait. A server says it later.
-    limit = given.core.limits.payload_max_bytes if isinstance(given, EventLog | AsyncEventLog) else MAX_COUNTER
+    limit = given.operations.payload_max_bytes if isinstance(given, EventLog | AsyncEventLog) else MAX_COUNTER
     return Sink(target, is_terminal, is_log=is_log, max_workers=max_workers, payload_max_bytes=limit)
 
 

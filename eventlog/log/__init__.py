@@ -5,14 +5,17 @@ from typing import TYPE_CHECKING
 from ..exports import exporter
 
 if TYPE_CHECKING:
+    from .awaited import AsyncDirectLog as AsyncDirectLog
     from .awaited import AsyncEventLog as AsyncEventLog
+    from .awaited import AsyncFollower as AsyncFollower
+    from .blocking import DirectLog as DirectLog
     from .blocking import EventLog as EventLog
     from .blocking import Follower as Follower
 
 __getattr__, __all__ = exporter(
     __name__,
     {
-        "awaited": "AsyncEventLog",
-        "blocking": "EventLog Follower",
+        "awaited": "AsyncDirectLog AsyncEventLog AsyncFollower",
+        "blocking": "DirectLog EventLog Follower",
     },
 )

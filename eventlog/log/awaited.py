@@ -1,10 +1,11 @@
 """The log for asyncio callers: the calls of `operations.py`, driven by the running event loop."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
-from typing import Any, Generic, Protocol, Self, TypeVar, Unpack
+from typing import Any, Protocol, Self, TypeVar, Unpack
 
-from ..errors import LogClosed
+from ..errors import InvalidInput, LogClosed
 from ..model.events import Event
 from ..model.filters import EventFilter, Filters
 from ..model.guard import ContentGuard
@@ -20,10 +21,10 @@ from .core import LogCore
 from .limits import LogLimits
 from .operations import LogOperations
 from .protocol import Backend
-from .reading import Tail, warn_of_gap
+from .reading import FollowedTail, FollowStart, Tail, warn_of_gap
 
 T = TypeVar("T")
-O_co = TypeVar("O_co", bound=LogOperations, covariant=True)
+AsyncExecute = Callable[[Any], Awaitable[Any]]
 
 
 class AsyncTransport(Protocol):
@@ -34,10 +35,14 @@ class AsyncTransport(Protocol):
     async def close(self) -> None: ...
 
 
-class AwaitedLog(Generic[O_co]):
-    """The calls of a log for the tasks of one event loop, here or behind a server."""
+class AsyncEventLog:
+    """The asyncio twin of `EventLog`, for the tasks of one event loop. Use `async with`, or `await close()`."""
 
-    operations: O_co
+    operations: LogOperations
+    workspace: str
+    backend: str
+    connect: Callable[[int], AsyncTransport] | None = None
+    telemetry_capacity: int | None = None
 
     async def _run(self, plan: Steps[Any, T], /) -> T:
         raise NotImplementedError
@@ -45,6 +50,7 @@ class AwaitedLog(Generic[O_co]):
     append = awaited(LogOperations.append)
     append_body = awaited(LogOperations.append_body)
     append_many = awaited(LogOperations.append_many)
+    track_event = awaited(LogOperations.track_event)
     query = awaited(LogOperations.query)
     page = awaited(LogOperations.page)
     get = awaited(LogOperations.get)
@@ -57,9 +63,40 @@ class AwaitedLog(Generic[O_co]):
     telemetry = awaited(LogOperations.telemetry)
     clear = awaited(LogOperations.clear)
     info = awaited(LogOperations.info)
+    verify = awaited(LogOperations.verify)
+
+    def follow(
+        self,
+        since: object = None,
+        *,
+        epoch: str | None = None,
+        until_terminal: bool = False,
+        on_gap: Callable[[Gap], None] | None = None,
+        patience_s: float = 30.0,
+        **filters: Unpack[Filters],
+    ) -> "AsyncFollower":
+        """See `EventLog.follow`. With `since=None`, "now" is when the iteration starts."""
+        start = FollowStart(parse_cursor(since), EventFilter.of(**filters), epoch, until_terminal, patience_s)
+        return self._follow(start, warn_of_gap if on_gap is None else on_gap)
+
+    def _follow(self, start: FollowStart, on_gap: Callable[[Gap], None]) -> "AsyncFollower":
+        raise NotImplementedError
+
+    def slots(self) -> AsyncSlotQueue:
+        """See `EventLog.slots`."""
+        raise NotImplementedError
+
+    @property
+    def core(self) -> LogCore:
+        """See `EventLog.core`."""
+        raise InvalidInput("log", "is behind a server: this needs a log on redis, memory or disabled")
+
+    def stats(self) -> CommitStats:
+        """See `EventLog.stats`."""
+        return CommitStats()
 
     async def close(self) -> None:
-        """Wait, bounded, for what is under way, then close all connections. Idempotent."""
+        """Wait, bounded, for calls under way, then close all connections. Idempotent."""
         raise NotImplementedError
 
     async def __aenter__(self) -> Self:
@@ -71,8 +108,10 @@ class AwaitedLog(Generic[O_co]):
         await self.close()
 
 
-class AsyncEventLog(AwaitedLog[LogCore]):
-    """The asyncio twin of `EventLog`, for the tasks of one event loop. Use `async with`, or `await close()`."""
+class AsyncDirectLog(AsyncEventLog):
+    """The asyncio twin of `DirectLog`."""
+
+    operations: LogCore
 
     def __init__(
         self,
@@ -86,14 +125,13 @@ class AsyncEventLog(AwaitedLog[LogCore]):
         link: AsyncTransport | None = None,
     ) -> None:
         self.operations = LogCore(backend, workspace, limits, guard)
+        self.telemetry_capacity = self.operations.telemetry_rings.capacity
         self.workspace = workspace
         self.backend = backend.name
         self.connect = connect
         self._owns_link = link is None
         self._link = link if link is not None or connect is None else connect(8)
-        self._send_command: Callable[[Command], Awaitable[Any]] = (
-            ano_transport if self._link is None else self._link.execute
-        )
+        self._send_command: AsyncExecute = ano_transport if self._link is None else self._link.execute
         self._on_close = on_close
         self._closed = False
         self._committer = None if self._link is None else TaskCommitter(self._send, limits.commit, limits.deadline_s)
@@ -119,44 +157,20 @@ class AsyncEventLog(AwaitedLog[LogCore]):
             return (await self._send((effect,), 0))[0]
         return await self._committer.submit(effect)
 
-    verify = awaited(LogCore.verify)
+    def _follow(self, start: FollowStart, on_gap: Callable[[Gap], None]) -> "AsyncFollower":
+        tail = Tail(self.operations.backend, **start._asdict())
+        return AsyncFollower(tail, self._own_connection(), on_gap, lambda: self._closed)
 
-    async def follow(
-        self,
-        since: object = None,
-        *,
-        epoch: str | None = None,
-        until_terminal: bool = False,
-        on_gap: Callable[[Gap], None] | None = None,
-        patience_s: float = 30.0,
-        **filters: Unpack[Filters],
-    ) -> AsyncIterator[Event]:
-        """See `EventLog.follow`. With `since=None`, "now" is when the iteration starts."""
-        tail = Tail(
-            self.operations.backend,
-            parse_cursor(since),
-            EventFilter.of(**filters),
-            epoch=epoch,
-            until_terminal=until_terminal,
-            patience_s=patience_s,
-        )
-        link = None if self.connect is None else self.connect(1)
-        execute = ano_transport if link is None else link.execute
+    @asynccontextmanager
+    async def _own_connection(self) -> AsyncIterator[AsyncExecute]:
+        if self.connect is None:
+            yield ano_transport
+            return
+        link = self.connect(1)
         try:
-            while not self._closed and not tail.ended:
-                for item in await arun(tail.step(), execute):
-                    if isinstance(item, Gap):
-                        (warn_of_gap if on_gap is None else on_gap)(item)
-                    else:
-                        yield item
+            yield link.execute
         finally:
-            if link is not None:
-                await link.close()
-
-    @property
-    def telemetry_capacity(self) -> int:
-        """See `EventLog.telemetry_capacity`."""
-        return self.operations.telemetry_rings.capacity
+            await link.close()
 
     def slots(self) -> AsyncSlotQueue:
         """See `EventLog.slots`."""
@@ -173,7 +187,7 @@ class AsyncEventLog(AwaitedLog[LogCore]):
         return CommitStats() if self._committer is None else self._committer.stats()
 
     async def close(self) -> None:
-        """Wait, bounded, for appends under way, then close all connections. Idempotent."""
+        """See `EventLog.close`."""
         if self._closed:
             return
         self._closed = True
@@ -185,3 +199,81 @@ class AsyncEventLog(AwaitedLog[LogCore]):
             await self._link.close()
         if self._on_close is not None:
             self._on_close()
+
+
+class _Position:
+    """Behind the last event that was handed out."""
+
+    def __init__(self, cursor: str) -> None:
+        self.cursor = cursor
+
+
+class AsyncFollower:
+    """The asyncio twin of `Follower`: `async for event in follower`. Cancelled or left, it closes its connection."""
+
+    def __init__(
+        self,
+        tail: FollowedTail,
+        connection: AbstractAsyncContextManager[AsyncExecute],
+        on_gap: Callable[[Gap], None],
+        is_log_closed: Callable[[], bool],
+    ) -> None:
+        self._tail = tail
+        self._position = _Position(tail.cursor)
+        # It has no reference to the follower: so it ends with it, and is not kept alive by a cycle.
+        self._events = _events(tail, self._position, connection, on_gap, is_log_closed)
+
+    @property
+    def cursor(self) -> str:
+        """See `Follower.cursor`."""
+        return self._position.cursor
+
+    @property
+    def epoch(self) -> str | None:
+        """See `Follower.epoch`."""
+        return self._tail.epoch
+
+    @property
+    def caught_up(self) -> bool:
+        """See `Follower.caught_up`."""
+        return self._tail.caught_up
+
+    def __aiter__(self) -> AsyncGenerator[Event, None]:
+        return self._events
+
+    async def __anext__(self) -> Event:
+        return await anext(self._events)
+
+    async def aclose(self) -> None:
+        """End the iteration and close its connection. Idempotent."""
+        await self._events.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+async def _events(
+    tail: FollowedTail,
+    position: _Position,
+    connection: AbstractAsyncContextManager[AsyncExecute],
+    on_gap: Callable[[Gap], None],
+    is_log_closed: Callable[[], bool],
+) -> AsyncGenerator[Event, None]:
+    async with connection as execute:
+        while not (tail.ended or is_log_closed()):
+            try:
+                items = await arun(tail.step(), execute)
+            except LogClosed:
+                return
+            for item in items:
+                if isinstance(item, Gap):
+                    on_gap(item)
+                    continue
+                position.cursor = item.id
+                yield item
+            position.cursor = tail.cursor

@@ -1,11 +1,11 @@
-"""The log for blocking callers. `aio.py` has the asyncio twin, `operations.py` the calls that both have."""
+"""The log for blocking callers. `awaited.py` has the asyncio twin, `operations.py` the calls that both have."""
 
 import threading
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any, Generic, Protocol, Self, TypeVar, Unpack
+from typing import Any, Protocol, Self, TypeVar, Unpack
 
-from ..errors import LogClosed
+from ..errors import InvalidInput, LogClosed
 from ..model.events import Event
 from ..model.filters import EventFilter, Filters
 from ..model.guard import ContentGuard
@@ -21,10 +21,9 @@ from .core import LogCore
 from .limits import LogLimits
 from .operations import LogOperations
 from .protocol import Backend
-from .reading import Tail, warn_of_gap
+from .reading import BLOCK_S, FollowedTail, FollowStart, Tail, warn_of_gap
 
 T = TypeVar("T")
-O_co = TypeVar("O_co", bound=LogOperations, covariant=True)
 
 
 class Transport(Protocol):
@@ -35,10 +34,24 @@ class Transport(Protocol):
     def close(self) -> None: ...
 
 
-class BlockingLog(Generic[O_co]):
-    """The calls of a log for blocking callers, here or behind a server. Close it, or use it as a context manager."""
+def _nothing() -> None: ...
 
-    operations: O_co
+
+class EventLog:
+    """A workspace's event log: on Redis, in memory, disabled, or behind a server. `create_event_log` opens it.
+
+    Safe under threads and across `fork`. Close it, or use it as a context manager. Every call is bounded by a deadline
+    and raises an `EventLogError`: `InvalidInput` for what the caller gave (nothing was appended), `BackendUnavailable`
+    where the backend does not answer, `LogClosed` after `close`.
+    """
+
+    operations: LogOperations
+    workspace: str
+    backend: str
+    connect: Callable[[int], Transport] | None = None
+    """Opens a connection of so many sockets to the log's Redis; None where there is none to open."""
+    telemetry_capacity: int | None = None
+    """How many samples a run keeps that was given no number of its own; 0: telemetry is off, None: a server decides."""
 
     def _run(self, plan: Steps[Any, T], /) -> T:
         raise NotImplementedError
@@ -46,6 +59,7 @@ class BlockingLog(Generic[O_co]):
     append = blocking(LogOperations.append)
     append_body = blocking(LogOperations.append_body)
     append_many = blocking(LogOperations.append_many)
+    track_event = blocking(LogOperations.track_event)
     query = blocking(LogOperations.query)
     page = blocking(LogOperations.page)
     get = blocking(LogOperations.get)
@@ -58,9 +72,45 @@ class BlockingLog(Generic[O_co]):
     telemetry = blocking(LogOperations.telemetry)
     clear = blocking(LogOperations.clear)
     info = blocking(LogOperations.info)
+    verify = blocking(LogOperations.verify)
+
+    def follow(
+        self,
+        since: object = None,
+        *,
+        epoch: str | None = None,
+        until_terminal: bool = False,
+        on_gap: Callable[[Gap], None] | None = None,
+        patience_s: float = 30.0,
+        **filters: Unpack[Filters],
+    ) -> "Follower":
+        """Follow the log from `since` (None: from now; 0: from the first event) for as long as you iterate.
+
+        What was missed goes to `on_gap`, by default to a logged warning. Outages of the backend are waited out for
+        `patience_s`, then `BackendUnavailable` is raised. `until_terminal`, with a `run_id`, ends the iteration
+        after that run's terminal event.
+        """
+        start = FollowStart(parse_cursor(since), EventFilter.of(**filters), epoch, until_terminal, patience_s)
+        return self._follow(start, warn_of_gap if on_gap is None else on_gap)
+
+    def _follow(self, start: FollowStart, on_gap: Callable[[Gap], None]) -> "Follower":
+        raise NotImplementedError
+
+    def slots(self) -> SlotQueue:
+        """The slot queues of this log's workspace, over its connections. Closed with the log."""
+        raise NotImplementedError
+
+    @property
+    def core(self) -> LogCore:
+        """The operations on a backend of this process, for services that drive them; `InvalidInput` behind a server."""
+        raise InvalidInput("log", "is behind a server: this needs a log on redis, memory or disabled")
+
+    def stats(self) -> CommitStats:
+        """Counters of the group commit (zeros where there is none)."""
+        return CommitStats()
 
     def close(self) -> None:
-        """Wait, bounded, for what is under way, then close all connections. Idempotent."""
+        """Wait, bounded, for calls under way, then close all connections. Idempotent."""
         raise NotImplementedError
 
     def __enter__(self) -> Self:
@@ -72,13 +122,12 @@ class BlockingLog(Generic[O_co]):
         self.close()
 
 
-class EventLog(BlockingLog[LogCore]):
-    """A workspace's event log. Safe under threads and across `fork`. Close it, or use it as a context manager.
-
-    Every call is bounded by `limits.deadline_s` seconds, an append that has to wait for the call before its own by a
-    second deadline. They raise an `EventLogError`: `InvalidInput` for what the caller gave (nothing was appended),
-    `BackendUnavailable` where Redis does not answer.
+class DirectLog(EventLog):
+    """The log on a backend of this process. Calls are bounded by `limits.deadline_s` seconds; an append that has to
+    wait for the call before its own by a second deadline.
     """
+
+    operations: LogCore
 
     def __init__(
         self,
@@ -91,6 +140,7 @@ class EventLog(BlockingLog[LogCore]):
         on_close: Callable[[], None] | None = None,
     ) -> None:
         self.operations = LogCore(backend, workspace, limits, guard)
+        self.telemetry_capacity = self.operations.telemetry_rings.capacity
         self.workspace = workspace
         self.backend = backend.name
         self.connect = connect
@@ -103,7 +153,7 @@ class EventLog(BlockingLog[LogCore]):
 
     @property
     def core(self) -> LogCore:
-        """The plans underneath, for services that drive them themselves."""
+        """See `EventLog.core`."""
         return self.operations
 
     def _send(self, appends: Any, call_number: int) -> list[Outcome]:
@@ -119,43 +169,17 @@ class EventLog(BlockingLog[LogCore]):
             return self._send_command(effect)
         return self._send((effect,), 0)[0] if self._committer is None else self._committer.submit(effect)
 
-    verify = blocking(LogCore.verify)
-
-    def follow(
-        self,
-        since: object = None,
-        *,
-        epoch: str | None = None,
-        until_terminal: bool = False,
-        on_gap: Callable[[Gap], None] | None = None,
-        patience_s: float = 30.0,
-        **filters: Unpack[Filters],
-    ) -> "Follower":
-        """Follow the log from `since` (None: from now; 0: from the first event) for as long as you iterate.
-
-        What was missed goes to `on_gap`, by default to a logged warning. Outages of Redis are waited out for
-        `patience_s`, then `BackendUnavailable` is raised. `until_terminal`, with a `run_id`, ends the iteration
-        after that run's terminal event.
-        """
-        tail = Tail(
-            self.operations.backend,
-            parse_cursor(since),
-            EventFilter.of(**filters),
-            epoch=epoch,
-            until_terminal=until_terminal,
-            patience_s=patience_s,
-        )
+    def _follow(self, start: FollowStart, on_gap: Callable[[Gap], None]) -> "Follower":
+        tail = Tail(self.operations.backend, **start._asdict())
         # From now means from this call on, not from the first iteration.
         self._run(tail.resolve())
-        return Follower(tail, None if self.connect is None else self.connect(1), on_gap)
-
-    @property
-    def telemetry_capacity(self) -> int:
-        """How many samples a run keeps that was given no number of its own; 0: telemetry is off."""
-        return self.operations.telemetry_rings.capacity
+        if self.connect is None:
+            return Follower(tail, no_transport, on_gap)
+        link = self.connect(1)
+        return Follower(tail, link.execute, on_gap, interrupt=link.close, hang_up=link.close)
 
     def slots(self) -> SlotQueue:
-        """The slot queues of this log's workspace, over its connections. Closed with the log."""
+        """See `EventLog.slots`."""
         if self._closed:
             raise LogClosed("the log was closed")
         if self._slots is None:
@@ -165,11 +189,11 @@ class EventLog(BlockingLog[LogCore]):
         return self._slots
 
     def stats(self) -> CommitStats:
-        """Counters of the group commit (zeros where there is none)."""
+        """See `EventLog.stats`."""
         return CommitStats() if self._committer is None else self._committer.stats()
 
     def close(self) -> None:
-        """Wait, bounded, for appends under way, then close all connections. Idempotent."""
+        """See `EventLog.close`."""
         if self._closed:
             return
         self._closed = True
@@ -184,13 +208,25 @@ class EventLog(BlockingLog[LogCore]):
 
 
 class Follower:
-    """Iterates over a log's events as they come. `cursor` is where to resume: behind the last event handed out."""
+    """Iterates over a log's events as they come. `cursor` is where to resume: behind the last event handed out.
 
-    def __init__(self, tail: Tail, link: Transport | None, on_gap: Callable[[Gap], None] | None) -> None:
+    `interrupt` ends a step that is under way in another thread; `hang_up` is called when the iteration ends.
+    """
+
+    def __init__(
+        self,
+        tail: FollowedTail,
+        execute: Callable[[Any], Any],
+        on_gap: Callable[[Gap], None],
+        *,
+        interrupt: Callable[[], None] = _nothing,
+        hang_up: Callable[[], None] = _nothing,
+    ) -> None:
         self._tail = tail
-        self._link = link
-        self._execute = no_transport if link is None else link.execute
-        self._on_gap = warn_of_gap if on_gap is None else on_gap
+        self._execute = execute
+        self._on_gap = on_gap
+        self._interrupt = interrupt
+        self._hang_up = hang_up
         self._closed = threading.Event()
         self._cursor = tail.cursor
 
@@ -209,15 +245,15 @@ class Follower:
         """True while nothing older than now is left to read."""
         return self._tail.caught_up
 
-    def step(self, block_s: float = 2.0) -> list[Event | Gap]:
-        """What comes next within `block_s` seconds, gaps included; often an empty list."""
+    def step(self, block_s: float = BLOCK_S) -> list[Event | Gap]:
+        """What comes next within about `block_s` seconds, gaps included; often an empty list."""
         items = run(self._tail.step(block_s), self._execute)
         self._cursor = self._tail.cursor
         return items
 
     def __iter__(self) -> Iterator[Event]:
         try:
-            while not self._closed.is_set():
+            while not (self._closed.is_set() or self._tail.ended):
                 try:
                     items = run(self._tail.step(), self._execute)
                 except LogClosed:
@@ -233,16 +269,14 @@ class Follower:
                     if self._closed.is_set():
                         return
                 self._cursor = self._tail.cursor
-                if self._tail.ended:
-                    return
         finally:
-            self.close()
+            self._closed.set()
+            self._hang_up()
 
     def close(self) -> None:
         """End the iteration, from any thread, within two seconds. Idempotent."""
         self._closed.set()
-        if self._link is not None:
-            self._link.close()
+        self._interrupt()
 
     def __enter__(self) -> Self:
         return self

@@ -174,5 +174,5 @@ class LogCore(LogOperations):
         return self.backend.clear()
 
     def verify(self) -> Plan[Audit]:
-        """Hold the log against its own counters, order and run index."""
+        """See `LogOperations.verify`."""
         return self.backend.audit()

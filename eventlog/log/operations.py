@@ -9,8 +9,9 @@ from typing import Any, TypeVar, Unpack
 
 from ..model.events import Body, Event, EventInput, EventParts
 from ..model.filters import EventFilter, Filters, ReplayFilters
-from ..model.log_values import LogInfo
+from ..model.log_values import Audit, LogInfo
 from ..model.pages import Page, PageRequest
+from ..model.tracking import tracked
 from ..plan.drive import Steps
 from ..runs.fold import StageView
 from ..runs.records import ReplayPage, RunsPage, RunsQuery, RunStatus, RunSummary
@@ -48,6 +49,15 @@ class LogOperations(ABC):
     @abstractmethod
     def append_body(self, body: Body, *, expected_offset: int | None = None) -> Plan[Event]:
         """Append one event whose parts, size included, were checked already."""
+
+    def track_event(
+        self, event_name: str, data: Mapping[str, Any] | None = None, operation_id: object = None
+    ) -> Plan[Event]:
+        """Append an event of an operation: `event_name` is its kind, `data` its payload, the operation its run.
+
+        An `operation_id` that cannot name a run is kept in the payload as `operation_id`.
+        """
+        return self.append_body(tracked(event_name, data, operation_id, payload_max_bytes=self.payload_max_bytes))
 
     @abstractmethod
     def append_many(
@@ -199,3 +209,7 @@ class LogOperations(ABC):
     @abstractmethod
     def info(self) -> Plan[LogInfo]:
         """The state of the log: length, ends, epoch, retention, bytes."""
+
+    @abstractmethod
+    def verify(self) -> Plan[Audit]:
+        """Check the log against its own counters, order and run index; `InvalidInput` behind a server."""

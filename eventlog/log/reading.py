@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 from ..errors import BackendUnavailable, InvalidInput
 from ..model.events import Event
@@ -11,6 +11,7 @@ from ..model.filters import EventFilter
 from ..model.ids import MAX_COUNTER, Cursor, EventId, parse_cursor
 from ..model.log_values import Gap, LogState, ReadRequest, Segment
 from ..model.pages import Page, PageRequest
+from ..plan.drive import Steps
 from ..plan.effects import Pause, Plan
 from .protocol import LogReader
 
@@ -20,7 +21,7 @@ _CHUNK = 250
 _SCAN_BUDGET = 2000
 _STEP_BUDGET = 16
 _FOLLOW_PAGE = 500
-_BLOCK_S = 2.0
+BLOCK_S = 2.0
 _STALE_S = 1.0
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
@@ -145,6 +146,29 @@ def _end_cursor(request: PageRequest, segment: Segment, found: list[Event]) -> s
     return _cursor(found, request, state)
 
 
+class FollowStart(NamedTuple):
+    """Where and how to follow, as `follow` was asked to."""
+
+    since: Cursor | None
+    wanted: EventFilter
+    epoch: str | None
+    until_terminal: bool
+    patience_s: float
+
+
+class FollowedTail(Protocol):
+    """A reader's position that a follower moves on: `Tail`, or a stream through a server."""
+
+    epoch: str | None
+    caught_up: bool
+    ended: bool
+
+    @property
+    def cursor(self) -> str: ...
+
+    def step(self, block_s: float = BLOCK_S) -> Steps[Any, list[Event | Gap]]: ...
+
+
 class Tail:
     """A reader's place in a log, moved on by `step`. Holds no I/O; one step at a time.
 
@@ -192,7 +216,7 @@ class Tail:
             segment = yield from self._backend.read(ReadRequest())
             self._stand_at(Cursor(*segment.state.last), segment.state.epoch)
 
-    def step(self, block_s: float = _BLOCK_S) -> Plan[list[Event | Gap]]:
+    def step(self, block_s: float = BLOCK_S) -> Plan[list[Event | Gap]]:
         """What comes next, after at most `block_s` of waiting; often an empty list.
 
         With `until_terminal`, `ended` is set once the run's terminal event was returned, now or earlier.

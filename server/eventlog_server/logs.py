@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from eventlog.embedded import EmbeddedRedis
 from eventlog.errors import BackendUnavailable, Overloaded
 from eventlog.factory import create_async_event_log, redis_backend
-from eventlog.log.awaited import AsyncEventLog
+from eventlog.log.awaited import AsyncDirectLog, AsyncEventLog
 from eventlog.log.limits import LogLimits
 from eventlog.model.ids import checked_workspace
 from eventlog.model.log_values import ReadRequest
@@ -107,7 +107,7 @@ class Logs:
             log = create_async_event_log(config=config)
         else:
             backend = redis_backend(self.config, workspace)
-            log = AsyncEventLog(
+            log = AsyncDirectLog(
                 backend,
                 workspace=workspace,
                 limits=self.limits,

@@ -14,11 +14,11 @@ from eventlog import EventLog, EventLogError
 from eventlog.client import AsyncEventLogClient, AsyncRemoteSlots, EventLogClient, RemoteSlots
 from eventlog.client.asking import Asker, Effect, Exchange
 from eventlog.client.log_operations import LogCalls
-from eventlog.client.tracking import tracked
 from eventlog.client.wire import Request
 from eventlog.errors import BackendUnavailable, InvalidInput, LogClosed, NotFound
 from eventlog.log.runs import whole_replay
 from eventlog.model.filters import EventFilter
+from eventlog.model.tracking import tracked
 from eventlog.plan.drive import run
 from tests.client.worlds import Behind
 

@@ -86,7 +86,7 @@ def test_no_append_is_lost_or_doubled_while_the_server_is_killed(
     process: tuple[Server, EventLog], client: Open
 ) -> None:
     server, log = process
-    client = client(server.url, deadline_s=30.0)
+    client = client(server.url, deadline_seconds=30.0)
     done = threading.Event()
 
     def work(worker: int) -> list[Event]:
@@ -198,7 +198,7 @@ def test_503s_are_waited_out_within_the_deadline(way: Way, client: Open, direct:
     client = client(way.url)
     assert [client.append("a")] == direct.query()
     way.answers_503 = 10**9
-    hasty = COLOURS["sync"](way.url, direct.workspace, deadline_s=0.4)
+    hasty = COLOURS["sync"](way.url, direct.workspace, deadline_seconds=0.4)
     try:
         with pytest.raises(BackendUnavailable):
             hasty.append("b")
@@ -209,7 +209,7 @@ def test_503s_are_waited_out_within_the_deadline(way: Way, client: Open, direct:
 def test_a_server_that_froze_is_told_within_the_deadline_and_found_again(
     way: Way, client: Open, direct: EventLog
 ) -> None:
-    client = client(way.url, deadline_s=0.5)
+    client = client(way.url, deadline_seconds=0.5)
     client.append("a")
     way.freeze()
     began = time.monotonic()
@@ -290,7 +290,7 @@ def test_a_holder_outlives_a_server_that_is_killed(process: tuple[Server, EventL
 def test_who_never_reached_the_server_takes_nothing_from_the_execution_it_asked_for(
     client: Open, colour: str, workspace: str
 ) -> None:
-    client = client(f"http://127.0.0.1:{free_port()}", deadline_s=0.3)
+    client = client(f"http://127.0.0.1:{free_port()}", deadline_seconds=0.3)
     slots: Any = SLOT_COLOURS[colour](client)
     for ask in (slots.acquire, slots.try_acquire):
         with pytest.raises(BackendUnavailable) as told:
@@ -306,7 +306,7 @@ def test_an_iteration_that_begins_now_waits_for_a_server_that_comes(
 ) -> None:
     server, log = process
     server.stop()
-    with Reading(client(server.url, deadline_s=0.3).follow()) as reading:
+    with Reading(client(server.url, deadline_seconds=0.3).follow()) as reading:
         server.start()
 
         def given() -> bool:

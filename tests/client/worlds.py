@@ -7,8 +7,7 @@ from typing import Any
 
 from eventlog_server import ServerSettings, background
 
-from eventlog import EventLog, create_event_log
-from eventlog.client import AsyncEventLogClient, EventLogClient
+from eventlog import EventLog, create_async_event_log, create_event_log
 from eventlog.config import EventLogConfig
 from eventlog.model import Audit
 from tests.contract.colours import AsyncColour, Colour, SyncColour
@@ -34,11 +33,11 @@ class Behind:
 
 
 class HttpSyncColour(SyncColour):
-    """`EventLogClient` as it is. With `direct`, a log in the test's own hands, its storage can be looked at."""
+    """The log behind a server as it is. With `direct`, a log in the test's own hands, its storage can be looked at."""
 
     def __init__(self, url: str, workspace: str, direct: EventLog | None = None, **options: Any) -> None:
         self.direct = direct
-        self.log: Any = EventLogClient(url, workspace=workspace, **options)
+        self.log: Any = create_event_log(url=url, workspace=workspace, **options)
 
     def verify(self) -> Audit:
         assert self.direct is not None
@@ -56,7 +55,7 @@ class HttpSyncColour(SyncColour):
 
 
 class HttpAsyncColour(AsyncColour):
-    """`AsyncEventLogClient`, driven from outside."""
+    """Its asyncio twin, driven from outside."""
 
     def __init__(self, url: str, workspace: str, direct: EventLog | None = None, **options: Any) -> None:
         self.direct = direct
@@ -64,7 +63,7 @@ class HttpAsyncColour(AsyncColour):
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self._closed = False
-        self.log: Any = AsyncEventLogClient(url, workspace=workspace, **options)
+        self.log: Any = create_async_event_log(url=url, workspace=workspace, **options)
 
     def verify(self) -> Audit:
         assert self.direct is not None

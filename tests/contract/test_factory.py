@@ -2,10 +2,17 @@
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from eventlog import EventLogConfig
+from eventlog import (
+    EventLogConfig,
+    create_async_event_log,
+    create_async_slot_queue,
+    create_event_log,
+    create_slot_queue,
+)
 from eventlog.errors import InvalidInput, LogClosed
 from tests.contract.colours import Colour
 from tests.contract.worlds import COLOURS, World
@@ -72,6 +79,60 @@ def test_a_bad_url_is_named(colour: Opening, url: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         colour(backend="redis", url=url)
     assert refused.value.field == "url"
+
+
+@pytest.mark.parametrize(
+    "open_", [create_event_log, create_async_event_log, create_slot_queue, create_async_slot_queue]
+)
+class TestBehindAServer:
+    """Opening does not send anything, so no server has to be there."""
+
+    @pytest.mark.parametrize("backend", [None, "http", "HTTP"])
+    def test_the_url_of_a_server_opens_the_log_or_its_slots_through_it(self, open_: Any, backend: str | None) -> None:
+        opened = open_(backend, url="HTTP://127.0.0.1:1", workspace="mine", deadline_seconds=2)
+        assert (opened.backend, opened.workspace) == ("http", "mine")
+
+    def test_workspace_and_deadline_come_from_a_config_too(self, open_: Any) -> None:
+        config = EventLogConfig(workspace="mine", deadline_seconds=2)
+        assert open_(url="http://127.0.0.1:1", config=config).workspace == "mine"
+
+    def test_the_environment_names_the_workspace(self, open_: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("EVENTLOG_WORKSPACE", "theirs")
+        assert open_(url="https://127.0.0.1:1").workspace == "theirs"
+
+    @pytest.mark.parametrize(
+        "option",
+        [{"ttl_seconds": 60}, {"max_entries": 5}, {"key_prefix": "p"}, {"telemetry_samples": 0}, {"redact": True}],
+    )
+    def test_what_the_server_decides_is_refused_by_name(self, open_: Any, option: dict[str, Any]) -> None:
+        with pytest.raises(InvalidInput, match="for the server to decide") as refused:
+            open_(url="http://127.0.0.1:1", **option)
+        assert refused.value.field == next(iter(option))
+
+    @pytest.mark.parametrize("backend", ["redis", "memory", "disabled"])
+    def test_another_backend_does_not_take_the_url_of_a_server(self, open_: Any, backend: str) -> None:
+        with pytest.raises(InvalidInput, match=f"with the backend '{backend}'") as refused:
+            open_(backend, url="http://127.0.0.1:1")
+        assert refused.value.field == "url"
+
+    @pytest.mark.parametrize("url", [None, "redis://127.0.0.1:1"])
+    def test_a_server_needs_its_url(self, open_: Any, url: str | None) -> None:
+        for given in ({"backend": "http"}, {"config": EventLogConfig(backend="http")}):
+            with pytest.raises(InvalidInput, match="http://") as refused:
+                open_(url=url, **given)
+            assert refused.value.field == "url"
+
+
+def test_without_a_backend_the_url_of_a_redis_opens_it(redis_server: Any, key_prefix: str) -> None:
+    with create_event_log(url=redis_server.url, key_prefix=key_prefix) as log:
+        assert log.backend == "redis"
+
+
+def test_a_log_behind_a_server_gives_no_access_to_a_backend() -> None:
+    for log in (create_event_log(url="http://127.0.0.1:1"), create_async_event_log(url="http://127.0.0.1:1")):
+        with pytest.raises(InvalidInput, match=r"^log: is behind a server"):
+            print(log.core)
+        assert (log.connect, log.telemetry_capacity) == (None, None)
 
 
 def test_a_config_alone_counts(colour: Opening) -> None:

@@ -21,6 +21,7 @@ from hypothesis.stateful import (
 
 from eventlog import Event, EventLog, create_event_log
 from eventlog.errors import BackendUnavailable, Conflict
+from eventlog.log import DirectLog
 from eventlog.log.memory import MemoryBackend
 from eventlog.log.redis import RedisBackend
 from eventlog.model import Body
@@ -85,7 +86,7 @@ class Histories(RuleBasedStateMachine):
         self.log = create_event_log("redis", url=self.url, workspace="w", max_entries=max_entries)
         retention = Retention.of(max_entries=max_entries)
         self.memory = MemoryBackend(retention, lambda: (self.now_ms + 0.5) / 1000)
-        self.model = EventLog(self.memory, workspace="w")
+        self.model = DirectLog(self.memory, workspace="w")
         self.writer = RedisBackend(WorkspaceKeys.of("w"), retention, 5.0)
         self.link = SyncLink(self.url, 1)
         self.calls = 0

@@ -7,8 +7,8 @@ import tracemalloc
 from eventlog.config import EventLogConfig
 from eventlog.errors import BackendUnavailable, Overloaded
 from eventlog.factory import redis_backend
-from eventlog.log.awaited import AsyncEventLog
-from eventlog.log.blocking import EventLog
+from eventlog.log.awaited import AsyncDirectLog, AsyncEventLog
+from eventlog.log.blocking import DirectLog, EventLog
 from eventlog.log.commit import Bounds
 from eventlog.log.limits import LogLimits
 from eventlog.store.links import AsyncLink, SyncLink
@@ -28,12 +28,12 @@ def config(url: str, deadline_s: float) -> EventLogConfig:
 
 def async_log(url: str, deadline_s: float) -> AsyncEventLog:
     backend = redis_backend(config(url, deadline_s))
-    return AsyncEventLog(backend, workspace="w1", limits=limits(deadline_s), connect=lambda size: AsyncLink(url, size))
+    return AsyncDirectLog(backend, workspace="w1", limits=limits(deadline_s), connect=lambda size: AsyncLink(url, size))
 
 
 def thread_log(url: str, deadline_s: float) -> EventLog:
     backend = redis_backend(config(url, deadline_s))
-    return EventLog(backend, workspace="w1", limits=limits(deadline_s), connect=lambda size: SyncLink(url, size))
+    return DirectLog(backend, workspace="w1", limits=limits(deadline_s), connect=lambda size: SyncLink(url, size))
 
 
 def test_tasks_are_delayed_not_dropped_while_redis_hangs_for_less_than_the_deadline(own_server: RedisProcess) -> None:

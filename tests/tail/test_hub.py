@@ -9,6 +9,7 @@ import pytest
 
 from eventlog import AsyncEventLog, Event, EventLogConfig, Gap
 from eventlog.factory import redis_backend
+from eventlog.log import AsyncDirectLog
 from eventlog.model import EventFilter
 from eventlog.model.ids import Cursor
 from eventlog.plan.effects import Command
@@ -32,7 +33,7 @@ class House:
     def log(self, workspace: str = "w") -> AsyncEventLog:
         if workspace not in self._logs:
             backend = redis_backend(self.config, workspace)
-            self._logs[workspace] = AsyncEventLog(backend, workspace=workspace, link=self.link)
+            self._logs[workspace] = AsyncDirectLog(backend, workspace=workspace, link=self.link)
         return self._logs[workspace]
 
     async def follow(

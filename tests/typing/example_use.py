@@ -1,6 +1,5 @@
 """How the library is used, held to the types by mypy (see test_types.py). It is not run."""
 
-from collections.abc import AsyncIterator
 from typing import assert_type
 
 from eventlog import (
@@ -21,7 +20,7 @@ from eventlog import (
     stage,
 )
 from eventlog.client import AsyncRemoteSlots, RemoteSlots
-from eventlog.log import Follower
+from eventlog.log import AsyncFollower, Follower
 from eventlog.model import Audit, LogInfo, Page
 from eventlog.runs import ReplayPage, RunsPage, RunSummary, StageHandle, StageView
 from eventlog.telemetry import Sample, TelemetryPage
@@ -67,12 +66,12 @@ async def waiting() -> None:
         assert_type(await log.append_many([{"kind": "a"}]), list[Event])
         assert_type(await log.query(since=event.id, limit=100, kind="tool.*"), list[Event])
         assert_type(await log.page(0), Page)
-        assert_type(log.follow(since=0), AsyncIterator[Event])
+        assert_type(log.follow(since=0), AsyncFollower)
         async for followed in log.follow(since=event):
             assert_type(followed, Event)
 
 
-def runs(log: EventLog | EventLogClient) -> None:
+def runs(log: EventLog) -> None:
     assert_type(log.runs(10, status="running"), RunsPage)
     assert_type(log.run("r1"), RunSummary)
     assert_type(log.run("r1").lanes, dict[str, int])
@@ -100,6 +99,26 @@ def handed_over(log: EventLog) -> None:
             assert_type(event, Event)
         assert_type(bus.emit_sync({"kind": "a"}), Event | None)
         assert_type(bus.replay(run_id="r1"), list[Event])
+
+
+def any_backend(url: str) -> None:
+    log: EventLog = create_event_log(url=url, workspace="w1", deadline_seconds=2)
+    assert_type(log.append("a", {"n": 1}, run_id="r1"), Event)
+    assert_type(log.track_event("tool.invoked", {"tool": "grep"}, "r1"), Event)
+    assert_type(log.follow(since=0), Follower)
+    runs(log)
+    log.append("a", {}, runid="r1")  # type: ignore[call-arg]  # a name that does not exist
+    create_event_log(url=5)  # type: ignore[arg-type]
+
+
+async def any_backend_on_a_loop(url: str) -> None:
+    log: AsyncEventLog = create_async_event_log(url=url)
+    assert_type(await log.append("a", run_id="r1"), Event)
+    follower = log.follow(since=0, run_id="r1", until_terminal=True)
+    assert_type(follower, AsyncFollower)
+    assert_type(follower.cursor, str)
+    async for followed in follower:
+        assert_type(followed, Event)
 
 
 def behind_a_server() -> None:

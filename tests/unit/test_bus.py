@@ -14,7 +14,7 @@ import pytest
 
 from eventlog import Event, Gap, create_event_log
 from eventlog.bus.bus import EventBus
-from eventlog.client import EventLogClient
+from eventlog.client import AsyncEventLogClient, EventLogClient
 from eventlog.errors import FellBehind, InvalidInput, LogClosed
 from eventlog.model import Body
 from eventlog.model.guard import ContentGuard
@@ -162,10 +162,16 @@ def test_wrong_filters_are_named(wrong: dict[str, object]) -> None:
         EventBus().subscribe(**wrong)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("log", ["x", 5, object(), EventLogClient("http://localhost:1")])
-def test_a_bus_needs_a_log_of_this_process(log: Any) -> None:
+@pytest.mark.parametrize("log", ["x", 5, object()])
+def test_a_bus_needs_a_log(log: Any) -> None:
     with pytest.raises(InvalidInput, match=f"^log: a {type(log).__name__} is neither an EventLog nor an AsyncEventLog"):
         EventBus(log=log)
+
+
+@pytest.mark.parametrize("client", [EventLogClient, AsyncEventLogClient])
+def test_a_bus_needs_a_log_of_this_process(client: Any) -> None:
+    with pytest.raises(InvalidInput, match=r"^log: is behind a server"):
+        EventBus(log=client("http://localhost:1"))
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ import threading
 
 import pytest
 
-from eventlog import EventLog
 from eventlog.bus.emitter import Emitter
 from eventlog.errors import PayloadTooLarge
+from eventlog.log import DirectLog
 from eventlog.log.limits import LogLimits
 from eventlog.log.memory import MemoryBackend
 from eventlog.model import Body
@@ -15,7 +15,7 @@ from eventlog.model.retention import Retention
 
 def test_a_batch_that_the_log_finds_too_large_is_sent_in_parts_and_costs_only_what_is_too_large_itself() -> None:
     limits = LogLimits(batch_max_events=4, batch_max_bytes=100)
-    log = EventLog(MemoryBackend(Retention.of()), workspace="w", limits=limits)
+    log = DirectLog(MemoryBackend(Retention.of()), workspace="w", limits=limits)
     gate = threading.Event()
     emitter = Emitter(log, gate)
     bodies = [Body.of("a", {"n": n, "text": "x" * 200 if n == 6 else ""}) for n in range(20)]
