@@ -6,7 +6,6 @@ What goes wrong on the way becomes the library's errors here, so that no plan kn
 import asyncio
 import contextlib
 import math
-import os
 import socket
 import ssl
 import threading
@@ -21,6 +20,7 @@ import httpx
 
 from ..errors import BackendUnavailable, EventLogError, InvalidInput, LogClosed, Overloaded
 from ..model.ids import checked_workspace
+from ..plan.forks import call_in_child
 from . import wire
 from .asking import CloseStream, Effect, Exchange, OpenStream, ReadStream
 
@@ -92,10 +92,11 @@ class Connection:
         self.place = place
         self._closed = False
         self._open()
+        # The sockets are the parent's, and one of its threads may have held the locks.
+        call_in_child(self._open)
 
     def _open(self) -> None:
         place = self.place
-        self._pid = os.getpid()
         self._changed = threading.Condition()
         self._asking = self._reading = 0
         self._gate = threading.Semaphore(_AT_ONCE)
@@ -161,9 +162,6 @@ class Connection:
 
     @contextlib.contextmanager
     def _admitted(self, *, reads: bool = False) -> Iterator[None]:
-        if self._pid != os.getpid():
-            # The sockets are the parent's, and one of its threads may have held the locks.
-            self._open()
         with self._changed:
             if self._closed:
                 raise LogClosed(_CLOSED)
@@ -197,9 +195,6 @@ class Connection:
 
         What is ended is told `BackendUnavailable`, with `outcome_unknown` where it is.
         """
-        if self._pid != os.getpid():
-            # What there is to close is the parent's.
-            self._open()
         with self._changed:
             if self._closed:
                 return

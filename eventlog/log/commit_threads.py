@@ -1,15 +1,14 @@
 """Group commit among threads. The thread that finds no call in flight leads: it sends what has gathered, with its own
 append first, then hands the lead to a waiting thread. There is no thread of ours, and a lone caller pays one lock."""
 
-import os
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 
 from ..errors import BackendUnavailable, EventLogError, LogClosed, Overloaded, failure_for_each
 from ..model.log_values import Append, Outcome
+from ..plan.forks import call_in_child
 from .commit import OVERRUN_S, Bounds, CommitStats, size_of
 
 SendCall = Callable[[Sequence[Append], int], list[Outcome]]
@@ -51,10 +50,10 @@ class ThreadCommitter:
         self._deadline_s = deadline_s
         self._stats = CommitStats()
         self.reset()
-        _committers.add(self)
+        call_in_child(self.reset)
 
     def reset(self) -> None:
-        """Forget what is in flight, as a forked child must: it belongs to the parent."""
+        """Forget what is in flight: in a forked child it is the parent's."""
         self._mutex = threading.Lock()
         self._room = threading.Condition(self._mutex)
         self._queue: deque[_Queued] = deque()
@@ -260,15 +259,3 @@ class ThreadCommitter:
         """Counters of this committer."""
         self._stats.pending_events = self._pending_events
         return self._stats
-
-
-_committers: "weakref.WeakSet[ThreadCommitter]" = weakref.WeakSet()
-
-
-def _reset_all() -> None:
-    for committer in list(_committers):
-        committer.reset()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_reset_all)

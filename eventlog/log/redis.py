@@ -1,10 +1,8 @@
 """The log in Redis: each operation is one script call, so it is atomic and sees Redis' clock."""
 
 import copy
-import os
 import time
 import uuid
-import weakref
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -24,6 +22,7 @@ from ..model.log_values import (
 )
 from ..model.retention import Retention
 from ..plan.effects import Command, Pause, Plan
+from ..plan.forks import call_in_child
 from ..slots.redis import RedisSlots
 from ..store.calls import call_command, call_script
 from ..store.keys import WorkspaceKeys
@@ -51,10 +50,11 @@ class RedisBackend:
         self.deadline_s = deadline_s
         self._retention = f"{retention.ttl_ms} {retention.max_entries}"
         self.become_new_writer()
-        _writers.add(self)
+        # Two processes that numbered their calls as one writer would take each other's appends for repetitions.
+        call_in_child(self.become_new_writer)
 
     def become_new_writer(self) -> None:
-        """Take a new identity, as a forked child must: its calls are numbered on their own."""
+        """Take a new identity: calls are numbered from 1 again."""
         writer, k = uuid.uuid4().hex, self.keys
         self._append_keys = (k.log, k.meta, k.writer + writer, f"{k.runs} {k.run} {k.run_index} {k.idem}")
         self._rare = f"{self.retention.window_ms} {writer[:16]}"
@@ -264,16 +264,3 @@ def _segment(reply: list[Any]) -> Segment:
 
 def _id(raw: bytes) -> EventId | None:
     return EventId.parse(raw.decode()) if raw else None
-
-
-_writers: "weakref.WeakSet[RedisBackend]" = weakref.WeakSet()
-
-
-def _renew_writers() -> None:
-    for backend in list(_writers):
-        backend.become_new_writer()
-
-
-if hasattr(os, "register_at_fork"):
-    # Two processes that numbered their calls as one writer would take each other's appends for repetitions.
-    os.register_at_fork(after_in_child=_renew_writers)

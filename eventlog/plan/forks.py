@@ -1,0 +1,31 @@
+"""What an object does in a forked child. The only place that registers with `os.register_at_fork` for others.
+
+A child has the parent's objects, but none of its threads; a lock may be held by a thread that the child does not have.
+"""
+
+import os
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+_methods: dict[weakref.WeakMethod[Callable[[], object]], None] = {}
+
+
+def call_in_child(method: Callable[[], object]) -> None:
+    """Call this bound method first thing in every child, for as long as its object lives; it is not kept alive."""
+    _methods[weakref.WeakMethod[Any](method, _forget)] = None
+
+
+def _forget(gone: Any) -> None:
+    _methods.pop(gone, None)
+
+
+def _call_all() -> None:
+    for reference in list(_methods):
+        method = reference()
+        if method is not None:
+            method()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_call_all)
