@@ -25,7 +25,7 @@ class Selection:
         ends_unnamed: bool,
     ) -> None:
         """`ends_unnamed`: without a run, the end of a run without a name is the end. Raises `InvalidInput`."""
-        self._wanted = EventFilter.of(kinds, run_id=run_id, lane_id=lane_id, visibility=visibility)
+        self._wanted = EventFilter.of(kind=kinds, run_id=run_id, lane_id=lane_id, visibility=visibility)
         self._matches = self._wanted.matcher()
         self._levels = VISIBILITIES if visibility is None else VISIBILITIES[: VISIBILITIES.index(visibility) + 1]
         self._ends_unnamed = ends_unnamed and run_id is None

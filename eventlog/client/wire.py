@@ -115,14 +115,11 @@ def position_params(name: str, cursor: Cursor | None) -> Params:
 
 def filter_params(wanted: EventFilter) -> Params:
     """A filter as parameters."""
-    params: Params = [("kind", kind) for kind in (*wanted.kinds, *(f"{prefix}*" for prefix in wanted.prefixes))]
-    for name in ("run_id", "lane_id", "stage_name", "visibility"):
-        value = getattr(wanted, name)
-        if value is not None:
-            params.append((name, value))
-    if wanted.since_seq:
-        params.append(("since_seq", wanted.since_seq))
-    return params
+    return [
+        (field.name, one)
+        for field, value in wanted.conditions()
+        for one in (value if isinstance(value, tuple) else (value,))
+    ]
 
 
 def read_appended(answer: Any, given: Sequence[Body]) -> list[Event]:

@@ -91,7 +91,7 @@ def replay(backend: Backend, request: PageRequest) -> Plan[list[Event]]:
 
 def read_stages(backend: Backend, run_id: object) -> Plan[list[StageView]]:
     """The stages of a run, folded from what is resident of its events; raises `NotFound`."""
-    wanted = EventFilter.of(("stage.*", *sorted(TERMINAL_KINDS)))
+    wanted = EventFilter.of(kind=("stage.*", *sorted(TERMINAL_KINDS)))
     return fold_stages((yield from replay(backend, whole_replay(run_id, None, wanted))))
 
 

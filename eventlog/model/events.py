@@ -2,17 +2,21 @@
 
 A payload stays the JSON bytes it arrived as until somebody looks at it, so an event can travel from the
 producer through Redis to a reader's socket without being parsed on the way.
+
+A new field of events is a line each in `EventParts`, `FIELDS`, `Body` and `Event`; a test holds them to each other.
+Its check, its place in Redis, its wire form, its name in CloudEvents and its documentation follow.
 """
 
 import math
-import re
-from collections.abc import Mapping
-from typing import Any, NamedTuple, TypedDict
+from collections.abc import Iterable, Mapping
+from operator import attrgetter
+from typing import Any, Final, NamedTuple, TypedDict, Unpack
 
 import orjson
 
 from ..errors import InvalidInput, PayloadTooLarge
 from .ids import MAX_COUNTER, EventId
+from .texts import Text, json_type
 
 TERMINAL_KINDS = frozenset({"run.finished", "run.failed", "run.error", "run.cancelled"})
 STAGE_PREFIX = "stage."
@@ -22,17 +26,60 @@ DEFAULT_PAYLOAD_MAX_BYTES = 64 * 1024
 
 KIND_PATTERN = r"[A-Za-z0-9_.:/-]{1,128}"
 RUN_PATTERN = r"[A-Za-z0-9_.:-]{1,128}"
+KIND = Text(KIND_PATTERN)
+RUN_NAME = Text(RUN_PATTERN)
 KEY_PATTERN = r"[\x21-\x7e]{1,256}"
-_KIND = re.compile(KIND_PATTERN, re.ASCII)
-_RUN = re.compile(RUN_PATTERN, re.ASCII)
-_KEY = re.compile(KEY_PATTERN, re.ASCII)
-_LABEL = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,256}")
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[\x21-\x7e]{1,64})?", re.ASCII)
+KEY = Text(KEY_PATTERN, "does not match 1 to 256 printable ASCII characters", recurs=False)
+LABEL = Text(
+    r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,256}",
+    "does not match 1 to 256 characters without control characters",
+    {"minLength": 1, "maxLength": 256},
+)
+VISIBILITY = Text("|".join(VISIBILITIES), f"is not one of {', '.join(VISIBILITIES)}", {"enum": list(VISIBILITIES)})
+TRACEPARENT = Text(
+    r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[\x21-\x7e]{1,64})?",
+    "does not match W3C trace context, 00-<trace>-<span>-<flags>",
+    recurs=False,
+)
 
-_PLAIN = (None, None, None, None, "public", None, None)
-_known_kinds: set[str] = set()
-_KNOWN_KINDS_BOUND = 4096
 _SMALL_BYTES = 400
+
+
+class EventParts(TypedDict, total=False):
+    """What an append may give beside kind and payload; see `FIELDS` for the meanings."""
+
+    run_id: str | None
+    lane_id: str | None
+    stage_name: str | None
+    group_id: str | None
+    visibility: str
+    source: str | None
+    traceparent: str | None
+    idempotency_key: str | None
+
+
+class EventField(NamedTuple):
+    """A field that an event may have beside kind and payload.
+
+    Its name is the same in `append`, in JSON and in Redis; CloudEvents have it without underscores.
+    """
+
+    name: str
+    text: Text
+    help: str
+
+
+FIELDS = (
+    EventField("run_id", RUN_NAME, "The run it belongs to."),
+    EventField("lane_id", RUN_NAME, "The lane within the run; main unless given."),
+    EventField("stage_name", LABEL, "The named step of the run."),
+    EventField("group_id", LABEL, "The group the stage belongs to."),
+    EventField("visibility", VISIBILITY, "public, internal or private; public unless given."),
+    EventField("source", LABEL, "What produced it."),
+    EventField("traceparent", TRACEPARENT, "W3C trace context."),
+    # The last one, for it alone is no part of the event: the log forgets it after a while.
+    EventField("idempotency_key", KEY, "Repeated with the same key, an append appends nothing."),
+)
 
 
 class Body(NamedTuple):
@@ -55,45 +102,18 @@ class Body(NamedTuple):
         kind: str,
         payload: Mapping[str, Any] | None = None,
         *,
-        run_id: str | None = None,
-        lane_id: str | None = None,
-        stage_name: str | None = None,
-        group_id: str | None = None,
-        visibility: str = "public",
-        source: str | None = None,
-        traceparent: str | None = None,
-        idempotency_key: str | None = None,
         payload_max_bytes: int = DEFAULT_PAYLOAD_MAX_BYTES,
+        **parts: Unpack[EventParts],
     ) -> "Body":
         """Check the parts of an event; raises `InvalidInput` naming the field that is wrong."""
-        if type(kind) is not str or kind not in _known_kinds:
-            _admit_kind(kind)
+        if type(kind) is not str or kind not in KIND.known:
+            KIND.check("kind", kind)
         raw = b"{}" if payload is None else encode_payload(payload)
         if len(raw) > payload_max_bytes:
             raise PayloadTooLarge("payload", f"{len(raw)} bytes encoded, the limit is {payload_max_bytes}")
-        if run_id is not None:
-            _match("run_id", run_id, _RUN, RUN_PATTERN)
-            lane_id = DEFAULT_LANE if lane_id is None else lane_id
-        if lane_id is not None:
-            if run_id is None:
-                raise InvalidInput("lane_id", "a lane belongs to a run: give run_id too")
-            _match("lane_id", lane_id, _RUN, RUN_PATTERN)
-        if stage_name is not None:
-            checked_label("stage_name", stage_name)
-        if group_id is not None:
-            checked_label("group_id", group_id)
-        if visibility not in VISIBILITIES:
-            raise InvalidInput("visibility", f"{visibility!r} is not one of {', '.join(VISIBILITIES)}")
-        if source is not None:
-            checked_label("source", source)
-        if traceparent is not None:
-            _match("traceparent", traceparent, _TRACEPARENT, "W3C trace context, 00-<trace>-<span>-<flags>")
-        if idempotency_key is not None:
-            checked_key(idempotency_key)
+        values = _checked(parts) if parts else DEFAULTS
         # As `cls(…)`, without the constructor that NamedTuple writes, which takes longer than all the checks above.
-        return tuple.__new__(
-            cls, (kind, raw, run_id, lane_id, stage_name, group_id, visibility, source, traceparent, idempotency_key)
-        )
+        return tuple.__new__(cls, (kind, raw, *values))
 
     def within(self, payload_max_bytes: int) -> "Body":
         """This body as it is; raises `PayloadTooLarge` if its payload is over the limit."""
@@ -107,43 +127,49 @@ class Body(NamedTuple):
     def from_mapping(cls, data: object, *, payload_max_bytes: int = DEFAULT_PAYLOAD_MAX_BYTES) -> "Body":
         """Build from a mapping with the names of `APPEND_FIELDS`; unknown names are refused."""
         if type(data) is not dict and not isinstance(data, Mapping):
-            raise InvalidInput("event", f"must be an object, not {_json_type(data)}")
+            raise InvalidInput("event", f"must be an object, not {json_type(data)}")
         if not _APPEND_FIELDS.issuperset(data):
             unknown = next(name for name in data if name not in _APPEND_FIELDS)
             raise InvalidInput(str(unknown)[:64], f"unknown field; known are {', '.join(APPEND_FIELDS)}")
         if "kind" not in data:
             raise InvalidInput("kind", "is required")
-        if data.get("visibility", "public") is None:
-            raise InvalidInput("visibility", f"null is not one of {', '.join(VISIBILITIES)}")
         return cls.of(**data, payload_max_bytes=payload_max_bytes)
 
 
-APPEND_FIELDS = (
-    "kind",
-    "payload",
-    "run_id",
-    "lane_id",
-    "stage_name",
-    "group_id",
-    "visibility",
-    "source",
-    "traceparent",
-    "idempotency_key",
-)
+_NAMES = tuple(field.name for field in FIELDS)
+_TEXTS = {field.name: field.text for field in FIELDS}
+DEFAULTS: tuple[Any, ...] = tuple(Body._field_defaults[name] for name in _NAMES)
+"""What an event has that says nothing but kind and payload, in the order of `FIELDS`."""
+
+APPEND_FIELDS = ("kind", "payload", *_NAMES)
 _APPEND_FIELDS = frozenset(APPEND_FIELDS)
 
+# The fields that an event shows, `body[2:-1]`: without the idempotency key.
+_SHOWN = tuple(enumerate(_NAMES[:-1], 2))
+_SHOWN_DEFAULTS = DEFAULTS[:-1]
 
-class EventParts(TypedDict, total=False):
-    """What an append may say of an event beside its kind and payload; see `Event` for the meanings."""
 
-    run_id: str | None
-    lane_id: str | None
-    stage_name: str | None
-    group_id: str | None
-    visibility: str
-    source: str | None
-    traceparent: str | None
-    idempotency_key: str | None
+def _checked(parts: EventParts) -> Iterable[Any]:
+    """The values in the order of `FIELDS`."""
+    for name, value in parts.items():
+        text = _TEXTS.get(name)
+        if text is None:
+            raise TypeError(f"events have no field {name!r}; they have {', '.join(_NAMES)}")
+        if (type(value) is not str or value not in text.known) and (value is not None or name == "visibility"):
+            text.check(name, value)
+    lane_id = parts.get("lane_id")
+    if parts.get("run_id") is None:
+        if lane_id is not None:
+            raise InvalidInput("lane_id", "a lane belongs to a run: give run_id too")
+    elif lane_id is None:
+        parts["lane_id"] = DEFAULT_LANE
+    return map(parts.get, _NAMES, DEFAULTS)
+
+
+def _body_field(name: str) -> Any:
+    """A read-only attribute that is the body's. Unlike a property of Python code it costs no call."""
+    texts = {field.name: field.help for field in FIELDS}
+    return property(attrgetter(f"_body.{name}"), doc=texts.get(name))
 
 
 class Event:
@@ -154,6 +180,16 @@ class Event:
     """
 
     __slots__ = ("_body", "_duplicate", "_ms", "_offset", "_payload", "_seq", "_wire")
+
+    kind: Final[str] = _body_field("kind")
+    payload_json: Final[bytes] = _body_field("payload_json")
+    run_id: Final[str | None] = _body_field("run_id")
+    lane_id: Final[str | None] = _body_field("lane_id")
+    stage_name: Final[str | None] = _body_field("stage_name")
+    group_id: Final[str | None] = _body_field("group_id")
+    visibility: Final[str] = _body_field("visibility")
+    source: Final[str | None] = _body_field("source")
+    traceparent: Final[str | None] = _body_field("traceparent")
 
     _payload: dict[str, Any]
     _wire: bytes
@@ -191,11 +227,6 @@ class Event:
         return self._ms / 1000
 
     @property
-    def kind(self) -> str:
-        """Dotted tag such as `tool.invoked`."""
-        return self._body.kind
-
-    @property
     def payload(self) -> dict[str, Any]:
         """The JSON object."""
         try:
@@ -205,49 +236,9 @@ class Event:
             return self._payload
 
     @property
-    def payload_json(self) -> bytes:
-        """The payload as UTF-8 JSON."""
-        return self._body.payload_json
-
-    @property
-    def run_id(self) -> str | None:
-        """The run this event belongs to."""
-        return self._body.run_id
-
-    @property
-    def lane_id(self) -> str | None:
-        """The lane within the run; `main` unless named."""
-        return self._body.lane_id
-
-    @property
     def seq(self) -> int | None:
         """1, 2, 3, … within (run, lane)."""
         return self._seq
-
-    @property
-    def stage_name(self) -> str | None:
-        """The named step of the run."""
-        return self._body.stage_name
-
-    @property
-    def group_id(self) -> str | None:
-        """The group the stage belongs to."""
-        return self._body.group_id
-
-    @property
-    def visibility(self) -> str:
-        """`public`, `internal` or `private`."""
-        return self._body.visibility
-
-    @property
-    def source(self) -> str | None:
-        """Who produced it."""
-        return self._body.source
-
-    @property
-    def traceparent(self) -> str | None:
-        """W3C trace context."""
-        return self._body.traceparent
 
     @property
     def duplicate(self) -> bool:
@@ -261,7 +252,7 @@ class Event:
 
     @property
     def is_milestone(self) -> bool:
-        """True for the kinds that tell of a stage or end a run: what becomes of a run shows in these alone."""
+        """True for events of a stage and for those that end a run."""
         return is_milestone(self._body.kind)
 
     def as_duplicate(self) -> "Event":
@@ -286,7 +277,7 @@ class Event:
 
     def _encode(self) -> bytes:
         body = self._body
-        if body[2:9] == _PLAIN and not self._duplicate and body.kind in _known_kinds:
+        if body[2:-1] == _SHOWN_DEFAULTS and not self._duplicate and body.kind in KIND.known:
             # Nothing here needs escaping: a known kind matches KIND_PATTERN.
             ms, offset = self._ms, self._offset
             start = f'{{"id":"{ms}-{offset}","offset":{offset},"timestamp":{ms / 1000},"kind":"{body.kind}","payload":'
@@ -323,22 +314,12 @@ class Event:
         }
 
     def _tail(self) -> dict[str, Any]:
+        tail: dict[str, Any] = {} if self._seq is None else {"seq": self._seq}
         body = self._body
-        tail: dict[str, Any] = {}
-        if body.run_id is not None:
-            tail["run_id"] = body.run_id
-            tail["lane_id"] = body.lane_id
-            if self._seq is not None:
-                tail["seq"] = self._seq
-        if body.stage_name is not None:
-            tail["stage_name"] = body.stage_name
-        if body.group_id is not None:
-            tail["group_id"] = body.group_id
-        tail["visibility"] = body.visibility
-        if body.source is not None:
-            tail["source"] = body.source
-        if body.traceparent is not None:
-            tail["traceparent"] = body.traceparent
+        for place, name in _SHOWN:
+            value = body[place]
+            if value is not None:
+                tail[name] = value
         if self._duplicate:
             tail["duplicate"] = True
         return tail
@@ -351,7 +332,7 @@ class Event:
             self.position == other.position
             and self._seq == other._seq
             and mine[0] == theirs[0]
-            and mine[2:9] == theirs[2:9]
+            and mine[2:-1] == theirs[2:-1]
             and (mine.payload_json == theirs.payload_json or self.payload == other.payload)
         )
 
@@ -364,7 +345,7 @@ class Event:
 
 
 def is_milestone(kind: str) -> bool:
-    """True for a kind that tells of a stage or ends a run."""
+    """True for a kind of a stage's event or of one that ends a run."""
     return kind.startswith(STAGE_PREFIX) or kind in TERMINAL_KINDS
 
 
@@ -374,7 +355,7 @@ def encode_payload(payload: object) -> bytes:
     Datetimes, UUIDs, enums and dataclasses inside it are written as orjson writes them.
     """
     if type(payload) is not dict and not isinstance(payload, Mapping):
-        raise InvalidInput("payload", f"must be an object, not {_json_type(payload)}")
+        raise InvalidInput("payload", f"must be an object, not {json_type(payload)}")
     try:
         raw = orjson.dumps(payload if type(payload) is dict else dict(payload))
     except (TypeError, ValueError, RecursionError) as error:
@@ -387,10 +368,9 @@ def encode_payload(payload: object) -> bytes:
     return b"%b" % raw if len(raw) <= _SMALL_BYTES else raw
 
 
-def checked_key(key: str) -> str:
+def checked_key(key: object) -> str:
     """An idempotency key as it is; raises `InvalidInput` if it is not one."""
-    _match("idempotency_key", key, _KEY, "1 to 256 printable ASCII characters")
-    return key
+    return KEY.check("idempotency_key", key)
 
 
 def ascii_json(raw: bytes) -> bytes:
@@ -418,30 +398,9 @@ def _has_non_finite(value: object) -> bool:
     return False
 
 
-def _admit_kind(kind: object) -> None:
-    _match("kind", kind, _KIND, KIND_PATTERN)
-    if len(_known_kinds) >= _KNOWN_KINDS_BOUND:
-        _known_kinds.clear()
-    _known_kinds.add(str(kind))
-
-
-def _match(field: str, value: object, pattern: re.Pattern[str], wanted: str) -> None:
-    if not isinstance(value, str):
-        raise InvalidInput(field, f"must be a string, not {_json_type(value)}")
-    if pattern.fullmatch(value) is None:
-        shown = value if len(value) <= 60 else value[:60] + "…"
-        raise InvalidInput(field, f"{shown!r} does not match {wanted}")
-
-
 def checked_label(field: str, value: object) -> str:
     """A name such as that of a stage or a source as it is; raises `InvalidInput` if it is not one."""
-    _match(field, value, _LABEL, "1 to 256 characters without control characters")
-    return str(value)
-
-
-def _json_type(value: object) -> str:
-    names = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
-    return names.get(type(value), "number" if isinstance(value, int | float) else type(value).__name__)
+    return LABEL.check(field, value)
 
 
 EventInput = Mapping[str, Any] | Body

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from eventlog.errors import InvalidInput, PayloadTooLarge
-from eventlog.model.filters import EventFilter
+from eventlog.model.filters import FILTER_NAMES, FILTERS, EventFilter
 from eventlog.model.ids import MAX_COUNTER, Cursor, parse_cursor
 from eventlog.model.pages import PageRequest
 
@@ -15,10 +15,9 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-FILTERS = ("kind", "run_id", "lane_id", "stage_name", "visibility", "since_seq")
-PAGE_PARAMETERS = ("since", "until", "limit", *FILTERS, "order", "since_time", "epoch")
-ACTIVITY_PARAMETERS = ("until", "limit", *FILTERS, "since_time")
-STREAM_PARAMETERS = ("since", *FILTERS, "until_terminal", "epoch")
+PAGE_PARAMETERS = ("since", "until", "limit", *FILTER_NAMES, "order", "since_time", "epoch")
+ACTIVITY_PARAMETERS = ("until", "limit", *FILTER_NAMES, "since_time")
+STREAM_PARAMETERS = ("since", *FILTER_NAMES, "until_terminal", "epoch")
 ACTIVITY_LIMIT = 50
 
 _MOST_PARAMETERS = 200
@@ -98,14 +97,8 @@ class Query:
 
     def filter(self) -> EventFilter:
         """The filters that every reading route takes."""
-        return EventFilter.of(
-            self.all("kind"),
-            run_id=self.text("run_id"),
-            lane_id=self.text("lane_id"),
-            stage_name=self.text("stage_name"),
-            visibility=self.text("visibility"),
-            since_seq=self.integer("since_seq"),
-        )
+        read: dict[str, Callable[[str], Any]] = {"text": self.text, "texts": self.all, "integer": self.integer}
+        return EventFilter.of(**{field.name: read[field.form](field.name) for field in FILTERS})
 
     def epoch(self) -> str | None:
         """The incarnation of the log that the reader has seen."""

@@ -65,11 +65,11 @@ def test_a_repetition_that_only_a_retry_made_is_no_duplicate() -> None:
 
 
 def test_a_stream_keeps_its_filter() -> None:
-    wanted = EventFilter.of(["tool.*", "a"], run_id="r", visibility="internal")
+    wanted = EventFilter.of(kind=["tool.*", "a"], run_id="r", visibility="internal")
     assert wire.stream_params("5-1", wanted, True) == [
         ("since", "5-1"),
-        ("kind", "a"),
         ("kind", "tool.*"),
+        ("kind", "a"),
         ("run_id", "r"),
         ("visibility", "internal"),
         ("until_terminal", "true"),

@@ -238,7 +238,7 @@ def test_the_filter_holds_live_as_in_the_log(with_house: Callable[..., None]) ->
     async def body(built: House) -> None:
         batch = [{"kind": "tool.used"}, {"kind": "noise"}, {"kind": "tool.done", "visibility": "private"}]
         await built.log().append_many(batch)
-        follower = await built.follow(wanted=EventFilter.of("tool.*", visibility="internal"))
+        follower = await built.follow(wanted=EventFilter.of(kind="tool.*", visibility="internal"))
         first = await take(follower, has(CaughtUp))
         await built.log().append_many(batch)
         await built.log().append("tool.last")

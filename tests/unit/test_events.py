@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from eventlog import Event, create_event_log
 from eventlog.errors import InvalidInput, PayloadTooLarge
 from eventlog.model import Body
-from eventlog.model.events import TERMINAL_KINDS, VISIBILITIES, ascii_json, encode_payload
+from eventlog.model.events import FIELDS, TERMINAL_KINDS, VISIBILITIES, EventParts, ascii_json, encode_payload
 from eventlog.model.ids import MAX_COUNTER
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -170,3 +170,26 @@ def test_a_ready_body_is_held_to_the_limit_of_the_log_it_goes_to() -> None:
         with pytest.raises(PayloadTooLarge, match=r"events\[1\]\.payload"):
             log.append_many([Body.of("k"), large])
         assert log.query() == []
+
+
+def test_every_place_that_names_the_fields_has_those_of_the_table() -> None:
+    names = [field.name for field in FIELDS]
+    assert list(EventParts.__annotations__) == names
+    assert list(Body._fields[2:]) == names
+    assert names[-1] == "idempotency_key"
+    values = {"visibility": "internal", "traceparent": "00-" + "a" * 32 + "-" + "b" * 16 + "-01"}
+    body = Body.from_mapping({"kind": "a", **{name: values.get(name, "x") for name in names}})
+    event = Event(1, 1, body, 1)
+    for name in names[:-1]:
+        assert getattr(event, name) == event.to_dict()[name] == getattr(body, name)
+        assert getattr(Event, name).__doc__
+    assert body.idempotency_key == "x"
+    assert "idempotency_key" not in event.to_dict()
+
+
+@pytest.mark.parametrize("name", [field.name for field in FIELDS])
+def test_each_field_is_checked(name: str) -> None:
+    run = {"run_id": "r"} if name == "lane_id" else {}
+    with pytest.raises(InvalidInput) as refused:
+        Body.from_mapping({"kind": "a", **run, name: "\n"})
+    assert refused.value.field == name
