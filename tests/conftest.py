@@ -1,11 +1,25 @@
-"""Fixtures for all tests: one real Redis a test process, shared under key prefixes that no two tests have in common."""
+"""Fixtures for all tests: one real Redis a test process, shared under key prefixes that no two tests have in common.
+
+Tests marked `chaos` run only where the suite runs in full, or where somebody asks for them (`-m chaos`).
+"""
 
 import uuid
 from collections.abc import Iterator
 
 import pytest
 
+from tests.support.extent import FULL
 from tests.support.redis_process import RedisProcess
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is marked `chaos`, unless the suite runs in full or markers were chosen by hand."""
+    if FULL or config.option.markexpr:
+        return
+    chaos = [item for item in items if item.get_closest_marker("chaos")]
+    if chaos:
+        config.hook.pytest_deselected(items=chaos)
+        items[:] = [item for item in items if not item.get_closest_marker("chaos")]
 
 
 @pytest.fixture(scope="session")

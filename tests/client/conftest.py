@@ -7,6 +7,7 @@ import pytest
 
 from tests.client.worlds import COLOURS, Behind, HttpWorld
 from tests.contract.colours import Colour
+from tests.contract.worlds import waits
 from tests.support.redis_process import RedisProcess
 
 
@@ -24,7 +25,14 @@ def workspace() -> str:
     return f"w{uuid.uuid4().hex[:12]}"
 
 
-@pytest.fixture(params=list(COLOURS))
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Both clients are tried where they wait; elsewhere they are two drivers of the same calls, and one is."""
+    if "world" in metafunc.fixturenames:
+        colours = [colour for colour in COLOURS if colour == "sync" or waits(metafunc.function)]
+        metafunc.parametrize("world", colours, indirect=True)
+
+
+@pytest.fixture
 def world(request: pytest.FixtureRequest, redis_server: RedisProcess, key_prefix: str) -> Iterator[HttpWorld]:
     """Where the logs of this test live."""
     here = HttpWorld(request.param, redis_server.url, key_prefix)

@@ -1,4 +1,4 @@
-"""The contract of a log holds through a server too: the very tests of the library's logs, on both clients."""
+"""The contract of a log holds through a server too: the very tests of the library's logs."""
 
 from tests.contract.test_append import *  # noqa: F403
 from tests.contract.test_bad_input import *  # noqa: F403

@@ -1,4 +1,4 @@
-"""The contract of slots holds through a server too: the very tests of the library's queues, on both clients."""
+"""The contract of slots holds through a server too: the very tests of the library's queues."""
 
 from typing import Any
 

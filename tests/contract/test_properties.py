@@ -30,6 +30,7 @@ from eventlog.model.retention import Retention
 from eventlog.plan.drive import run
 from eventlog.store.keys import WorkspaceKeys
 from eventlog.store.links import SyncLink
+from tests.support.extent import examples
 from tests.support.redis_process import RedisProcess
 
 KEYS = st.sampled_from([f"key-{n}" for n in range(5)])
@@ -246,7 +247,7 @@ def test_any_history_gives_the_same_answers_as_the_model(server: RedisProcess) -
     run_state_machine_as_test(
         lambda: Histories(server),  # type: ignore[arg-type]  # any factory will do
         settings=settings(
-            max_examples=60,
+            max_examples=examples(60),
             stateful_step_count=25,
             deadline=None,
             print_blob=True,

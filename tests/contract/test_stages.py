@@ -229,6 +229,7 @@ def test_a_block_that_is_entered_again_is_the_next_attempt(log: Colour) -> None:
     assert story(log) == [(kind, n) for n in (1, 2, 3) for kind in ("started", "succeeded")]
 
 
+@pytest.mark.waits
 def test_threads_that_start_one_stage_at_once_have_an_attempt_each(log: Colour) -> None:
     start = threading.Barrier(8)
 

@@ -487,6 +487,7 @@ def test_a_push_that_makes_no_sense_is_refused_by_field_and_adds_nothing(
     assert run.telemetry("r").next_seq == 0
 
 
+@pytest.mark.waits
 def test_many_threads_push_into_one_ring_and_no_seq_is_given_twice(run: Colour) -> None:
     given: list[int] = []
 

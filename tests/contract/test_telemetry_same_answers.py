@@ -26,6 +26,7 @@ from eventlog.telemetry.operations import push_samples, read_samples
 from eventlog.telemetry.protocol import TelemetryBackend
 from eventlog.telemetry.terms import RingTerms
 from tests.contract.slots.clocked import ClockedRedis
+from tests.support.extent import examples
 from tests.support.redis_process import RedisProcess, binaries
 
 RUNS = ("r", "s")
@@ -164,7 +165,7 @@ def test_memory_and_redis_give_the_same_answers(clocked: ClockedRedis) -> None:
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=25,
+            max_examples=examples(25),
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=list(HealthCheck),

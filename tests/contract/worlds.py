@@ -6,16 +6,36 @@ A world hands out logs of either colour and can do to them what happens in life:
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+import pytest
 import redis
 
 from tests.contract.colours import AsyncColour, Colour, SyncColour
 from tests.support.redis_process import eventually
 
 COLOURS: dict[str, Callable[..., Colour]] = {"sync": SyncColour, "async": AsyncColour}
+
+# Where the colours are more than two drivers of one plan: what waits, is cancelled, or runs beside something else.
+WAITING = {
+    *("test_bus", "test_dispatch", "test_dispatch_logs", "test_factory", "test_follow", "test_lanes", "test_processes"),
+    *("test_holding", "test_line", "test_lost"),
+}
+
+
+def waits(test: Callable[..., object]) -> bool:
+    """Whether the colours can differ in what a test tries: it is of a module in `WAITING`, or marked `waits`."""
+    marks: list[pytest.Mark] = getattr(test, "pytestmark", [])
+    return test.__module__.rpartition(".")[2] in WAITING or any(mark.name == "waits" for mark in marks)
+
+
+def cases_of(test: Callable[..., object], names: Iterable[str]) -> list[tuple[str, str]]:
+    """The worlds and colours that a test runs in: everything in both in memory, on Redis what `waits`."""
+    return [
+        (name, colour) for name in names for colour in COLOURS if (colour == "sync" or name == "memory" or waits(test))
+    ]
 
 
 class World(Protocol):

@@ -16,6 +16,7 @@ from schemathesis.specs.openapi.checks import (
 
 from eventlog.config import EventLogConfig
 from tests.server.api import Api
+from tests.support.extent import examples
 
 DOCUMENT = create_app(ServerSettings(log=EventLogConfig(backend="memory"))).openapi()
 ROUTES = {
@@ -95,7 +96,7 @@ WITH_INPUT = sorted(route for route in ROUTES if "{" in route[1] and not route[1
 WITHOUT_INPUT = sorted(route for route in ROUTES if "{" not in route[1])
 ALLOWED, FORBIDDEN = GenerationMode.POSITIVE, GenerationMode.NEGATIVE
 TRIED = settings(
-    max_examples=40,
+    max_examples=examples(40),
     deadline=None,
     derandomize=True,
     database=None,

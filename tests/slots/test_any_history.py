@@ -39,6 +39,7 @@ from eventlog.slots.policy import Policy, Rate, Scope
 from tests.contract.slots.clocked import ClockedRedis
 from tests.slots.model import Entry, Queue, World
 from tests.slots.rig import Rig, Stored
+from tests.support.extent import examples
 from tests.support.redis_process import RedisProcess
 
 QUEUES = ("a", "a/g", "b")
@@ -524,7 +525,7 @@ def test_any_history_is_what_the_model_says(server: RedisProcess) -> None:
         run_state_machine_as_test(
             lambda: Histories(server, clock),  # type: ignore[arg-type]  # any factory will do
             settings=settings(
-                max_examples=120,
+                max_examples=examples(120),
                 stateful_step_count=40,
                 deadline=None,
                 print_blob=True,

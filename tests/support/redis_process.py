@@ -25,7 +25,7 @@ from eventlog.embedded import find_redis_server
 
 PATIENCE_S = 20.0
 _OLDEST = (7, 0)
-_VERSION = re.compile(r"\bv=(\d+)\.(\d+)")
+_VERSION = re.compile(r"(\w+) server v=(\d+)\.(\d+)")
 
 
 def eventually(holds: Callable[[], object], what: str, *, patience_s: float = PATIENCE_S) -> None:
@@ -38,31 +38,37 @@ def eventually(holds: Callable[[], object], what: str, *, patience_s: float = PA
 
 @dataclass(frozen=True)
 class Binary:
-    """An executable redis-server and its version, `(major, minor)`."""
+    """An executable server, what it calls itself (`redis`, `valkey`), and its version, `(major, minor)`."""
 
     path: Path
+    kind: str
     version: tuple[int, int]
 
     @property
     def name(self) -> str:
         """`redis-8.2`, for test ids."""
-        return f"redis-{self.version[0]}.{self.version[1]}"
+        return f"{self.kind}-{self.version[0]}.{self.version[1]}"
 
 
 @cache
 def binaries() -> tuple[Binary, ...]:
-    """The server that the library itself would start, first, and any other on PATH from version 7 on."""
+    """The server that the library itself would start, and after it the one that `EVENTLOG_TEST_REDIS` names.
+
+    The variable holds the path of an executable. The contract is then tested on both.
+    """
     found = [find_redis_server().path]
-    on_path = shutil.which("redis-server")
-    if on_path is not None:
-        found.append(Path(on_path))
-    known: dict[Path, Binary] = {}
-    for path in found:
-        said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=PATIENCE_S).stdout
-        version = _VERSION.search(said)
-        if version is not None and (int(version[1]), int(version[2])) >= _OLDEST:
-            known.setdefault(path.resolve(), Binary(path, (int(version[1]), int(version[2]))))
-    return tuple(known.values())
+    if other := os.environ.get("EVENTLOG_TEST_REDIS"):
+        found.append(Path(other))
+    return tuple({path.resolve(): _binary(path) for path in found}.values())
+
+
+def _binary(path: Path) -> Binary:
+    shown = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=PATIENCE_S).stdout
+    version = _VERSION.search(shown)
+    assert version is not None, f"{path} is no Redis: {shown}"
+    binary = Binary(path, version[1].lower(), (int(version[2]), int(version[3])))
+    assert binary.version >= _OLDEST, f"{path} is too old: {shown}"
+    return binary
 
 
 class RedisProcess:

@@ -9,6 +9,7 @@ from eventlog.bus.mailbox import Mailbox, Stretch
 from eventlog.bus.selection import Selection
 from eventlog.errors import FellBehind
 from eventlog.model import Body, EventFilter
+from tests.support.extent import examples
 
 PAGE = 4
 
@@ -157,4 +158,4 @@ class BesideALog(RuleBasedStateMachine):
 
 
 TestBesideALog = BesideALog.TestCase
-TestBesideALog.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+TestBesideALog.settings = settings(max_examples=examples(300), stateful_step_count=40, deadline=None)

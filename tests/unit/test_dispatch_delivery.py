@@ -15,6 +15,7 @@ from eventlog.errors import BackendUnavailable, InvalidInput, LogClosed, Payload
 from eventlog.model import Body
 from eventlog.plan.effects import Pause
 from tests.support.dispatchers import Gate, Tasks, Threads
+from tests.support.extent import examples
 from tests.support.redis_process import eventually
 
 
@@ -130,7 +131,7 @@ def test_a_closed_log_fails_all_at_once() -> None:
     assert len(log.sends) == 1
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     names=st.lists(st.sampled_from(["a", "b", "c", "x", "y"]), min_size=1, max_size=25),
     bad=st.sets(st.sampled_from(["b", "x", "y"])),

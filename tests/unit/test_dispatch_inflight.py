@@ -12,6 +12,7 @@ from eventlog.dispatch.inflight import Call, DispatchStats, Inflight, Terms
 from eventlog.errors import InvalidInput
 from eventlog.model import Body
 from tests.support.dispatchers import balanced
+from tests.support.extent import examples
 
 
 def ordinary(name: str = "a") -> Call:
@@ -251,4 +252,4 @@ class AnyHistory(RuleBasedStateMachine):
 
 
 TestAnyHistory = AnyHistory.TestCase
-TestAnyHistory.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestAnyHistory.settings = settings(max_examples=examples(150), stateful_step_count=40, deadline=None)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from eventlog.errors import InvalidInput
 from eventlog.model.events import Body, Event
 from eventlog.runs.fold import StageView, fold_stages
+from tests.support.extent import examples
 
 T0 = 1_763_720_000_000
 KINDS = ("queued", "started", "succeeded", "failed", "skipped", "completed")
@@ -324,7 +325,7 @@ def history(parts: Iterable[tuple[str, str, str | None, int, dict[str, Any]]]) -
 
 
 @given(HISTORIES, st.randoms(use_true_random=False))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_any_shuffling_with_repetitions_folds_to_the_same(parts: Any, chance: random.Random) -> None:
     events = history(parts)
     shuffled = events + chance.sample(events, len(events) // 2)
@@ -333,7 +334,7 @@ def test_any_shuffling_with_repetitions_folds_to_the_same(parts: Any, chance: ra
 
 
 @given(HISTORIES, st.integers(0, 14))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_a_suffix_agrees_on_the_stages_whose_events_are_all_there(parts: Any, cut: int) -> None:
     events = history(parts)
     cut_off = {event.stage_name for event in events[:cut] if event.kind.startswith("stage.")}
@@ -346,7 +347,7 @@ def test_a_suffix_agrees_on_the_stages_whose_events_are_all_there(parts: Any, cu
 
 
 @given(HISTORIES)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_a_view_makes_sense_whatever_it_was_made_of(parts: Any) -> None:
     for view in fold_stages(history(parts)):
         assert (view.completed_at is not None) == (view.status in ("succeeded", "failed", "skipped"))
@@ -358,7 +359,7 @@ def test_a_view_makes_sense_whatever_it_was_made_of(parts: Any) -> None:
 
 
 @given(HISTORIES)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_an_end_stands_until_a_higher_attempt_however_the_story_goes_on(parts: Any) -> None:
     events = [event for event in history(parts) if not event.is_terminal]
     before: dict[str, StageView] = {}

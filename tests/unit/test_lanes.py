@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from eventlog.errors import InvalidInput
 from eventlog.model.events import Body, Event
 from eventlog.runs.lanes import merge_lanes, parallel_merge
+from tests.support.extent import examples
 
 T0 = 1_763_720_000_000
 Lanes = Mapping[str, list[Event]]
@@ -144,7 +145,7 @@ def lanes_of(drawn: dict[str, list[tuple[int, str | None]]]) -> Lanes:
 
 
 @given(LANES, st.randoms(use_true_random=False))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_shuffled_lanes_merge_to_the_identical_stream(drawn: object, chance: random.Random) -> None:
     lanes = lanes_of(drawn)  # type: ignore[arg-type]
     shuffled = {lane: chance.sample(events, len(events)) for lane, events in lanes.items()}
@@ -154,7 +155,7 @@ def test_shuffled_lanes_merge_to_the_identical_stream(drawn: object, chance: ran
 
 
 @given(LANES)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_all_events_come_once_and_every_lane_of_a_run_ascends(drawn: object) -> None:
     lanes = lanes_of(drawn)  # type: ignore[arg-type]
     merged = parallel_merge(lanes)
@@ -166,7 +167,7 @@ def test_all_events_come_once_and_every_lane_of_a_run_ascends(drawn: object) -> 
 
 
 @given(LANES)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_lanes_whose_time_never_runs_back_merge_by_time_lane_and_seq(drawn: object) -> None:
     lanes = {
         lane: [each for each in events if each.run_id == "r1"]

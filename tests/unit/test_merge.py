@@ -16,9 +16,12 @@ from eventlog import create_event_log
 from eventlog.errors import BackendUnavailable, InvalidInput
 from eventlog.model.events import Body, Event
 from eventlog.runs.merge import Followed, MergedFollower, Window, afollow_merged, follow_merged
+from tests.support.extent import examples
 from tests.support.redis_process import eventually
 
 T0_S = 1_763_720_000.0
+# Longer than a busy machine keeps one source's thread from running, so what a test makes of two sources is in order.
+HOLD_BACK_S = 5.0
 
 
 def event(ms: int, offset: int = 1) -> Event:
@@ -162,7 +165,7 @@ def test_at_the_same_time_names_decide(two: Clocked) -> None:
 
 
 @given(st.lists(st.lists(st.integers(0, 500), max_size=30), min_size=1, max_size=4), st.randoms(use_true_random=False))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_whatever_comes_whenever_all_goes_out_once_each_log_in_order(
     drawn: list[list[int]], chance: random.Random
 ) -> None:
@@ -239,14 +242,14 @@ class Merging:
 
     def all_of(self, **sources: Source) -> list[Followed]:
         if self.colour == "sync":
-            merged = follow_merged(sources, hold_back_s=0.01, buffer=5)
+            merged = follow_merged(sources, hold_back_s=HOLD_BACK_S, buffer=5)
             out = list(merged)
             self.cursors = merged.cursors
             return out
         return asyncio.run(self._all_of(sources))
 
     async def _all_of(self, sources: dict[str, Source]) -> list[Followed]:
-        merged = afollow_merged(sources, hold_back_s=0.01, buffer=5)
+        merged = afollow_merged(sources, hold_back_s=HOLD_BACK_S, buffer=5)
         out = [followed async for followed in merged]
         self.cursors = merged.cursors
         return out
@@ -254,13 +257,13 @@ class Merging:
     def first_of(self, n: int, **sources: Source) -> list[Followed]:
         """Some of what there is; then it is closed."""
         if self.colour == "sync":
-            with follow_merged(sources, hold_back_s=0.01, buffer=5) as merged:
+            with follow_merged(sources, hold_back_s=HOLD_BACK_S, buffer=5) as merged:
                 return [followed for _, followed in zip(range(n), merged, strict=False)]
         return asyncio.run(self._first_of(n, sources))
 
     async def _first_of(self, n: int, sources: dict[str, Source]) -> list[Followed]:
         out: list[Followed] = []
-        async with afollow_merged(sources, hold_back_s=0.01, buffer=5) as merged:
+        async with afollow_merged(sources, hold_back_s=HOLD_BACK_S, buffer=5) as merged:
             async for followed in merged:
                 out.append(followed)
                 if len(out) == n:

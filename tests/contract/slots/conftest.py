@@ -1,7 +1,4 @@
-"""The contract of slots runs in memory and on every real Redis that is here, in both colours.
-
-Not on fakeredis: there, who blocks on a list is not served first come, first served.
-"""
+"""The contract of slots runs in memory and on every real Redis that is here."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,13 +8,13 @@ import pytest
 from tests.contract.colours import Colour
 from tests.contract.conftest import REAL
 from tests.contract.slots.queues import SLOT_COLOURS
-from tests.contract.worlds import COLOURS, MemoryWorld, RedisWorld, World
+from tests.contract.worlds import MemoryWorld, RedisWorld, World, cases_of
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Tests that ask for slots are repeated for each place and colour."""
+    """Tests that ask for slots are repeated for each place and colour that can make a difference to them."""
     if "place" in metafunc.fixturenames:
-        cases = [(name, colour) for name in ("memory", *REAL) for colour in COLOURS]
+        cases = cases_of(metafunc.function, ("memory", *REAL))
         metafunc.parametrize("place", cases, indirect=True, ids=["-".join(case) for case in cases])
 
 

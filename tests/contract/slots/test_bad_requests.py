@@ -135,6 +135,7 @@ def test_how_much_to_list_is_checked(slots: Any) -> None:
         refused("listed", slots.queues, listed=listed)
 
 
+@pytest.mark.waits
 def test_closed_queues_say_so(slots: Any, log: Any) -> None:
     slots.enqueue("build", "e1")
     log.shut()

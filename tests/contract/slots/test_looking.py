@@ -87,6 +87,7 @@ def test_statistics_have_a_wire_form(slots: Any) -> None:
     assert said["oldest_enqueued_at"] == waiter["enqueued_at"]
 
 
+@pytest.mark.waits
 def test_a_reset_takes_everybody_out_of_one_queue(slots: Any) -> None:
     slot = slots.acquire("build", "e1", max_concurrent=1)
     slots.enqueue("other", "e1", max_concurrent=1)

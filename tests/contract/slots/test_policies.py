@@ -57,6 +57,7 @@ def test_a_policy_overrides_the_callers_number(slots: Any) -> None:
 
 
 @pytest.mark.parametrize("scope", ["global", "pack/p", "action/build", "queue/build"])
+@pytest.mark.waits
 def test_a_policy_takes_effect_on_those_who_wait_already(slots: Any, scope: str) -> None:
     slots.enqueue("build", "e1", max_concurrent=1, pack="p")
     with InLine(slots, "build", "e2", max_concurrent=1, pack="p") as second:
@@ -64,6 +65,7 @@ def test_a_policy_takes_effect_on_those_who_wait_already(slots: Any, scope: str)
         assert second.join().valid
 
 
+@pytest.mark.waits
 def test_a_policy_that_goes_lets_waiters_in(slots: Any) -> None:
     slots.put_policy("action/build", Policy(max_concurrent=1))
     slots.enqueue("build", "e1")

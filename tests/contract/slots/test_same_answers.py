@@ -53,6 +53,7 @@ from eventlog.slots.protocol import SlotBackend
 from eventlog.slots.redis import RedisSlots
 from eventlog.store.keys import WorkspaceKeys
 from tests.contract.slots.clocked import ClockedRedis
+from tests.support.extent import examples
 from tests.support.redis_process import RedisProcess, binaries
 
 QUEUES = ("a", "a/g", "b")
@@ -380,7 +381,7 @@ def test_any_history_gives_the_same_answers_in_memory_and_on_redis(clocked: Cloc
     run_state_machine_as_test(
         lambda: Twins(clocked),  # type: ignore[arg-type]  # any factory will do
         settings=settings(
-            max_examples=80,
+            max_examples=examples(80),
             stateful_step_count=30,
             deadline=None,
             print_blob=True,

@@ -2,11 +2,14 @@
 
 from typing import Any
 
+import pytest
+
 from eventlog.slots.policy import Policy
 from tests.contract.slots.queues import SLOT_COLOURS, InLine, story
 from tests.contract.worlds import World
 
 
+@pytest.mark.waits
 def test_each_transition_is_told_in_order(slots: Any, place: World, log: Any) -> None:
     first = slots.acquire("build", "e1", max_concurrent=1, group_key="g", owner="me")
     with InLine(slots, "build", "e2", max_concurrent=1, group_key="g", owner="you") as second:
@@ -95,6 +98,7 @@ def test_slots_and_events_share_one_dense_log(slots: Any, log: Any) -> None:
     assert (audit.problems, audit.events, audit.runs) == ([], 30, 1)
 
 
+@pytest.mark.waits
 def test_a_follower_sees_slots_change_hands(slots: Any, log: Any) -> None:
     following = log.follow(since=0, kind="slot.*")
     slots.enqueue("build", "e1", max_concurrent=1)
