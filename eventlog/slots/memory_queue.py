@@ -170,7 +170,7 @@ class MemoryQueue:
     @property
     def born_us(self) -> int:
         """When the queue began, in µs; what is older than that is from before a loss of data."""
-        return (self.call.now if self.born is None else self.born) * 1000
+        return self.call.micros if self.born is None else self.born
 
     def place(self, execution: str) -> Place | None:
         """Where an execution stands."""
@@ -392,7 +392,7 @@ class MemoryQueue:
         if not self.known and not self.changed:
             return
         if self.born is None:
-            self.born = self.call.now
+            self.born = self.call.micros
         if self.call.now >= self.upkeep:
             self.upkeep = self.call.now + UPKEEP_MS
 

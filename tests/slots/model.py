@@ -118,7 +118,7 @@ class World:
             if queue.born is None and not queue.changed:
                 del self.queues[queue.name]
             elif queue.born is None:
-                queue.born = self.now
+                queue.born = self.micros
         return answers
 
     def clear(self, names: Sequence[str]) -> tuple[int, int]:
@@ -403,12 +403,12 @@ class Queue:
         world, now, limits = self.world, self.world.now, self.limits()
         if act.execution in self.book:
             return self.meet(act)
-        born = now if self.born is None else self.born
+        born = self.world.micros if self.born is None else self.born
         if act.nonce in world.tombs or (act.ticket is not None and act.ticket <= self.reset):
             return Cancelled()
-        if act.ticket is not None and act.ticket < born * 1000:
+        if act.ticket is not None and act.ticket < born:
             # From before the data was lost: those who held slots have a lease's time to come back.
-            self.hold, self.changed = max(self.hold, born + min(act.lease_ms, LONGEST_HOLD_MS)), True
+            self.hold, self.changed = max(self.hold, born // 1000 + min(act.lease_ms, LONGEST_HOLD_MS)), True
         timeout = act.timeout_ms if limits.timeout is None else limits.timeout
         ticket = world.micros if act.ticket is None else act.ticket
         entry = Entry(act.nonce, ticket, act.lease_ms, act.bell, act.attended, act.owner, 0, deadline=now + timeout)
@@ -479,13 +479,13 @@ class Queue:
         entry = self.named(act.execution, act.key)
         if entry is not None:
             return self.confirm(act.execution, act.lease_ms) if entry.fence else Gone()
-        born = now if self.born is None else self.born
+        born = self.world.micros if self.born is None else self.born
         fence, lease = act.fence, act.lease_ms
         known = act.execution in self.book or act.key in world.tombs
-        if fence is None or lease is None or known or not self.reset < fence < born * 1000:
+        if fence is None or lease is None or known or not self.reset < fence < born:
             return Gone()
         self.changed = True
-        self.hold = max(self.hold, born + min(lease, LONGEST_HOLD_MS))
+        self.hold = max(self.hold, born // 1000 + min(lease, LONGEST_HOLD_MS))
         self.fence = max(self.fence, fence)
         self.book[act.execution] = Entry(
             act.key, fence, lease, NOWHERE, False, NOWHERE, now + lease, fence=fence, granted=now

@@ -431,6 +431,29 @@ def test_who_comes_back_too_late_to_wait_is_told_so(twins: Twins) -> None:
     assert answers == [Gone()]
 
 
+def lose_everything_at_once(twins: Twins) -> None:
+    """All data is lost, and the next call comes in the same millisecond as those before."""
+    twins.redis.wipe()
+    twins.redis.set_clock(twins.redis.now_us + 2)
+    twins.log.forget_everything()
+    twins.model.forget_everything()  # type: ignore[attr-defined]
+    twins.seen = 0
+
+
+@pytest.mark.parametrize("first", ["waiter", "holder"])
+def test_a_loss_within_a_millisecond_of_the_grant_lets_nobody_in_beside_the_holder(twins: Twins, first: str) -> None:
+    granted, place = twins.perform([waiter("e0"), waiter("e1")])
+    assert isinstance(granted, Granted)
+    assert isinstance(place, Queued)
+    lose_everything_at_once(twins)
+    back = [waiter("e1", ticket=place.ticket), Renew("a", "e0", "n-e0", 30_000, granted.fence)]
+    if first == "holder":
+        back.reverse()
+    answers = {type(act): twins.perform([act])[0] for act in back}
+    assert answers[Renew] == Granted(granted.fence, 30_000, 30_000, "n-e0", "same")
+    assert isinstance(answers[Acquire], Queued), "its ticket is older than the queue: holders may still come back"
+
+
 @pytest.mark.parametrize(
     ("rate_s", "quota_s", "told"),
     [(60, 5, Limited(60_000, "rate")), (5, 7200, Limited(7_200_000, "quota")), (5, 5, Limited(5_000, "rate"))],

@@ -126,7 +126,7 @@ end
 -- Redis has lost its data: those who hold slots come back to say so, within a lease. How long theirs are is not known; as
 -- long as those of who has come back, most likely.
 local function await_holders(q, lease)
-  local until_ms = q.born + math.min(tonumber(lease), LONGEST_HOLD_MS)
+  local until_ms = math.floor(q.born / 1000) + math.min(tonumber(lease), LONGEST_HOLD_MS)
   if until_ms > q.hold then set(q, 'hold', until_ms) end
 end
 
@@ -144,7 +144,7 @@ local function acquire(q, execution, i)
   local record = redis.call('HGET', q.book, execution)
   if record then return meet(q, execution, record, nonce, lease, mode, bell, attended, owner) end
   if redis.call('EXISTS', tombs .. nonce) == 1 or (ticket and ticket <= q.reset) then return {'cancelled'} end
-  if ticket and ticket < q.born * 1000 then await_holders(q, lease) end
+  if ticket and ticket < q.born then await_holders(q, lease) end
   local free, until_ms, why = room(q)
   if free and q.waiting == 0 then
     count(q, 'enqueued')
@@ -219,7 +219,7 @@ local function renew(q, execution, i)
     return granted(q, execution, same, valid, valid, nonce, 'same')
   end
   -- A grant older than all that Redis knows of this queue: the data was lost, and this holder has come back to say so.
-  if not record and fence and fence < q.born * 1000 and fence > q.reset and lease ~= ''
+  if not record and fence and fence < q.born and fence > q.reset and lease ~= ''
     and redis.call('HEXISTS', q.book, execution) == 0 and redis.call('EXISTS', tombs .. key) == 0 then
     await_holders(q, lease)
     set(q, 'fence', math.max(q.fence, fence))

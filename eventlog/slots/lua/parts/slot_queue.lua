@@ -48,7 +48,8 @@ local function open(name, keys, is_only_one)
     or redis.call('HMGET', q.state, 'fence', 'ticket', 'next', 'limit', 'pack', 'born', 'hold', 'reset', 'upkeep')
   q.fence, q.ticket = tonumber(s[1] or '0'), tonumber(s[2] or '0')
   q.next, q.hold = tonumber(s[3] or int(NEVER)), tonumber(s[7] or '0')
-  q.born, q.reset, q.upkeep = tonumber(s[6] or int(now)), tonumber(s[8] or '0'), tonumber(s[9] or '0')
+  -- In microseconds, as tickets and fences are: one that was given just before a loss of data is older all the same.
+  q.born, q.reset, q.upkeep = tonumber(s[6] or int(micros)), tonumber(s[8] or '0'), tonumber(s[9] or '0')
   q.known = s[6]
   q.active = is_only_one and active_of_one or redis.call('ZCARD', q.held)
   q.waiting = is_only_one and waiting_of_one or redis.call('LLEN', q.line)
@@ -276,7 +277,7 @@ local function close(q)
   if not q.known then
     -- Looking for something in a queue that does not exist does not make one.
     if not next(q.changes) then return end
-    set(q, 'born', now)
+    set(q, 'born', micros)
   end
   if now >= q.upkeep then
     set(q, 'upkeep', now + UPKEEP_MS)
