@@ -13,7 +13,7 @@ WORKDIR /app
 COPY pyproject.toml constraints.txt LICENSE README.m[d] ./
 COPY eventlog ./eventlog
 COPY server ./server
-RUN pip install -c constraints.txt .
+RUN pip install -c constraints.txt '.[all]'
 
 USER eventlog
 EXPOSE 8707

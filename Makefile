@@ -1,10 +1,10 @@
-# make demo     set up, then run the demo: the server and a small fleet of processes on the embedded Redis
-# make test     set up, then the tests
+# make demo     set up, then run the demo: the server and a small fleet of processes on an embedded Valkey
+# make test     set up, then the tests, on that Valkey
 # make check    lint, formatting and types
 # make serve    the server        make bench    the benchmarks        make clean    remove what make made
 #
 # PYTHON=…  the interpreter to build .venv with       ARGS=…  more arguments for demo, serve, bench, test
-# JOBS=…    how many processes run the tests
+# JOBS=…    how many processes run the tests    EVENTLOG_TEST_REDIS=…  the server to run them on instead
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -63,7 +63,7 @@ $(DEV): $(DECIDES) $(BIN)/python
 
 $(RUNTIME): $(DECIDES) $(BIN)/python
 	@echo "Installing eventlog into $(VENV) …"
-	@$(PIP_INSTALL) -e .
+	@$(PIP_INSTALL) -e '.[all]'
 	@touch $@
 
 # The benchmarks do without a rival that is not to be had, and say so.

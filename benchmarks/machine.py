@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 _PACKAGES = (
-    "eventlog",
+    "shared-eventlog",
     "redis",
     "hiredis",
     "orjson",

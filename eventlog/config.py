@@ -12,11 +12,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
-import platformdirs
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from .errors import InvalidInput
+from .extras import imports_of
 from .model.events import DEFAULT_PAYLOAD_MAX_BYTES
 from .model.guard import (
     DEFAULT_REDACT_FIELDS,
@@ -41,6 +40,8 @@ _BUILT_IN = {
 
 def default_data_dir() -> Path:
     """Where the embedded Redis keeps its data unless told otherwise."""
+    import platformdirs
+
     return Path(platformdirs.user_data_dir("eventlog"))
 
 
@@ -186,8 +187,8 @@ def _split(text: str) -> list[object]:
 def _section(file: Path) -> dict[str, Any]:
     try:
         text = file.read_text("utf-8")
-        data = tomllib.loads(text) if file.suffix == ".toml" else yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        data = tomllib.loads(text) if file.suffix == ".toml" else _yaml(text)
+    except (OSError, ValueError) as error:
         raise InvalidInput(str(file), f"cannot be read: {error}") from error
     for key in ("observability", "event_log"):
         data = data.get(key) if isinstance(data, dict) else None
@@ -196,3 +197,12 @@ def _section(file: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise InvalidInput("observability.event_log", f"must be a table in {file}")
     return {str(key): value for key, value in data.items()}
+
+
+def _yaml(text: str) -> Any:
+    with imports_of("yaml", "a configuration file in YAML"):
+        import yaml
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error

@@ -16,6 +16,7 @@ EventLogError
 │   ├── QuotaExceeded       a quota does
 │   ├── AlreadyHeld         the execution has a slot, or a place, already
 │   └── SlotCancelled       its place was taken away: cancelled, or the queue was cleared
+├── MissingExtra            an optional part is used whose packages are not installed  (also an ImportError)
 ├── LeaseLost               the slot is no longer held: its lease ended, or somebody else released it
 └── BackendUnavailable      Redis did not answer within the deadline; a write's outcome may be unknown
     ├── BackendFull         Redis refuses writes (out of memory, disk full, read-only replica)
@@ -138,6 +139,14 @@ class SlotCancelled(SlotRefused):
 
     def __init__(self, queue: str, execution_id: str) -> None:
         super().__init__(queue, execution_id, f"execution {execution_id} was cancelled while it waited")
+
+
+class MissingExtra(EventLogError, ImportError):
+    """An optional part is used whose packages are not installed; `extra` is what to install of this distribution."""
+
+    def __init__(self, extra: str, problem: str) -> None:
+        self.extra = extra
+        super().__init__(problem)
 
 
 class LeaseLost(EventLogError):

@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 
+from ..extras import imports_of
 from ..printing.output import PipeClosed, drop_stdout
 from .failures import exit_code_of, told
 
@@ -23,7 +24,8 @@ def run(argv: list[str] | None = None) -> int:
     """Run a command and return its exit code; failures become one line on stderr."""
     # Inside, so that an interrupt while everything is still being imported is quiet too.
     try:
-        from .app import app
+        with imports_of("cli", "the command line"):
+            from .app import app
 
         code = app(args=argv, prog_name="eventlog", standalone_mode=False)
         _flush()

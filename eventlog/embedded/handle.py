@@ -192,7 +192,7 @@ class _Start:
         layout = self._layout
         if not sys.executable or getattr(sys, "frozen", False):
             raise EmbeddedRedisError("the embedded Redis needs a Python interpreter (sys.executable) to run")
-        binary = find_redis_server(copy_into=layout.data_dir)
+        binary = find_redis_server(layout.data_dir)
         self._clear_orphan()
         settings.write(layout, binary, appendfsync=self._appendfsync, maxmemory=self._maxmemory)
         self._log_began = _rotated_size(layout)

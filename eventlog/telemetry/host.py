@@ -11,7 +11,10 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import psutil
+from ..extras import imports_of
+
+with imports_of("telemetry", "HostMetrics"):
+    import psutil
 
 # The kernel counts processor time in steps of 10 ms: over less than a few of them it says nothing.
 _SHORTEST_S = 0.05

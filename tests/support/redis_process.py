@@ -52,13 +52,13 @@ class Binary:
 
 @cache
 def binaries() -> tuple[Binary, ...]:
-    """The server that the library itself would start, and after it the one that `EVENTLOG_TEST_REDIS` names.
+    """The servers that the suite runs on: the one that the library itself would start, or those that were named.
 
-    The variable holds the path of an executable. The contract is then tested on both.
+    `EVENTLOG_TEST_REDIS` names executables, with `:` between them as in PATH. The first serves every test that needs
+    one server; what all engines promise is tested on each.
     """
-    found = [find_redis_server().path]
-    if other := os.environ.get("EVENTLOG_TEST_REDIS"):
-        found.append(Path(other))
+    named = os.environ.get("EVENTLOG_TEST_REDIS")
+    found = [find_redis_server().path] if not named else [Path(path).absolute() for path in named.split(os.pathsep)]
     return tuple({path.resolve(): _binary(path) for path in found}.values())
 
 
