@@ -3,6 +3,7 @@
 import copy
 import threading
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future
 
 from ..errors import InvalidInput, LogClosed, Overloaded
@@ -68,27 +69,17 @@ class Emitter:
         return batch
 
     def _send(self, batch: list[Waiting]) -> None:
-        """One append for all. What is wrong with one event is that one's business, and the others are sent again."""
         self._gate.wait(READY_S)
-        while batch:
-            try:
-                events = self._log.append_many([body for body, _ in batch])
-            except InvalidInput as error:
-                if error.index is None and len(batch) > 1:
-                    # Too much for one append, whichever of them it is.
-                    half = len(batch) // 2
-                    self._send(batch[:half])
-                    batch = batch[half:]
-                else:
-                    batch.pop(error.index or 0)[1].set_exception(type(error)(error.field, error.problem))
-            except BaseException as error:
-                for _, future in batch:
-                    future.set_exception(copy.copy(error))
-                return
+        try:
+            results: Sequence[Event | Exception] = self._log.append_each([body for body, _ in batch])
+        except Exception as error:
+            results = [error] * len(batch)
+        for (_, future), result in zip(batch, results, strict=True):
+            if isinstance(result, Event):
+                future.set_result(result)
             else:
-                for (_, future), event in zip(batch, events, strict=True):
-                    future.set_result(event)
-                return
+                # An outage is one error for all, but each raises its own: raising adds a traceback.
+                future.set_exception(result if isinstance(result, InvalidInput) else copy.copy(result))
 
     def close(self) -> None:
         """Take nothing more; what waits is still sent. Idempotent."""

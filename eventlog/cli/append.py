@@ -159,32 +159,18 @@ class _Ingest:
         return said
 
     def _send(self, lines: list[_Numbered]) -> None:
-        """A batch with a line that the log refuses is refused whole: go on with its parts, in order."""
-        waiting = [lines]
-        while waiting:
-            batch = waiting.pop()
-            try:
-                events = self._log.append_many([line.event for line in batch])
-            except InvalidInput as error:
-                if len(batch) == 1:
-                    self._refuse(batch[0].number, error)
-                else:
-                    waiting += [part for part in _split(batch, error.index) if part][::-1]
-            except BackendUnavailable as error:
-                fate = "may or may not have been" if error.outcome_unknown else "were not"
-                note(f"lines {batch[0].number} to {batch[-1].number} {fate} appended, and none after them")
-                raise
+        results = self._log.append_each([line.event for line in lines])
+        for line, result in zip(lines, results, strict=True):
+            if isinstance(result, Event):
+                _show(result, self._output)
+            elif isinstance(result, InvalidInput):
+                self._refuse(line.number, result)
             else:
-                for event in events:
-                    _show(event, self._output)
+                unknown = isinstance(result, BackendUnavailable) and result.outcome_unknown
+                fate = "may or may not have been" if unknown else "were not"
+                note(f"lines {line.number} to {lines[-1].number} {fate} appended, and none after them")
+                raise result
 
     def _refuse(self, number: int, error: InvalidInput) -> None:
         self.refused += 1
         note(f"line {number}: {error.field}: {error.problem}")
-
-
-def _split(batch: list[_Numbered], bad: int | None) -> list[list[_Numbered]]:
-    """The batch around its bad event, or halved where the answer does not name one."""
-    if bad is None:
-        return [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
-    return [batch[:bad], batch[bad : bad + 1], batch[bad + 1 :]]

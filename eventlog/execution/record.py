@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol
 
-from ..errors import BackendUnavailable, EventLogError, InvalidInput
-from ..model.events import EventInput
+from ..errors import BackendUnavailable, EventLogError
+from ..model.events import Event, EventInput
 from .lines import Line, LineSplitter
 
 MOST_LINES = 10_000
@@ -29,8 +29,10 @@ _RETRY_S = 1.5
 class Appender(Protocol):
     """The part of a log that a record needs."""
 
-    def append_many(self, events: Iterable[EventInput], *, idempotency_key: str | None = None) -> object:
-        """Append all or none; repeated with the same key, once."""
+    def append_each(
+        self, events: Iterable[EventInput], *, idempotency_key: str | None = None
+    ) -> list[Event | EventLogError]:
+        """See `LogOperations.append_each`."""
 
 
 Claim = Callable[[Mapping[str, Any]], Callable[[], int]]
@@ -281,19 +283,19 @@ class Record:
             {"kind": entry.kind, "payload": entry.payload, **self._scope(entry.kind)} for entry in batch
         ]
         key = uuid.uuid4().hex
-        while events and not self._abandoned:
+        while not self._abandoned:
             try:
-                self._log.append_many(events, idempotency_key=key)
-                return
-            except BackendUnavailable as error:
-                self._wait_out(error)
-            except InvalidInput as error:
-                self._lose(1 if error.index is not None else len(events), error)
-                events = events[: error.index] + events[error.index + 1 :] if error.index is not None else []
-                key = uuid.uuid4().hex
+                results = self._log.append_each(events, idempotency_key=key)
             except EventLogError as error:
                 self._lose(len(events), error)
                 return
+            away = next((result for result in results if isinstance(result, BackendUnavailable)), None)
+            if away is None:
+                for result in results:
+                    if isinstance(result, EventLogError):
+                        self._lose(1, result)
+                return
+            self._wait_out(away)
 
     def _number(self, begun: _Begun) -> None:
         """Append the beginning of an attempt, whatever it takes, and so learn its number."""

@@ -51,6 +51,7 @@ class AsyncEventLog:
     append_body = awaited(LogOperations.append_body)
     append_many = awaited(LogOperations.append_many)
     track_event = awaited(LogOperations.track_event)
+    append_each = awaited(LogOperations.append_each)
     query = awaited(LogOperations.query)
     page = awaited(LogOperations.page)
     get = awaited(LogOperations.get)

@@ -60,6 +60,7 @@ class EventLog:
     append_body = blocking(LogOperations.append_body)
     append_many = blocking(LogOperations.append_many)
     track_event = blocking(LogOperations.track_event)
+    append_each = blocking(LogOperations.append_each)
     query = blocking(LogOperations.query)
     page = blocking(LogOperations.page)
     get = blocking(LogOperations.get)

@@ -21,14 +21,19 @@ class LogLimits(NamedTuple):
     telemetry: RingTerms = RingTerms()
 
 
+def checked_batch(events: Iterable[EventInput]) -> Iterable[EventInput]:
+    """The events of a batch, unchecked; raises `InvalidInput` for what is no batch."""
+    if not isinstance(events, Iterable) or isinstance(events, str | bytes | Mapping):
+        raise InvalidInput("events", f"must be a list of events, not a {type(events).__name__}")
+    return events
+
+
 def checked_bodies(
     events: Iterable[EventInput], idempotency_key: str | None, payload_max_bytes: int, most: int
 ) -> list[Body]:
     """The events of a batch, checked; raises `InvalidInput` with the index of the one that is wrong."""
-    if not isinstance(events, Iterable) or isinstance(events, str | bytes | Mapping):
-        raise InvalidInput("events", f"must be a list of events, not a {type(events).__name__}")
     bodies: list[Body] = []
-    for index, event in enumerate(events):
+    for index, event in enumerate(checked_batch(events)):
         if index >= most:
             raise PayloadTooLarge("events", f"more than {most} events in a batch")
         try:

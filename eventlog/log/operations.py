@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar, Unpack
 
+from ..errors import EventLogError
 from ..model.events import Body, Event, EventInput, EventParts
 from ..model.filters import EventFilter, Filters, ReplayFilters
 from ..model.log_values import Audit, LogInfo
@@ -16,6 +17,8 @@ from ..plan.drive import Steps
 from ..runs.fold import StageView
 from ..runs.records import ReplayPage, RunsPage, RunsQuery, RunStatus, RunSummary
 from ..telemetry.sample import Sample, TelemetryPage
+from .append_each import append_each
+from .limits import checked_batch
 from .reading import query_request
 from .runs import replay_request, whole_replay
 
@@ -68,6 +71,16 @@ class LogOperations(ABC):
         expected_offset: int | None = None,
     ) -> Plan[list[Event]]:
         """Append all events, contiguous, or none. One that is wrong is named by its index in `InvalidInput`."""
+
+    def append_each(
+        self, events: Iterable[EventInput], *, idempotency_key: str | None = None
+    ) -> Plan[list[Event | EventLogError]]:
+        """Append events as one batch; one that is refused costs only itself. Returns the event or the error for each.
+
+        After an outage the events that were not, or perhaps not, appended have `BackendUnavailable`: repeated with the
+        same `idempotency_key`, nothing is appended twice.
+        """
+        return append_each(self.append_many, list(checked_batch(events)), idempotency_key)
 
     def query(
         self,

@@ -1,7 +1,7 @@
 """The record of an execution: in order, in batches, bounded, through outages, and honest about what is missing."""
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any
 
 import pytest
@@ -10,6 +10,8 @@ from eventlog import create_event_log
 from eventlog.errors import BackendUnavailable, Conflict, EventLogError, InvalidInput
 from eventlog.execution.lines import LineSplitter
 from eventlog.execution.record import Record
+from eventlog.log.append_each import append_each
+from eventlog.plan.drive import no_transport, run
 from tests.support.redis_process import eventually
 
 
@@ -24,13 +26,21 @@ class Log:
         self.tries = 0
         self.failures: list[EventLogError] = []
 
-    def append_many(self, events: Iterable[Any], *, idempotency_key: str | None = None) -> None:
+    def append_each(self, events: Iterable[Any], *, idempotency_key: str | None = None) -> list[Any]:
+        def append_many(some: list[Any], *, idempotency_key: str | None) -> Generator[Any, Any, list[Any]]:
+            yield from ()
+            self.append_many(some, idempotency_key=idempotency_key)
+            return some
+
+        return run(append_each(append_many, list(events), idempotency_key), no_transport)
+
+    def append_many(self, events: list[Any], *, idempotency_key: str | None = None) -> None:
         self.tries += 1
         assert self.open.wait(20)
         self.keys.append(idempotency_key)
         if self.failures:
             raise self.failures.pop(0)
-        self.batches.append(list(events))
+        self.batches.append(events)
 
     def claim(self, facts: Mapping[str, Any]) -> Callable[[], int]:
         """Gives the number 3, once `failures` are over."""
