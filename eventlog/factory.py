@@ -75,7 +75,7 @@ def create_event_log(
         from .client.blocking import EventLogClient
 
         return EventLogClient(**server)
-    parts = _parts(backend or _backend_of(url, "memory"), url, config, clock, options)
+    parts = _parts(_named(backend, url, "memory"), url, config, clock, options)
     return DirectLog(
         parts.backend,
         workspace=parts.config.workspace,
@@ -100,7 +100,7 @@ def create_async_event_log(
         from .client.awaited import AsyncEventLogClient
 
         return AsyncEventLogClient(**server)
-    parts = _parts(backend or _backend_of(url, "memory"), url, config, clock, options)
+    parts = _parts(_named(backend, url, "memory"), url, config, clock, options)
     return AsyncDirectLog(
         parts.backend,
         workspace=parts.config.workspace,
@@ -130,7 +130,7 @@ def create_slot_queue(
         from .client.slots_blocking import RemoteSlots
 
         return RemoteSlots(**server)  # type: ignore[return-value]
-    parts = _parts(backend or "redis", url, config, clock, options, fallback=False)
+    parts = _parts(_named(backend, url, "redis"), url, config, clock, options, fallback=False)
     return SlotQueue(
         parts.backend.slots(),
         workspace=parts.config.workspace,
@@ -153,7 +153,7 @@ def create_async_slot_queue(
         from .client.slots_awaited import AsyncRemoteSlots
 
         return AsyncRemoteSlots(**server)  # type: ignore[return-value]
-    parts = _parts(backend or "redis", url, config, clock, options, fallback=False)
+    parts = _parts(_named(backend, url, "redis"), url, config, clock, options, fallback=False)
     return AsyncSlotQueue(
         parts.backend.slots(),
         workspace=parts.config.workspace,
@@ -176,8 +176,10 @@ class _Parts(NamedTuple):
     on_close: Callable[[], None] | None
 
 
-def _backend_of(url: str | None, otherwise: str) -> str:
-    return otherwise if url is None else "redis"
+def _named(backend: str | None, url: str | None, default: str) -> str:
+    if backend is not None:
+        return backend
+    return default if url is None else "redis"
 
 
 def _server(backend: str | None, url: str | None, config: EventLogConfig | None, options: LogOptions) -> _Server | None:
