@@ -6,6 +6,7 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from eventlog.embedded import EmbeddedRedis
@@ -42,7 +43,7 @@ class Logs:
     def __init__(self, settings: ServerSettings) -> None:
         self.settings = settings
         self.answer_s = settings.request_deadline_s + _MARGIN_S
-        self.config = settings.log.model_copy(update={"deadline_seconds": settings.request_deadline_s})
+        self.config = replace(settings.log, deadline_seconds=settings.request_deadline_s)
         self.limits = LogLimits(
             payload_max_bytes=self.config.payload_max_bytes,
             batch_max_events=settings.batch_max_events,
@@ -103,7 +104,7 @@ class Logs:
             self._known.popitem(last=False)
         inboxes = self._inboxes
         if inboxes is None:
-            config = self.config.model_copy(update={"workspace": workspace})
+            config = replace(self.config, workspace=workspace)
             log = create_async_event_log(config=config)
         else:
             backend = redis_backend(self.config, workspace)

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 from eventlog_server import ServerSettings, background
@@ -26,7 +27,7 @@ class Behind:
 
     def direct(self, workspace: str) -> EventLog:
         """A log straight on Redis. Close it."""
-        return create_event_log("redis", config=self.config.model_copy(update={"workspace": workspace}))
+        return create_event_log("redis", config=replace(self.config, workspace=workspace))
 
     def close(self) -> None:
         self._server.__exit__(None, None, None)

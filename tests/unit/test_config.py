@@ -1,5 +1,6 @@
 """Configuration: files, the environment, which of them wins, and what a bad value is told by."""
 
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,59 @@ def test_the_lists_of_the_guard_are_read_from_a_file(tmp_path: Path) -> None:
     assert config.redact_patterns == (r"\d{4,8}", *DEFAULT_REDACT_PATTERNS)
     body = Body.of("k", {"puk": 1, "cot": "x", "n": "call 55512"})
     assert config.guard.screen(body).payload_json == b'{"puk":"[redacted]","cot":"x","n":"call [redacted]"}'
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("redact", "true", True),
+        ("redact", "OFF", False),
+        ("redact", "1", True),
+        ("max_entries", "70", 70),
+        ("max_entries", "-1", -1),
+        ("ttl_seconds", "0.5", 0.5),
+        ("ttl_seconds", "60", 60.0),
+        ("data_dir", "/tmp/x", Path("/tmp/x")),
+        ("redis_url", "redis://h", "redis://h"),
+    ],
+)
+def test_a_variable_has_the_type_of_its_setting(name: str, text: str, value: object) -> None:
+    found = getattr(EventLogConfig.load(environ={f"EVENTLOG_{name.upper()}": text}), name)
+    assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_entries", True),
+        ("max_entries", 5.5),
+        ("max_entries", float("inf")),
+        ("ttl_seconds", True),
+        ("ttl_seconds", None),
+        ("deadline_seconds", float("nan")),
+        ("payload_max_bytes", 1),
+        ("redact", 2),
+        ("workspace", 5),
+        ("redis_url", 5),
+        ("data_dir", 5),
+        ("refused_fields", 5),
+        ("redact_patterns", ("a", 5)),
+    ],
+)
+def test_a_bad_value_of_a_config_that_is_made_in_code_is_named(name: str, value: object) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        EventLogConfig(**{name: value})  # type: ignore[arg-type]
+    assert refused.value.field == name
+
+
+def test_a_config_cannot_be_changed_and_a_changed_copy_is_checked() -> None:
+    config = EventLogConfig(max_entries="7")  # type: ignore[arg-type]
+    assert config.max_entries == 7
+    with pytest.raises(FrozenInstanceError):
+        config.max_entries = 8  # type: ignore[misc]
+    assert replace(config, max_entries=8).max_entries == 8
+    with pytest.raises(InvalidInput):
+        replace(config, workspace="a b")
 
 
 def test_a_bad_value_in_code_is_named_as_in_code_even_if_a_variable_is_set() -> None:

@@ -1,0 +1,148 @@
+"""How settings are made: dataclasses whose values are converted and checked, and loaded from files and variables.
+
+Which settings there are is written where they are used: in `config`, and in the server. Without pydantic, which would
+cost every process that opens a log as much time as the import of redis does.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields
+from itertools import chain
+from pathlib import Path
+from typing import Any, Self
+
+from .errors import InvalidInput
+
+ENV_PREFIX = "EVENTLOG_"
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off"})
+
+
+def setting(
+    default: Any, *, least: float | None = None, most: float | None = None, check: Callable[[Any], object] | None = None
+) -> Any:
+    """A field of `Settings` with bounds, both allowed themselves, or a check that raises InvalidInput."""
+    return field(default=default, metadata={"least": least, "most": most, "check": check})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Values that are converted from text where need be, and checked, when they are made.
+
+    Raises `InvalidInput` naming the setting whose value is wrong.
+    """
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            if each.type in _CONVERTERS:
+                object.__setattr__(self, each.name, _checked(each, getattr(self, each.name)))
+
+    @classmethod
+    def load_from(cls, environ: Mapping[str, str], given: Mapping[str, Any], section: Mapping[str, Any]) -> Self:
+        """What is `given` (unless None) wins over `EVENTLOG_*` variables, and those over the `section` of a file.
+
+        Raises `InvalidInput` naming the variable or key whose value is wrong.
+        """
+        variables = {
+            each.name: environ[variable]
+            for each in fields(cls)
+            if each.type in _CONVERTERS and environ.get(variable := ENV_PREFIX + each.name.upper())
+        }
+        given = {name: value for name, value in given.items() if value is not None}
+        values = {**section, **variables, **given}
+        for name in values.keys() - {each.name for each in fields(cls)}:
+            raise InvalidInput(name, "there is no setting of this name")
+        try:
+            return cls(**values)
+        except InvalidInput as error:
+            if error.field not in variables.keys() - given.keys():
+                raise
+            raise InvalidInput(ENV_PREFIX + error.field.upper(), error.problem) from error
+
+
+def _checked(about: "Field[Any]", value: object) -> object:
+    try:
+        converted = _CONVERTERS[about.type](value, about.default)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(about.name, f"{value!r}: {error}") from error
+    least, most, check = (about.metadata.get(name) for name in ("least", "most", "check"))
+    if least is not None and not least <= converted <= most:
+        raise InvalidInput(about.name, f"{value!r}: must be from {least} to {most}")
+    if check is not None:
+        try:
+            check(converted)
+        except InvalidInput as error:
+            raise InvalidInput(about.name, error.problem) from error
+    return converted
+
+
+def _text(value: object, _: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("must be text")
+    return value
+
+
+def _text_or_none(value: object, default: object) -> str | None:
+    return _text(value, default) or None if value is not None else None
+
+
+def _path(value: object, default: object) -> Path:
+    return value if isinstance(value, Path) else Path(_text(value, default))
+
+
+def _flag(value: object, _: object) -> bool:
+    word = str(value).lower()
+    if word not in _TRUE | _FALSE:
+        raise ValueError("must be true or false")
+    return word in _TRUE
+
+
+def _number(value: object, _: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError("must be a number")
+    try:
+        return float(value)
+    except (ValueError, OverflowError) as error:
+        raise ValueError("must be a number") from error
+
+
+def _whole_number(value: object, _: object) -> int:
+    try:
+        if isinstance(value, str | int | float) and not isinstance(value, bool) and int(value) == float(value):
+            return int(value)
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError("must be a whole number")
+
+
+def _list(value: object, default: Any) -> tuple[str, ...]:
+    """A string is a list with commas, or JSON; `none` is empty; `default` stands for what is built in."""
+    if isinstance(value, str):
+        value = _split(value.strip())
+    if not isinstance(value, list | tuple) or not all(isinstance(part, str) for part in value):
+        raise ValueError("must be a list of texts")
+    return tuple(chain.from_iterable(default if part == "default" else (part,) for part in value))
+
+
+def _split(text: str) -> list[object]:
+    if text.lower() == "none":
+        return []
+    if re.match(r'\[\s*["\]]', text) is not None:
+        return list(json.loads(text))
+    parts = [part.strip() for part in text.split(",")]
+    # A pattern such as `a{2,4}`, cut at its comma, would be two that compile and find nothing.
+    if any(part.count("{") != part.count("}") for part in parts):
+        raise ValueError("a list whose parts have commas must be written as JSON")
+    return list(parts)
+
+
+_CONVERTERS: dict[Any, Callable[[object, Any], Any]] = {
+    str: _text,
+    str | None: _text_or_none,
+    Path: _path,
+    bool: _flag,
+    float: _number,
+    int: _whole_number,
+    tuple[str, ...]: _list,
+}
