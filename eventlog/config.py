@@ -34,7 +34,7 @@ _PREFIX_PATTERN = r"[A-Za-z0-9_.:-]{1,64}"
 
 
 def default_data_dir() -> Path:
-    """Where the embedded Redis keeps its data unless told otherwise."""
+    """Where the embedded Redis keeps its data where no `data_dir` is given."""
     return Path(platformdirs.user_data_dir("eventlog"))
 
 

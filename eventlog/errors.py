@@ -17,6 +17,7 @@ EventLogError
 │   ├── AlreadyHeld         the execution has a slot, or a place, already
 │   └── SlotCancelled       its place was taken away: cancelled, or the queue was cleared
 ├── MissingExtra            an optional part is used whose packages are not installed  (also an ImportError)
+├── EmbeddedRedisError      the embedded server cannot be found, started or configured
 ├── LeaseLost               the slot is no longer held: its lease ended, or somebody else released it
 └── BackendUnavailable      Redis did not answer within the deadline; a write's outcome may be unknown
     ├── BackendFull         Redis refuses writes (out of memory, disk full, read-only replica)
@@ -147,6 +148,18 @@ class MissingExtra(EventLogError, ImportError):
     def __init__(self, extra: str, problem: str) -> None:
         self.extra = extra
         super().__init__(problem)
+
+
+class EmbeddedRedisError(EventLogError):
+    """The embedded server cannot be found, started or configured.
+
+    `log_tail` holds the last lines of its log where there are any, else "".
+    """
+
+    def __init__(self, problem: str, *, log_tail: str = "") -> None:
+        self.problem = problem
+        self.log_tail = log_tail
+        super().__init__(f"{problem}\nThe end of its log:\n{log_tail}" if log_tail else problem)
 
 
 class LeaseLost(EventLogError):

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..errors import EmbeddedRedisError
 from ..extras import install_command
 from .data import Snapshot
-from .errors import EmbeddedRedisError
 
 logger = logging.getLogger("eventlog.embedded")
 

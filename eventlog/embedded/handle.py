@@ -14,9 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
 
+from ..errors import EmbeddedRedisError
 from . import settings, supervisor, wire
 from .binary import find_redis_server
-from .errors import EmbeddedRedisError
 from .layout import LOG_ROTATION_BYTES, Layout, prepare, read_pid
 from .locks import FileLock, is_locked
 
@@ -30,10 +30,10 @@ LOG_TAIL_LINES = 15
 
 
 class EmbeddedRedis:
-    """One user's share of the private redis-server of a data directory.
+    """One user's share of the private server of a data directory.
 
     The server runs as long as any process holds a share of it, and stops by itself when the last one is
-    closed or its process dies, in whatever way. Thread-safe; several shares in one process are fine. A
+    closed or its process dies in any way. Thread-safe; several shares in one process are fine. A
     forked child has its own claim on the server until it exits or closes its copy.
 
     `url` is "unix:///…/redis.sock", percent-encoded; `data_dir` is absolute; `server_name` is "redis" or
@@ -69,7 +69,7 @@ class EmbeddedRedis:
         The directory is created where needed and made private (0700). `appendfsync` is "always",
         "everysec" or "no"; `maxmemory` is a size such as "256mb". Both apply to a server that is
         started, not to one that runs. `timeout_s` bounds the whole call, loading the data included.
-        Raises EmbeddedRedisError, with the end of the server's log where that tells why.
+        Raises EmbeddedRedisError, with the end of the server's log where that shows why.
         """
         settings.check(appendfsync, maxmemory)
         layout = prepare(data_dir)
@@ -82,15 +82,15 @@ class EmbeddedRedis:
 
     @property
     def pid(self) -> int | None:
-        """The process id of redis-server, as it says; None where it does not answer within 2 s.
+        """The process id of the server, by its own answer; None where there is none within 2 s.
 
         It changes when the server is restarted after a crash.
         """
         try:
-            said = wire.info(self._layout.socket, "server", timeout_s=ANSWER_S).get("process_id", "")
+            number = wire.info(self._layout.socket, "server", timeout_s=ANSWER_S).get("process_id", "")
         except wire.NoAnswer:
             return None
-        return int(said) if said.isdecimal() else None
+        return int(number) if number.isdecimal() else None
 
     def close(self) -> None:
         """Give the share back; the last one waits until the server is gone, some seconds at most.
@@ -102,7 +102,7 @@ class EmbeddedRedis:
             self._share.release()
             return
         with self._closing:
-            # Not by calling it: at exit finalizers no longer do anything.
+            # Detached instead of called: at exit a finalizer no longer does anything.
             if self._abandon.detach() is not None:
                 stopping = read_pid(self._layout.supervisor_pid)
                 self._share.release()
@@ -144,7 +144,7 @@ class _Start:
         self._log_began = 0
 
     def run(self) -> tuple[FileLock, dict[str, str]]:
-        """The share, and what the server says about itself."""
+        """The share, and the server's `INFO server`."""
         with FileLock(self._layout.start_lock) as starting:
             self._poll(starting.try_exclusive, "another process is still starting the server")
             share = FileLock(self._layout.users_lock, shared_with_forks=True)
@@ -159,11 +159,11 @@ class _Start:
         started = False
         why = ""
         while True:
-            with FileLock(self._layout.supervisor_lock) as vacancy:
-                if vacancy.try_exclusive():
+            with FileLock(self._layout.supervisor_lock) as supervising:
+                if supervising.try_exclusive():
                     if started:
-                        raise self._failure("redis-server could not be started")
-                    self._start_supervisor(vacancy)
+                        raise self._failure("the server could not be started")
+                    self._start_supervisor(supervising)
                     started = True
             try:
                 if wire.is_ready(self._layout.socket, timeout_s=self._answer_s()):
@@ -171,7 +171,7 @@ class _Start:
             except wire.NoAnswer as error:
                 why = "it is still loading its data" if error.loading else str(error)
             if time.monotonic() > self._deadline:
-                raise self._failure(f"redis-server was not ready within {self._timeout_s:g} s: {why}")
+                raise self._failure(f"the server was not ready within {self._timeout_s:g} s: {why}")
             time.sleep(POLL_S)
 
     def _introduction(self, started: bool) -> dict[str, str]:
@@ -180,15 +180,15 @@ class _Start:
             in_force = wire.setting(self._layout.socket, "appendfsync", timeout_s=self._answer_s())
             if in_force != self._appendfsync:
                 logger.warning(
-                    "the server of %s was started with appendfsync %s and keeps it; %s was asked for",
+                    "the server of %s was started with appendfsync %s and keeps it, instead of %s",
                     self._layout.data_dir,
                     in_force,
                     self._appendfsync,
                 )
         return server
 
-    def _start_supervisor(self, vacancy: FileLock) -> None:
-        """Start a supervisor, which inherits the lock `vacancy` holds: there is never a moment with two."""
+    def _start_supervisor(self, supervising: FileLock) -> None:
+        """Start a supervisor, which inherits the held lock, so that there are never two."""
         layout = self._layout
         if not sys.executable or getattr(sys, "frozen", False):
             raise EmbeddedRedisError("the embedded Redis needs a Python interpreter (sys.executable) to run")
@@ -197,7 +197,7 @@ class _Start:
         settings.write(layout, binary, appendfsync=self._appendfsync, maxmemory=self._maxmemory)
         self._log_began = _rotated_size(layout)
         logger.info("starting %s for %s", binary, layout.data_dir)
-        command = [sys.executable, "-I", "-S", supervisor.__file__, str(vacancy.fileno()), str(binary.path)]
+        command = [sys.executable, "-I", "-S", supervisor.__file__, str(supervising.fileno()), str(binary.path)]
         with open(layout.log, "ab") as log:
             detaching = subprocess.Popen(
                 [*command, str(layout.data_dir), str(layout.socket)],
@@ -205,7 +205,7 @@ class _Start:
                 stdout=log,
                 stderr=log,
                 cwd=layout.data_dir,
-                pass_fds=[vacancy.fileno()],
+                pass_fds=[supervising.fileno()],
                 start_new_session=True,
                 umask=0o077,
             )
@@ -216,9 +216,9 @@ class _Start:
         with FileLock(self._layout.server_lock) as unused:
             if not unused.try_exclusive():
                 with contextlib.suppress(wire.NoAnswer):
-                    wire.ask(self._layout.socket, "SHUTDOWN", timeout_s=self._answer_s())
+                    wire.send(self._layout.socket, "SHUTDOWN", timeout_s=self._answer_s())
                 pid = read_pid(self._layout.server_pid)
-                self._poll(unused.try_exclusive, f"a redis-server (pid {pid}) left by a crash does not stop")
+                self._poll(unused.try_exclusive, f"a server (pid {pid}) left by a crash does not stop")
             for stale in (self._layout.socket, self._layout.server_pid, self._layout.supervisor_pid):
                 stale.unlink(missing_ok=True)
 
@@ -252,7 +252,7 @@ def _await_stop(layout: Layout, stopping: int | None) -> None:
 
 
 def _has_users(layout: Layout) -> bool:
-    """Whether someone has a share. A refused shared lock means the supervisor has the exclusive one."""
+    """Whether there is a user. A refused shared lock means the supervisor has the exclusive one."""
     with FileLock(layout.users_lock) as probe:
         return not probe.try_exclusive() and probe.try_shared()
 
@@ -267,7 +267,7 @@ def _rotated_size(layout: Layout) -> int:
 
 
 def _log_tail(layout: Layout, began: int) -> str:
-    """The last lines of what the log says since its byte `began`."""
+    """The last lines of the log, from its byte `began`."""
     try:
         text = layout.log.read_bytes()[began:].decode(errors="replace")
     except OSError:

@@ -3,59 +3,31 @@
 import hashlib
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 
+from ..errors import EmbeddedRedisError
 from . import supervisor
-from .errors import EmbeddedRedisError
 
 # sun_path has 104 bytes on macOS and 108 on Linux, with the closing NUL.
 LONGEST_SOCKET_PATH = 103
 LOG_ROTATION_BYTES = 1_000_000
 
 
-@dataclass(frozen=True)
 class Layout:
-    """The files of one data directory."""
+    """The files of one data directory. Those that the supervisor uses too have their names there."""
 
-    data_dir: Path
-    socket: Path
-
-    @property
-    def start_lock(self) -> Path:
-        return self.data_dir / "start.lock"
-
-    @property
-    def users_lock(self) -> Path:
-        return self.data_dir / supervisor.USERS_LOCK
-
-    @property
-    def supervisor_lock(self) -> Path:
-        return self.data_dir / "supervisor.lock"
-
-    @property
-    def server_lock(self) -> Path:
-        return self.data_dir / supervisor.SERVER_LOCK
-
-    @property
-    def supervisor_pid(self) -> Path:
-        return self.data_dir / supervisor.SUPERVISOR_PID
-
-    @property
-    def server_pid(self) -> Path:
-        return self.data_dir / supervisor.SERVER_PID
-
-    @property
-    def config(self) -> Path:
-        return self.data_dir / supervisor.CONFIG
-
-    @property
-    def log(self) -> Path:
-        return self.data_dir / supervisor.LOG
-
-    @property
-    def old_log(self) -> Path:
-        return self.data_dir / f"{supervisor.LOG}.1"
+    def __init__(self, data_dir: Path, socket: Path) -> None:
+        self.data_dir = data_dir
+        self.socket = socket
+        self.start_lock = data_dir / "start.lock"
+        self.supervisor_lock = data_dir / "supervisor.lock"
+        self.users_lock = data_dir / supervisor.USERS_LOCK
+        self.server_lock = data_dir / supervisor.SERVER_LOCK
+        self.supervisor_pid = data_dir / supervisor.SUPERVISOR_PID
+        self.server_pid = data_dir / supervisor.SERVER_PID
+        self.config = data_dir / supervisor.CONFIG
+        self.log = data_dir / supervisor.LOG
+        self.old_log = data_dir / f"{supervisor.LOG}.1"
 
 
 def prepare(data_dir: Path) -> Layout:
@@ -70,7 +42,7 @@ def prepare(data_dir: Path) -> Layout:
 
 
 def read_pid(path: Path) -> int | None:
-    """The process id in a pid file, None if there is none. It may be stale: only locks tell who lives."""
+    """The process id in a pid file, None if there is none. It may be stale: only locks show which process lives."""
     try:
         return int(path.read_text())
     except (OSError, ValueError):
@@ -114,7 +86,7 @@ def _socket_path(data_dir: Path) -> Path:
     beside_the_data = data_dir / supervisor.SOCKET
     if len(os.fsencode(beside_the_data)) <= LONGEST_SOCKET_PATH:
         return beside_the_data
-    # Not $TMPDIR or $XDG_RUNTIME_DIR: every process must come to the same path, whatever its environment.
+    # Not $TMPDIR or $XDG_RUNTIME_DIR: every process must find the same path in any environment.
     ours = Path(f"/tmp/eventlog-{os.geteuid()}")
     folder = ours / hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:16]
     _make_private(ours)

@@ -4,7 +4,7 @@ import fcntl
 import os
 from pathlib import Path
 
-# Locks that a forked child must not keep: while it held a copy of `start.lock`, nobody could start.
+# Locks that a forked child must not keep: while it held a copy of `start.lock`, no process could start a server.
 _dropped_in_forks: set[int] = set()
 
 
@@ -65,6 +65,6 @@ class FileLock:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether anybody holds the lock at `path` at this instant."""
+    """Whether the lock at `path` is held at this instant."""
     with FileLock(path) as probe:
         return not probe.try_exclusive()

@@ -3,8 +3,8 @@
 import os
 import re
 
+from ..errors import EmbeddedRedisError
 from .binary import ServerBinary
-from .errors import EmbeddedRedisError
 from .layout import Layout
 
 APPENDFSYNC = ("always", "everysec", "no")
@@ -47,7 +47,7 @@ def write(layout: Layout, binary: ServerBinary, *, appendfsync: str, maxmemory: 
 
 
 def _quoted(path: os.PathLike[str]) -> str:
-    """A path as Redis reads it from its configuration file, whatever its bytes are."""
+    """A path as Redis reads it from its configuration file, with any bytes in it."""
     plain = b"/._-+=,@%~"
     parts = (chr(b) if bytes([b]).isalnum() or b in plain else f"\\x{b:02x}" for b in os.fsencode(path))
     return f'"{"".join(parts)}"'

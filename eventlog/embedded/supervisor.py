@@ -1,8 +1,8 @@
-"""The supervisor: a small detached process that owns one redis-server for as long as somebody uses it.
+"""The supervisor: a small detached process that owns one server for as long as it has users.
 
 Run by file path, in isolated mode: `python -I -S supervisor.py LOCK_FD BINARY DATA_DIR SOCKET`. Standard
 library only, and nothing of this package: it should start fast and stay small. `LOCK_FD` is an open
-file description that holds `supervisor.lock`. It ends when the last user has gone, when told by SIGTERM,
+file description that holds `supervisor.lock`. It ends when the last user has gone, at SIGTERM,
 or when the server keeps failing; its output goes to the server's log.
 """
 
@@ -35,9 +35,9 @@ PR_SET_PDEATHSIG = 1
 
 
 class Supervisor:
-    """Keeps one redis-server running until nobody uses it, then stops it and removes its traces.
+    """Keeps one server running until it has no users, then stops it and removes its socket and pid files.
 
-    The main thread starts and watches the server: on Linux a child is told of the death of the *thread*
+    The main thread starts and watches the server: on Linux a child gets a signal when the *thread* dies
     that made it. One other thread waits for the last user to go.
     """
 
@@ -48,9 +48,9 @@ class Supervisor:
         self._stopping = threading.Event()
         self._server: subprocess.Popen[bytes] | None = None
         self._users_fd = os.open(self._file(USERS_LOCK), os.O_RDWR | os.O_CREAT, 0o600)
-        self._bell_read, self._bell_write = os.pipe()
-        os.set_blocking(self._bell_read, False)
-        os.set_blocking(self._bell_write, False)
+        self._wakeup_read, self._wakeup_write = os.pipe()
+        os.set_blocking(self._wakeup_read, False)
+        os.set_blocking(self._wakeup_write, False)
 
     def run(self) -> None:
         """Supervise until there is no reason to go on."""
@@ -61,15 +61,15 @@ class Supervisor:
             self._keep_running()
         finally:
             self._stop_server()
-            self._remove_traces()
+            self._remove_files()
 
     def _file(self, name: str) -> str:
         return os.path.join(self._data_dir, name)
 
-    # -- being told -------------------------------------------------------------------------------
+    # -- signals and users -------------------------------------------------------------------------------
 
     def _listen_to_signals(self) -> None:
-        signal.set_wakeup_fd(self._bell_write, warn_on_full_buffer=False)
+        signal.set_wakeup_fd(self._wakeup_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, lambda *_: self._stopping.set())
         # Handlers, not SIG_IGN, which the server would inherit.
         for ignored in (signal.SIGCHLD, signal.SIGINT, signal.SIGHUP):
@@ -80,7 +80,7 @@ class Supervisor:
     def _await_last_user(self) -> None:
         fcntl.flock(self._users_fd, fcntl.LOCK_EX)
         self._stopping.set()
-        os.write(self._bell_write, b"\0")
+        os.write(self._wakeup_write, b"\0")
 
     def _rest(self, timeout_s: float | None, until: Callable[[], bool]) -> bool:
         """Sleep until `until()`, at most `timeout_s`; signals and the last user's leaving wake us."""
@@ -89,8 +89,8 @@ class Supervisor:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 return False
-            if select.select([self._bell_read], [], [], left)[0]:
-                os.read(self._bell_read, 512)
+            if select.select([self._wakeup_read], [], [], left)[0]:
+                os.read(self._wakeup_read, 512)
         return True
 
     # -- the server -------------------------------------------------------------------------------
@@ -105,9 +105,9 @@ class Supervisor:
                 return
             lived_s = time.monotonic() - began
             failures = 1 if lived_s >= LONG_ENOUGH_S else failures + 1
-            _say(f"redis-server {self._ending()} after {lived_s:.1f} s")
+            _log(f"the server {self._ending()} after {lived_s:.1f} s")
             if failures == MOST_FAILURES:
-                _say("giving up")
+                _log("giving up")
                 return
             self._rest(BACKOFF_S * 2**failures, self._stopping.is_set)
 
@@ -132,7 +132,7 @@ class Supervisor:
             if self._rest(0.02, self._stopping.is_set):
                 return False
             if time.monotonic() > deadline:
-                _say("another redis-server still uses the data")
+                _log("another server still uses the data")
                 return False
         return True
 
@@ -150,7 +150,7 @@ class Supervisor:
                     preexec_fn=_death_with_parent(),
                 )
         except OSError as error:
-            _say(f"{self._binary} cannot be run: {error}")
+            _log(f"{self._binary} cannot be run: {error}")
             return None
 
     def _ended(self) -> bool:
@@ -168,15 +168,15 @@ class Supervisor:
             return
         self._server.terminate()
         if not self._rest(STOP_S, self._ended):
-            _say(f"redis-server (pid {self._server.pid}) did not stop within {STOP_S} s and is killed")
+            _log(f"the server (pid {self._server.pid}) did not stop within {STOP_S} s and is killed")
             self._server.kill()
             self._server.wait()
 
-    def _remove_traces(self) -> None:
+    def _remove_files(self) -> None:
         # Where the directory was deleted and made anew, its files are another supervisor's.
         if _same_file(self._users_fd, self._file(USERS_LOCK)):
-            for trace in (self._socket, self._file(SERVER_PID), self._file(SUPERVISOR_PID)):
-                _unlink(trace)
+            for path in (self._socket, self._file(SERVER_PID), self._file(SUPERVISOR_PID)):
+                _unlink(path)
 
 
 def _death_with_parent() -> Callable[[], None] | None:
@@ -190,13 +190,13 @@ def _death_with_parent() -> Callable[[], None] | None:
     prctl = ctypes.CDLL(None).prctl
     supervisor = os.getpid()
 
-    def ask_kernel() -> None:
+    def request_signal() -> None:
         prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGTERM))
-        # We may have died before the kernel was asked.
+        # The supervisor may have died before this request.
         if os.getppid() != supervisor:
             os._exit(1)
 
-    return ask_kernel
+    return request_signal
 
 
 def _try_lock(fd: int) -> bool:
@@ -222,7 +222,7 @@ def _write(path: str, text: str) -> None:
             file.write(text)
         os.replace(half_done, path)
     except OSError as error:
-        _say(f"{path} cannot be written: {error}")
+        _log(f"{path} cannot be written: {error}")
 
 
 def _unlink(path: str) -> None:
@@ -230,14 +230,14 @@ def _unlink(path: str) -> None:
         os.unlink(path)
 
 
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     # Standard output is the server's log; that its disk is full must not end the supervision.
     with contextlib.suppress(OSError):
         os.write(1, f"{os.getpid()}:supervisor {time.strftime('%d %b %Y %H:%M:%S')} {line}\n".encode())
 
 
 def main(arguments: list[str]) -> None:
-    """Detach from whoever started us, so that they neither wait for us nor reap us, and supervise."""
+    """Detach from the process that started us, so that it neither waits for us nor reaps us, and supervise."""
     lock_fd, binary, data_dir, socket_path = arguments
     os.set_inheritable(int(lock_fd), False)
     if os.fork():

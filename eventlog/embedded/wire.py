@@ -1,4 +1,4 @@
-"""Simple questions to a server on a unix socket, in the Redis protocol; no client library needed."""
+"""Simple commands to a server on a unix socket, in the Redis protocol; no client library needed."""
 
 import socket
 from pathlib import Path
@@ -8,14 +8,14 @@ Reply = str | list["Reply"]
 
 
 class NoAnswer(Exception):
-    """The server did not answer; `loading` is True where it said that it is still loading its data."""
+    """The server did not answer; `loading` is True where it is still loading its data."""
 
     def __init__(self, reason: str, *, loading: bool = False) -> None:
         self.loading = loading
         super().__init__(reason)
 
 
-def ask(socket_path: Path, question: str, *, timeout_s: float) -> Reply:
+def send(socket_path: Path, command: str, *, timeout_s: float) -> Reply:
     """The reply to one inline command such as "PING"; NoAnswer if there is none, or an error.
 
     `timeout_s` bounds each of connecting, sending and every read.
@@ -24,7 +24,7 @@ def ask(socket_path: Path, question: str, *, timeout_s: float) -> Reply:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(timeout_s)
             connection.connect(str(socket_path))
-            connection.sendall(question.encode() + b"\r\n")
+            connection.sendall(command.encode() + b"\r\n")
             with connection.makefile("rb") as stream:
                 return _read_reply(stream)
     except (OSError, ValueError) as error:
@@ -46,18 +46,18 @@ def _read_reply(stream: BinaryIO) -> Reply:
 
 
 def is_ready(socket_path: Path, *, timeout_s: float) -> bool:
-    """True once the server answers PONG; NoAnswer says why it did not."""
-    return ask(socket_path, "PING", timeout_s=timeout_s) == "PONG"
+    """True once the server answers PONG; NoAnswer has the reason why it did not."""
+    return send(socket_path, "PING", timeout_s=timeout_s) == "PONG"
 
 
 def info(socket_path: Path, section: str, *, timeout_s: float) -> dict[str, str]:
     """`INFO section` as a mapping."""
-    reply = ask(socket_path, f"INFO {section}", timeout_s=timeout_s)
+    reply = send(socket_path, f"INFO {section}", timeout_s=timeout_s)
     lines = reply.splitlines() if isinstance(reply, str) else []
     return {key: value for key, colon, value in (line.partition(":") for line in lines) if colon}
 
 
 def setting(socket_path: Path, name: str, *, timeout_s: float) -> str | None:
     """The value of one server setting, None if it has none of that name."""
-    reply = ask(socket_path, f"CONFIG GET {name}", timeout_s=timeout_s)
+    reply = send(socket_path, f"CONFIG GET {name}", timeout_s=timeout_s)
     return reply[1] if isinstance(reply, list) and len(reply) == 2 and isinstance(reply[1], str) else None

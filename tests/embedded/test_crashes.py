@@ -62,7 +62,7 @@ def test_after_the_supervisor_was_killed_the_next_start_works(data_dir: Path) ->
             assert server.pid == again.pid
 
 
-@pytest.mark.skipif(not Path("/proc").is_dir(), reason="only Linux tells a child of its parent's death")
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="only Linux signals a child when its parent dies")
 def test_a_killed_supervisor_takes_its_server_along(data_dir: Path) -> None:
     with EmbeddedRedis.start(data_dir) as server:
         before = server_pid(server)
@@ -70,7 +70,7 @@ def test_a_killed_supervisor_takes_its_server_along(data_dir: Path) -> None:
         eventually(lambda: not lives(before), "the server is gone")
 
 
-def test_a_supervisor_that_is_told_to_end_stops_its_server(data_dir: Path) -> None:
+def test_a_supervisor_that_gets_a_signal_stops_its_server(data_dir: Path) -> None:
     with EmbeddedRedis.start(data_dir) as server:
         before, supervisor = server_pid(server), supervisor_pid(server)
         os.kill(supervisor, signal.SIGTERM)

@@ -43,13 +43,13 @@ def test_it_starts_and_answers(data_dir: Path) -> None:
         assert (about.get("valkey_version") or about["redis_version"]) == server.server_version
 
 
-def test_it_keeps_what_it_is_told_and_is_closed_to_others(data_dir: Path) -> None:
+def test_it_keeps_its_settings_and_is_closed_to_others(data_dir: Path) -> None:
     with EmbeddedRedis.start(data_dir, appendfsync="always", maxmemory="64mb") as server:
         with client(server.url) as connection:
-            told = connection.config_get("*")
-        assert (told["appendonly"], told["appendfsync"], told["save"]) == ("yes", "always", "")
-        assert (told["maxmemory"], told["maxmemory-policy"]) == (str(64 * 2**20), "noeviction")
-        assert (told["port"], told["databases"], told["daemonize"]) == ("0", "1", "no")
+            found = connection.config_get("*")
+        assert (found["appendonly"], found["appendfsync"], found["save"]) == ("yes", "always", "")
+        assert (found["maxmemory"], found["maxmemory-policy"]) == (str(64 * 2**20), "noeviction")
+        assert (found["port"], found["databases"], found["daemonize"]) == ("0", "1", "no")
         assert stat.S_IMODE(data_dir.stat().st_mode) == 0o700
         assert stat.S_IMODE((data_dir / "redis.sock").stat().st_mode) == 0o700
 
@@ -254,7 +254,7 @@ def test_a_locale_that_is_not_installed_does_not_matter(data_dir: Path) -> None:
         assert pongs(user.url)
 
 
-def test_a_weaker_durability_than_asked_for_is_told(data_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_weaker_durability_than_asked_for_is_logged(data_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
     with (
         caplog.at_level(logging.WARNING, "eventlog.embedded"),
         EmbeddedRedis.start(data_dir),

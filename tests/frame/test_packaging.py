@@ -69,7 +69,7 @@ def is_to_be_installed_here(requirement: Requirement) -> bool:
 
 
 def brought_along(requirement: Requirement) -> Iterator[str]:
-    """The names that installing `requirement` here installs too, as the installed packages tell it."""
+    """The names that installing `requirement` here installs too, by the metadata of what is installed."""
     waiting, seen = [(requirement.name, frozenset(requirement.extras))], set()
     while waiting:
         name, extras = waiting.pop()

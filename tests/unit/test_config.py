@@ -1,4 +1,4 @@
-"""Configuration: files, the environment, which of them wins, and what a bad value is told by."""
+"""Configuration: files, the environment, which of them wins, and how a bad value is named."""
 
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
@@ -184,7 +184,7 @@ def test_a_bad_value_in_code_is_named_as_in_code_even_if_a_variable_is_set() -> 
         ({"redact_patterns": ("(",)}, "redact_patterns: '(' is no regular expression: missing )"),
     ],
 )
-def test_what_is_wrong_is_said_once_and_in_our_words(given: dict[str, object], words: str) -> None:
+def test_a_problem_is_named_once_and_in_our_words(given: dict[str, object], words: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         EventLogConfig.load(environ={}, **given)
     assert str(refused.value).startswith(words)
