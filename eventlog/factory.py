@@ -122,7 +122,7 @@ def create_slot_queue(
     """Open a workspace's slot queues, as `create_event_log` opens its log: same settings, same Redis, same server.
 
     Without a `backend` and a `url` they are on the embedded Redis. `memory` keeps a limit within this one object,
-    `disabled` keeps none. Another name is no backend and raises `InvalidInput`: a limit that nobody keeps must not look
+    `disabled` keeps none. Another name is no backend and raises `InvalidInput`: a limit that is not kept must not look
     like one. Beside a log that is open already, `log.slots()` shares its connections.
     """
     server = _server(backend, url, config, options)

@@ -1,6 +1,6 @@
-"""How a server is asked, as plans: what a connection is to carry out, and when it is asked again. No I/O here.
+"""Requests to a server, as plans: the effects that a connection carries out, and the rules for retries. No I/O here.
 
-`connection.py` carries the effects out, blocking and on asyncio, and says in `BackendUnavailable` what did not come.
+`connection.py` carries the effects out, blocking and on asyncio; it raises `BackendUnavailable` where no answer came.
 """
 
 import time
@@ -30,7 +30,7 @@ class Effect:
 class Exchange(Effect):
     """Send a request; the body of its answer is the reply. No piece of either may take longer than `timeout_s`.
 
-    `waits`: it may take its time at the server, so it takes a connection that nobody works on.
+    `waits`: the server may hold the answer back, so the request does not count against the limit of requests.
     """
 
     request: Request
@@ -59,7 +59,7 @@ class ReadStream(Effect):
 
 @dataclass(frozen=True, slots=True)
 class CloseStream(Effect):
-    """Have no more of a stream."""
+    """Close a stream."""
 
     stream: Any
 
@@ -69,7 +69,7 @@ Asking: TypeAlias = Steps[Effect, T]
 
 
 def understood(answer: bytes, read: Callable[[Any], T], origin: str) -> T:
-    """What `read` makes of an answer; raises `EventLogError` where the answer is not one of ours."""
+    """The answer, read by `read`; raises `EventLogError` if it is not that of an eventlog server."""
     try:
         return read(orjson.loads(answer))
     except (ValueError, LookupError, TypeError, AttributeError) as error:
@@ -77,7 +77,7 @@ def understood(answer: bytes, read: Callable[[Any], T], origin: str) -> T:
 
 
 class Asker:
-    """Asks the server at `origin`, again until a deadline where the server or its Redis is away."""
+    """Asks the server at `origin`, and retries until a deadline while the server or its Redis is away."""
 
     def __init__(self, origin: str, deadline_s: float) -> None:
         self.origin = origin
@@ -93,11 +93,11 @@ class Asker:
         on_repeat: Callable[[], None] | None = None,
         renewed: Callable[[], Request] | None = None,
     ) -> Asking[T]:
-        """The answer, asked for again until the deadline (ours unless given).
+        """The answer; the request is retried until the deadline (the asker's own unless given).
 
-        `wait_s` is how long the server may wait with it. `on_repeat` is told when a request is repeated that may have
-        been carried out; `renewed` makes what is sent then, where time changes it. Raises what the answer's problem
-        says, or `BackendUnavailable`.
+        `wait_s` is how long the server may hold the answer back. `on_repeat` is called before the retry of a request
+        that may have been carried out; `renewed` makes the request to retry with, where it depends on the time. Raises
+        the error that the answer's problem names, or `BackendUnavailable`.
         """
         deadline = time.monotonic() + (self.deadline_s if deadline_s is None else deadline_s)
         pause_s = _FIRST_PAUSE_S
@@ -109,7 +109,7 @@ class Asker:
                 return understood(answer, read, self.origin)
             except LogClosed as closed:
                 if doubt is not None:
-                    # Closed between two tries: that nothing was sent is not true of the first.
+                    # Closed between two tries: the first one may have been carried out.
                     raise doubt from closed
                 raise
             except BackendUnavailable as away:
@@ -126,7 +126,7 @@ class Asker:
 
 
 def _worst(away: BackendUnavailable, doubt: BackendUnavailable | None) -> BackendUnavailable:
-    """The last failure, with the doubt that an earlier try has left behind."""
+    """The last failure; its outcome is unknown if that of any try is."""
     if doubt is None or away.outcome_unknown:
         return away
     return BackendUnavailable(str(away), outcome_unknown=True, retry_after_s=away.retry_after_s)

@@ -1,6 +1,6 @@
-"""Connections to one server: they carry out what the plans of `asking.py` ask for, blocking and on asyncio.
+"""Connections to one server: they carry out the effects of `asking.py`, blocking and on asyncio.
 
-What goes wrong on the way becomes the library's errors here, so that no plan knows of httpx.
+httpx's errors become the library's errors here, so that no plan depends on httpx.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ _PATIENCE_S = 2.0
 _CUT_S = 0.5
 _CLOSED = "the connection to the server was closed"
 _AT_ONCE = 32
-# Who follows, or waits for a slot, keeps a connection for as long; only those who work are counted.
+# A follower or a waiter for a slot occupies a connection for as long; only other requests are limited.
 _LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=_AT_ONCE)
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
@@ -56,7 +56,7 @@ class Place:
             origin=f"{base.scheme}://{base.netloc.decode('ascii')}",
             workspace=name,
             deadline_s=_checked_deadline(deadline_s),
-            # A proxy of the environment is for the world outside, not for a server on this machine.
+            # A proxy from the environment is meant for other machines.
             trust_env=base.host not in _LOOPBACK,
         )
 
@@ -65,11 +65,11 @@ def _checked_url(url: object) -> httpx.URL:
     if not isinstance(url, str):
         raise InvalidInput("url", f"must be a string, not a {type(url).__name__}")
     try:
-        # Each of the two takes something for a URL that the other knows to be none.
+        # Each of the two accepts something that the other refuses.
         urlsplit(url)
         found = httpx.URL(url)
     except (ValueError, httpx.InvalidURL) as error:
-        raise InvalidInput("url", f"{url[:80]!r} is no URL: {error}") from error
+        raise InvalidInput("url", f"{url[:80]!r} is not a URL: {error}") from error
     if found.scheme not in ("http", "https") or not found.host:
         raise InvalidInput("url", f"{url[:80]!r} is not the http:// or https:// URL of a server")
     return found
@@ -88,7 +88,7 @@ def _tls() -> ssl.SSLContext:
 
 
 class Connection:
-    """Connections to a place, for blocking callers. Safe under threads; a forked child opens its own."""
+    """Connections to a server, for blocking callers. Safe under threads; a forked child opens its own."""
 
     def __init__(self, place: Place) -> None:
         self.place = place
@@ -113,7 +113,7 @@ class Connection:
             case OpenStream():
                 return self._open_stream(effect)
             case ReadStream(stream):
-                with self._admitted(reads=True), _told(self.place, wrote=False):
+                with self._admitted(reads=True), _transport_errors(self.place, wrote=False):
                     return next(stream.pieces, b"")
             case CloseStream(stream):
                 stream.response.close()
@@ -121,7 +121,7 @@ class Connection:
 
     def _exchange(self, exchange: Exchange) -> bytes:
         with self._admitted(), self._at_work(exchange):
-            with _told(self.place, wrote=exchange.request.method != "GET"):
+            with _transport_errors(self.place, wrote=exchange.request.method != "GET"):
                 answer = self._client.send(self._built(exchange.request, exchange.timeout_s))
             return _content(answer)
 
@@ -139,12 +139,12 @@ class Connection:
                 gate.release()
 
     def _open_stream(self, opening: OpenStream) -> "Stream":
-        with self._admitted(reads=True), _told(self.place, wrote=False):
+        with self._admitted(reads=True), _transport_errors(self.place, wrote=False):
             request = self._built(opening.request, opening.timeout_s)
             response = self._client.send(request, stream=True)
             if response.is_success:
                 request.extensions["timeout"]["read"] = opening.silence_s
-                return Stream(response)
+                return Stream(response, response.iter_raw())
             try:
                 response.read()
             finally:
@@ -155,7 +155,7 @@ class Connection:
         return _built(self._client, request, timeout_s, {"trace": self._noted})
 
     def _noted(self, event: str, info: Mapping[str, Any]) -> None:
-        """Know all sockets (httpx's `trace`): who reads from one is not woken by closing it, but by shutting it."""
+        """Keep all sockets (httpx's `trace`): a reader is woken by shutting its socket down, not by closing it."""
         if event.endswith(("connect_tcp.complete", "start_tls.complete")):
             with self._changed:
                 self._sockets.add(info["return_value"])
@@ -187,15 +187,10 @@ class Connection:
     def _is_over(self) -> bool:
         return self._closed and not (self._asking or self._reading)
 
-    @property
-    def closed(self) -> bool:
-        """True once `close` was called."""
-        return self._closed
-
     def close(self, patience_s: float = _PATIENCE_S) -> None:
-        """Take no more, give what is under way so many seconds, then end it and close all connections. Idempotent.
+        """Refuse new calls, give those under way `patience_s` seconds, then close all connections. Idempotent.
 
-        What is ended is told `BackendUnavailable`, with `outcome_unknown` where it is.
+        A call that is cut off raises `BackendUnavailable`, with `outcome_unknown` if it may have been carried out.
         """
         with self._changed:
             if self._closed:
@@ -204,18 +199,18 @@ class Connection:
             self._changed.wait_for(lambda: not self._asking, patience_s)
             for stream in list(self._sockets):
                 _cut(stream)
-            # Who still reads from a socket that is closed may read from whoever gets its number: the last one closes.
+            # The number of a closed socket may be reused while a thread still reads it: the last reader closes.
             over = self._changed.wait_for(self._is_over, _CUT_S)
         if over:
             self._client.close()
 
 
 class Stream:
-    """A stream that is open, for blocking callers."""
+    """An open stream; `pieces` is an iterator of its content, in the colour of the connection."""
 
-    def __init__(self, response: httpx.Response) -> None:
+    def __init__(self, response: httpx.Response, pieces: Any) -> None:
         self.response = response
-        self.pieces = response.iter_raw()
+        self.pieces = pieces
 
     def cut(self) -> None:
         """End a read that is under way in another thread; closing the response would have to wait for it."""
@@ -268,12 +263,12 @@ class AsyncConnection:
 
     @contextlib.asynccontextmanager
     async def _cut_by_closing(self, under_way: set[asyncio.Timeout], *, wrote: bool) -> AsyncIterator[None]:
-        """Have `close` end what is done within: closing the pool does not end what is still about to connect."""
+        """Let `close` end what is done within: closing the pool does not end a request that is still connecting."""
         try:
             async with asyncio.timeout(None) as scope:
                 under_way.add(scope)
                 try:
-                    with _told(self.place, wrote=wrote):
+                    with _transport_errors(self.place, wrote=wrote):
                         yield
                 finally:
                     under_way.discard(scope)
@@ -299,14 +294,14 @@ class AsyncConnection:
             if gate is not None:
                 gate.release()
 
-    async def _open_stream(self, opening: OpenStream) -> "AsyncStream":
+    async def _open_stream(self, opening: OpenStream) -> "Stream":
         self._refuse_if_closed()
         async with self._cut_by_closing(self._reading, wrote=False):
             request = _built(self._client, opening.request, opening.timeout_s, {})
             response = await self._client.send(request, stream=True)
             if response.is_success:
                 request.extensions["timeout"]["read"] = opening.silence_s
-                return AsyncStream(response)
+                return Stream(response, response.aiter_raw())
             try:
                 await response.aread()
             finally:
@@ -321,11 +316,6 @@ class AsyncConnection:
             if self._loop is not None:
                 raise RuntimeError("this client belongs to the event loop that used it first: give each loop its own")
             self._loop = loop
-
-    @property
-    def closed(self) -> bool:
-        """True once `close` was called."""
-        return self._closed
 
     async def close(self, patience_s: float = _PATIENCE_S) -> None:
         """See `Connection.close`."""
@@ -351,14 +341,6 @@ def _end(under_way: set[asyncio.Timeout]) -> None:
         scope.reschedule(asyncio.get_running_loop().time())
 
 
-class AsyncStream:
-    """A stream that is open, on an event loop."""
-
-    def __init__(self, response: httpx.Response) -> None:
-        self.response = response
-        self.pieces = response.aiter_raw()
-
-
 def _built(
     client: httpx.Client | httpx.AsyncClient, request: wire.Request, timeout_s: float, extensions: dict[str, Any]
 ) -> httpx.Request:
@@ -374,7 +356,7 @@ def _built(
 
 
 def _overloaded() -> Overloaded:
-    return Overloaded(f"{_AT_ONCE} requests are under way already, and none came to its end in time")
+    return Overloaded(f"{_AT_ONCE} requests are under way already, and none of them ended in time")
 
 
 def _content(answer: httpx.Response) -> bytes:
@@ -388,8 +370,8 @@ def _problem(answer: httpx.Response) -> EventLogError:
 
 
 @contextlib.contextmanager
-def _told(place: Place, *, wrote: bool) -> Iterator[None]:
-    """Tell of a server that cannot be reached in the library's words."""
+def _transport_errors(place: Place, *, wrote: bool) -> Iterator[None]:
+    """Turn httpx's transport errors into `BackendUnavailable`."""
     try:
         yield
     except (httpx.TransportError, httpx.StreamError) as error:

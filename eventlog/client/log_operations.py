@@ -1,4 +1,4 @@
-"""What a log behind a server is asked, as plans, whatever the colour: checks, requests, answers read."""
+"""The operations of a log behind a server, as plans: checks, requests, and reading the answers."""
 
 import logging
 import time
@@ -31,15 +31,16 @@ _SAMPLES_A_PAGE = 5000
 
 
 class LogCalls(Asker, LogOperations):
-    """Asks a server. How large an event and a batch may be is for it to say."""
+    """Asks a server. The server decides how large an event and a batch may be."""
 
     payload_max_bytes = MAX_COUNTER
+    page_max_events = MAX_PAGE
 
     def append_body(self, body: Body, *, expected_offset: int | None = None) -> Asking[Event]:
         """Append one event.
 
-        If the answer to an append with the caller's own `idempotency_key` was lost, and it was sent again under the
-        hood, its event is marked `duplicate`: from outside it cannot be told whose repetition it was.
+        If the answer to an append with the caller's own `idempotency_key` is lost, a retry finds the event there and
+        marks it `duplicate`: a client cannot know whether its own first try appended it.
         """
         request = wire.append_request([body], checked_offset(expected_offset), None, single=True)
         return (yield from self.ask(request, lambda answer: wire.read_appended(answer, [body])))[0]
@@ -61,47 +62,34 @@ class LogCalls(Asker, LogOperations):
             bodies = [body._replace(idempotency_key=key) for body in bodies]
         return (yield from self.ask(request, lambda answer: wire.read_appended(answer, bodies)))
 
-    def read_all(self, request: PageRequest) -> Asking[list[Event]]:
-        """See `LogOperations.read_all`."""
-        found: list[Event] = []
-        left = request.limit
-        while True:
-            page = yield from self.read(request._replace(limit=min(left, MAX_PAGE)))
-            found += page.events
-            left -= len(page.events)
-            if page.at_end or left <= 0:
-                return found
-            cursor = parse_cursor(page.cursor)
-            request = request._replace(until=cursor) if request.descending else request._replace(since=cursor)
-
     def read(self, request: PageRequest) -> Asking[Page]:
         """See `LogOperations.read`. Its `state` is None."""
-        return (yield from self.ask(wire.page_request(request), wire.read_page))
+        return self.ask(wire.page_request(request), wire.read_page)
 
     def get(self, event_id: str) -> Asking[Event]:
         """One event; raises `NotFound`."""
         wanted = EventId.parse(event_id)
-        return (yield from self.ask(wire.Request("GET", f"/events/{wanted}", []), wire.read_event))
+        return self.ask(wire.Request("GET", f"/events/{wanted}", []), wire.read_event)
 
     def clear(self) -> Asking[int]:
         """Remove all events."""
-        return (yield from self.ask(wire.Request("DELETE", "/events", [], repeatable=False), wire.read_removed))
+        return self.ask(wire.Request("DELETE", "/events", [], repeatable=False), wire.read_removed)
 
     def info(self) -> Asking[LogInfo]:
         """The state of the log."""
-        return (yield from self.ask(wire.Request("GET", "/log", []), wire.read_info))
+        return self.ask(wire.Request("GET", "/log", []), wire.read_info)
 
     def list_runs(self, query: RunsQuery) -> Asking[RunsPage]:
         """A page of runs."""
-        return (yield from self.ask(run_wire.runs_request(query), run_wire.read_runs))
+        return self.ask(run_wire.runs_request(query), run_wire.read_runs)
 
     def run(self, run_id: str) -> Asking[RunSummary]:
         """One run; raises `NotFound`."""
-        return (yield from self.ask(run_wire.run_request(checked_run(run_id)), RunSummary.from_dict))
+        return self.ask(run_wire.run_request(checked_run(run_id)), RunSummary.from_dict)
 
     def read_replay(self, request: PageRequest) -> Asking[ReplayPage]:
         """One page of a run's events; raises `NotFound`."""
-        return (yield from self.ask(run_wire.replay_request(request), run_wire.read_replay))
+        return self.ask(run_wire.replay_request(request), run_wire.read_replay)
 
     def replay_all(self, request: PageRequest) -> Asking[list[Event]]:
         """All of a run's events that `request` asks for, over as many pages as that takes; raises `NotFound`.
@@ -127,7 +115,7 @@ class LogCalls(Asker, LogOperations):
 
     def stages(self, run_id: str) -> Asking[list[StageView]]:
         """The stages of a run; raises `NotFound`."""
-        return (yield from self.ask(run_wire.stages_request(checked_run(run_id)), run_wire.read_stages))
+        return self.ask(run_wire.stages_request(checked_run(run_id)), run_wire.read_stages)
 
     def push_telemetry(
         self,
@@ -148,7 +136,7 @@ class LogCalls(Asker, LogOperations):
             return run_wire.push_request(run, posted, most, call, waited_ms)
 
         read = partial(run_wire.read_pushed, of_caller=key is not None)
-        return (yield from self.ask(request(), read, renewed=request))
+        return self.ask(request(), read, renewed=request)
 
     def telemetry(
         self, run_id: str, *, from_seq: int = 0, stage_name: str | None = None, limit: int | None = None

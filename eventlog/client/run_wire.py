@@ -1,4 +1,4 @@
-"""What travels between a client and the server about runs, stages and telemetry: requests and answers. Pure."""
+"""Requests and answers of the server about runs, stages and telemetry. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -41,7 +41,7 @@ def stages_request(run_id: str) -> Request:
 
 
 def push_request(run_id: str, samples: Sequence[Posted], capacity: int | None, key: str, waited_ms: int = 0) -> Request:
-    """Add samples, which have waited since they were as old as they say. It may be repeated under its key."""
+    """Add samples that have waited `waited_ms` since their age was taken. It may be repeated under its key."""
     body: dict[str, Any] = {"samples": [_sample(one, waited_ms) for one in samples]}
     if capacity is not None:
         body["capacity"] = capacity
@@ -70,7 +70,7 @@ def read_stages(answer: Any) -> list[StageView]:
 
 
 def read_pushed(answer: Any, *, of_caller: bool) -> list[Sample]:
-    """The samples of an answer to a push. What only our own retry repeated is not called a duplicate."""
+    """The samples of an answer to a push. What only the client's own retry repeated is no duplicate."""
     samples = map(Sample.from_dict, answer["samples"])
     return [replace(sample, duplicate=sample.duplicate and of_caller) for sample in samples]
 
@@ -98,5 +98,5 @@ def read_replay(answer: Any) -> ReplayPage:
 
 
 def _run(run_id: str) -> str:
-    """A run's path: all characters of its id may stand there, but a lone `.` or `..` would be resolved."""
+    """A run's path. All characters of an id may stand there, but `.` or `..` alone would be resolved as a path."""
     return f"/runs/{run_id.replace('.', '%2E') if run_id in ('.', '..') else run_id}"

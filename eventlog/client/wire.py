@@ -1,4 +1,4 @@
-"""What travels between a client and the server: routes, parameters, bodies, stream lines, problems. Pure."""
+"""Requests and answers of the server: routes, parameters, bodies, stream lines, problems. Pure."""
 
 import uuid
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ Params = list[tuple[str, str | int | float | bool | None]]
 
 
 class Control(NamedTuple):
-    """A line of a stream that is no event: `gap`, `caught_up` or `closing`. `cursor` is where to resume, if it says."""
+    """A line of a stream that is no event: `gap`, `caught_up` or `closing`. `cursor`, if any, is where to resume."""
 
     name: str
     cursor: str | None
@@ -49,8 +49,8 @@ class Control(NamedTuple):
 class Request:
     """One request below the workspace's prefix.
 
-    `repeatable` says that asking twice does no more than once. What is not is repeated only where it is certain that it
-    was not carried out.
+    `repeatable`: sending it twice does no more than once. Any other request is retried only if it certainly was not
+    carried out.
     """
 
     method: str
@@ -67,7 +67,7 @@ def prefix(workspace: str) -> str:
 
 
 def append_request(bodies: list[Body], expected_offset: int | None, key: str | None, *, single: bool) -> Request:
-    """An append that may be repeated: what brings no idempotency key gets one of its own here."""
+    """An append that may be repeated: whatever has no idempotency key gets one here."""
     if single or any(body.idempotency_key for body in bodies):
         bodies = [body if body.idempotency_key else body._replace(idempotency_key=own_key()) for body in bodies]
         headers = {}
@@ -80,7 +80,7 @@ def append_request(bodies: list[Body], expected_offset: int | None, key: str | N
 
 
 def own_key() -> str:
-    """An idempotency key for what is to be done once, however often it is sent."""
+    """A new idempotency key, for a request that must be carried out once however often it is sent."""
     return f"client-{uuid.uuid4().hex}"
 
 
@@ -123,11 +123,11 @@ def filter_params(wanted: EventFilter) -> Params:
 
 
 def read_appended(answer: Any, given: Sequence[Body]) -> list[Event]:
-    """The events of an answer to an append. A repetition that only our own retry made is not called a duplicate."""
+    """The events of an answer to an append. What only the client's own retry repeated is no duplicate."""
     found = answer.get("events", [answer])
     keyed = [body.idempotency_key is not None for body in given]
     if len(found) != len(given) and all(keyed):
-        # The key is the caller's, and what was appended under it first is something else.
+        # The key is the caller's, and another batch was appended under it first.
         keyed = [True] * len(found)
     batch_duplicate = bool(answer.get("duplicate", False))
     return [
@@ -165,7 +165,7 @@ def read_info(answer: Any) -> LogInfo:
 
 
 def read_line(line: bytes) -> Event | Control | None:
-    """One line of a stream; None for a heartbeat. A control event that is not known is passed over."""
+    """One line of a stream; None for a heartbeat. Readers ignore a control event of an unknown name."""
     if not line.strip():
         return None
     data = orjson.loads(line)
@@ -180,7 +180,7 @@ def _gap(data: Mapping[str, Any]) -> Gap:
 
 
 def problem(status: int, content: bytes, retry_after: str | None) -> EventLogError:
-    """The library's error for an answer that is no success."""
+    """The library's error for an answer that is not a success."""
     try:
         data = orjson.loads(content)
     except ValueError:
@@ -207,25 +207,25 @@ def problem(status: int, content: bytes, retry_after: str | None) -> EventLogErr
 
 
 def _slot_problem(data: Mapping[str, Any]) -> EventLogError | None:
-    """What a problem says of slots and policies; None if it is none that is known."""
-    who = (str(data.get("queue", "")), str(data.get("execution_id", "")))
+    """The error for a problem about slots or policies; None for an unknown one."""
+    execution = (str(data.get("queue", "")), str(data.get("execution_id", "")))
     match data:
         case {"code": "LEASE_LOST"}:
-            return LeaseLost(*who)
+            return LeaseLost(*execution)
         case {"code": "QUEUE_FULL", "length": int(length), "limit": int(limit)}:
-            return QueueFull(*who, length, limit)
+            return QueueFull(*execution, length, limit)
         case {"code": "QUEUE_TIMEOUT", "waited_seconds": int() | float() as waited_s}:
-            return QueueTimeout(*who, waited_s)
+            return QueueTimeout(*execution, waited_s)
         case {"code": "RATE_LIMITED", "retry_after_seconds": int() | float() as retry_s}:
-            return RateLimited(*who, retry_s)
+            return RateLimited(*execution, retry_s)
         case {"code": "QUOTA_EXCEEDED", "retry_after_seconds": int() | float() as retry_s}:
-            return QuotaExceeded(*who, retry_s)
+            return QuotaExceeded(*execution, retry_s)
         case {"code": "CONFLICT", "expected_version": int(expected), "version": int(version)}:
             return VersionConflict(expected, version)
         case {"code": "CONFLICT", "state": "held", "fencing_token": int() | None as token}:
-            return AlreadyHeld(*who, token)
+            return AlreadyHeld(*execution, token)
         case {"code": "CONFLICT", "state": "cancelled"}:
-            return SlotCancelled(*who)
+            return SlotCancelled(*execution)
     return None
 
 
@@ -234,7 +234,7 @@ def _invalid(kind: type[InvalidInput], data: Mapping[str, Any], detail: str) -> 
     index = data.get("index")
     if not isinstance(index, int):
         index = None
-    # The class puts the place in front of the words; the server may have done so already.
+    # The exception puts the field in front of its message; the server may have done so already.
     for place in (f"events[{index}].{field}: ", f"{field}: "):
         detail = detail.removeprefix(place)
     return kind(field, detail, index=index)

@@ -6,7 +6,7 @@ from typing import Any
 from ..errors import EventLogError, InvalidInput, NotFound, PayloadTooLarge
 from ..model.events import Body, Event, EventInput, checked_key
 from ..model.guard import ContentGuard
-from ..model.ids import Cursor, EventId, parse_cursor
+from ..model.ids import Cursor, EventId
 from ..model.log_values import Append, Audit, LogInfo, Outcome, ReadRequest
 from ..model.pages import Page, PageRequest
 from ..runs.fold import StageView
@@ -114,19 +114,6 @@ class LogCore(LogOperations):
         if not segment.events or segment.events[0].position != wanted:
             raise NotFound(f"event {event_id} is not in the log of {self.workspace}")
         return segment.events[0]
-
-    def read_all(self, request: PageRequest) -> Plan[list[Event]]:
-        """All that `request` asks for, over as many pages as that takes."""
-        found: list[Event] = []
-        page = yield from read_page(self.backend, request)
-        found += page.events
-        while not page.at_end and len(found) < request.limit:
-            cursor = parse_cursor(page.cursor)
-            request = request._replace(limit=request.limit - len(page.events))
-            request = request._replace(until=cursor) if request.descending else request._replace(since=cursor)
-            page = yield from read_page(self.backend, request)
-            found += page.events
-        return found
 
     def read(self, request: PageRequest) -> Plan[Page]:
         """See `LogOperations.read`."""

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, Unpack
 from ..errors import EventLogError
 from ..model.events import Body, Event, EventInput, EventParts
 from ..model.filters import EventFilter, Filters, ReplayFilters
+from ..model.ids import MAX_COUNTER, parse_cursor
 from ..model.log_values import Audit, LogInfo
 from ..model.pages import Page, PageRequest
 from ..model.tracking import tracked
@@ -32,6 +33,7 @@ class LogOperations(ABC):
     """
 
     payload_max_bytes: int
+    page_max_events = MAX_COUNTER
 
     def append(
         self,
@@ -99,9 +101,18 @@ class LogOperations(ABC):
         """
         return self.read_all(query_request(since, until, limit, EventFilter.of(**filters), order, since_time))
 
-    @abstractmethod
     def read_all(self, request: PageRequest) -> Plan[list[Event]]:
         """All that a checked request asks for, over as many pages as that takes."""
+        found: list[Event] = []
+        left = request.limit
+        while True:
+            page = yield from self.read(request._replace(limit=min(left, self.page_max_events)))
+            found += page.events
+            left -= len(page.events)
+            if page.at_end or left <= 0:
+                return found
+            cursor = parse_cursor(page.cursor)
+            request = request._replace(until=cursor) if request.descending else request._replace(since=cursor)
 
     def page(
         self,

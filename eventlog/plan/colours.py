@@ -1,6 +1,6 @@
-"""One operation, two colours: a method that makes a plan, as a call that blocks or as one that is awaited.
+"""One operation, two colours: a method that returns a plan, as a call that blocks and as a call that is awaited.
 
-The signature and the words are those of the plan's method, written once; type checkers see them in either colour.
+Signature and docstring are those of the method, written once; editors and type checkers show them in both colours.
 """
 
 from collections.abc import Callable, Coroutine
@@ -16,7 +16,7 @@ Ops_co = TypeVar("Ops_co", covariant=True)
 
 
 class Blocks(Protocol[Ops_co]):
-    """What has operations, and carries out their plans by blocking."""
+    """Has operations, and carries out their plans by blocking."""
 
     @property
     def operations(self) -> Ops_co: ...
@@ -25,7 +25,7 @@ class Blocks(Protocol[Ops_co]):
 
 
 class Awaits(Protocol[Ops_co]):
-    """What has operations, and carries out their plans on the running event loop."""
+    """Has operations, and carries out their plans on the running event loop."""
 
     @property
     def operations(self) -> Ops_co: ...
@@ -34,7 +34,7 @@ class Awaits(Protocol[Ops_co]):
 
 
 def _like(operation: Callable[..., Any], call: Callable[..., Any]) -> None:
-    """Name, words and parameters of the operation. Not `functools.wraps`: its `__wrapped__` would be of no colour."""
+    """Copy name, docstring and parameters. `functools.wraps` would add a `__wrapped__` that is of neither colour."""
     call.__name__, call.__qualname__, call.__doc__ = operation.__name__, operation.__qualname__, operation.__doc__
     shown = signature(operation).replace(return_annotation=Signature.empty)
     setattr(call, "__signature__", shown)  # noqa: B010  (type checkers know no such attribute)

@@ -1,8 +1,8 @@
-"""Attempts at a stage: finding the number of the next, and telling how it ended. Plans, driven in `stages.py`.
+"""Stage attempts: claiming the next number, and recording how the attempt ended. Plans; `stages.py` drives them.
 
-An attempt is claimed by its `stage.started` event, under an idempotency key that all share who start that stage of that
-run: one of them appends it, the others are told that it is not theirs, and claim the next number. So numbers are true
-across processes, and each attempt has one `stage.started`. They count on from the events of the stage that are resident
+An attempt is claimed by its `stage.started` event, appended under an idempotency key made of run, stage and number. Of
+several processes that start the stage one appends it; the others get a duplicate and claim the next number. So numbers
+are right across processes, and each attempt has one `stage.started`. They count on from the stage's resident events
 and, by the key, for as long as the log remembers keys (10 minutes unless configured).
 """
 
@@ -12,12 +12,13 @@ import logging
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 from ..errors import InvalidInput, NotFound
 from ..model.events import Body, Event, encode_payload
 from ..model.pages import Page
+from ..plan.drive import Steps
 from .fold import HIGHEST_ATTEMPT, LEGACY_END, attempt_of
 from .stage_events import StageParts, stage_failed, stage_queued, stage_skipped, stage_started, stage_succeeded
 
@@ -28,13 +29,13 @@ LONGEST_TEXT = 500
 _ATTEMPTS = ("stage.started", "stage.succeeded", "stage.failed", "stage.skipped", LEGACY_END)
 _log = logging.getLogger("eventlog")
 
-Ask = Callable[[Any], Any]
-"""One call on the log of whoever drives the plan."""
-Plan = Generator[Ask, Any, T]
+LogCall = Callable[[Any], Any]
+"""A call to make on the log; the driver passes the log in."""
+AttemptPlan = Steps[LogCall, T]
 
 
 class StageHandle:
-    """What a `with stage(…) as handle` block is given: one attempt at the stage.
+    """The handle of a `with stage(…) as handle` block: one attempt at the stage.
 
     `attempt` is its number: 1, 2, 3, … within the run. `unrecorded` is why its end is not in the log, None if it is.
     """
@@ -64,8 +65,8 @@ class StageHandle:
         self._exit_code = exit_code
 
     def end(self, error: BaseException | None, parts: StageParts) -> Body:
-        """The event that ends the attempt, by what was said and what the block raised."""
-        told: Any = {
+        """The event that ends the attempt, from what the handle was given and what the block raised."""
+        facts: Any = {
             "run_id": self.run_id,
             "stage_attempt": self.attempt,
             "duration_ms": round((time.monotonic() - self._began) * 1000),
@@ -74,12 +75,12 @@ class StageHandle:
         exit_code = _exit_code(error, self._exit_code)
         if error is not None and not (isinstance(error, SystemExit) and exit_code == 0):
             reason = "cancelled" if isinstance(error, _CANCELLED) else self._reason
-            return stage_failed(self.name, **told, exit_code=exit_code, error=_described(error), reason=reason)
+            return stage_failed(self.name, **facts, exit_code=exit_code, error=_described(error), reason=reason)
         if self._ended == "skipped":
-            return stage_skipped(self.name, **told, reason=self._reason)
+            return stage_skipped(self.name, **facts, reason=self._reason)
         if self._ended == "failed" or exit_code:
-            return stage_failed(self.name, **told, exit_code=exit_code, reason=self._reason)
-        return stage_succeeded(self.name, **told, exit_code=exit_code)
+            return stage_failed(self.name, **facts, exit_code=exit_code, reason=self._reason)
+        return stage_succeeded(self.name, **facts, exit_code=exit_code)
 
 
 _CANCELLED = (KeyboardInterrupt, asyncio.CancelledError, GeneratorExit)
@@ -103,12 +104,12 @@ def _described(error: BaseException) -> str:
 
 
 def _bounded(text: str) -> str:
-    """Short enough for any log, and with nothing that JSON cannot hold, such as undecodable bytes of a file name."""
+    """Short enough for any log, and without what JSON cannot hold, such as undecodable bytes of a file name."""
     return str(text)[:LONGEST_TEXT].encode(errors="replace").decode()
 
 
 class AttemptClaim:
-    """One attempt at a stage of a run: its number is the next that nobody else has.
+    """One attempt at a stage of a run: its number is the next free one.
 
     `facts` stand beside the number in the payload of its `stage.started`.
     """
@@ -121,16 +122,16 @@ class AttemptClaim:
         self._attempt_id = uuid.uuid4().hex
         self._attempt: int | None = None
 
-    def plan(self) -> Plan[int]:
-        """Append `stage.started` and return the number. After an error it may be repeated: it is still one attempt."""
+    def plan(self) -> AttemptPlan[int]:
+        """Append `stage.started` and return the number. It may be repeated after an error: it is still one attempt."""
         if self._attempt is None:
             self._attempt = (yield from self._last()) + 1
         while not (yield from self._take(self._attempt)):
             self._attempt += 1
         return self._attempt
 
-    def _last(self) -> Plan[int]:
-        """The highest attempt that the log tells of, 0 for none. No attempt starts before the one below it."""
+    def _last(self) -> AttemptPlan[int]:
+        """The highest attempt in the log, 0 for none. An attempt starts only after the one below it."""
         highest = 0
         until: str | None = None
         while True:
@@ -144,23 +145,23 @@ class AttemptClaim:
                 return highest
             until = found.cursor
 
-    def _newest_before(self, until: str | None) -> Ask:
+    def _newest_before(self, until: str | None) -> LogCall:
         return lambda log: log.page(
             until=until, order="desc", kind=_ATTEMPTS, run_id=self._run_id, stage_name=self._name
         )
 
-    def _take(self, attempt: int) -> Plan[bool]:
-        """True if this attempt is ours: nobody else's `stage.started` has its number."""
+    def _take(self, attempt: int) -> AttemptPlan[bool]:
+        """True if this attempt is ours: no other `stage.started` has its number."""
         if attempt > HIGHEST_ATTEMPT:
             raise InvalidInput("stage_attempt", f"more than {HIGHEST_ATTEMPT} attempts at {self._name}")
-        said = {**self._facts, "stage_attempt": attempt, "attempt_id": self._attempt_id}
+        payload = {**self._facts, "stage_attempt": attempt, "attempt_id": self._attempt_id}
         started = self._started._replace(
-            payload_json=encode_payload(said), idempotency_key=_key(self._run_id, self._name, attempt)
+            payload_json=encode_payload(payload), idempotency_key=_key(self._run_id, self._name, attempt)
         )
         (appended,) = yield lambda log: log.append_many([started])
         if not appended.duplicate:
             return True
-        # Who had to send it twice is told of a duplicate too: then it is its own.
+        # A retry of our own append is marked as a duplicate too: then the first one is ours.
         try:
             first: Event = yield lambda log: log.get(appended.id)
         except NotFound:
@@ -181,14 +182,14 @@ class Attempts:
         self._name = name
         self._run_id = run_id
         self._parts = parts
-        # What is wrong is told where it was written, not where the block begins.
+        # Made here so that wrong arguments raise where they are written, not where the block begins.
         self._waits = stage_queued(name, run_id=run_id, depends_on=depends_on, **parts)
         self._is_queued = queued
         self._facts = {"depends_on": list(depends_on)} if depends_on else {}
         self._claim: AttemptClaim | None = None
         self._handle: StageHandle | None = None
 
-    def begin(self) -> Plan[StageHandle]:
+    def begin(self) -> AttemptPlan[StageHandle]:
         """Claim the next attempt; the same one if that failed before."""
         if self._claim is None:
             if self._is_queued:
@@ -199,8 +200,8 @@ class Attempts:
         self._handle = StageHandle(self._name, self._run_id, attempt)
         return self._handle
 
-    def end(self, error: BaseException | None) -> Plan[None]:
-        """Tell how the attempt ended. Where that fails, what the block did is not undone: it is logged and noted."""
+    def end(self, error: BaseException | None) -> AttemptPlan[None]:
+        """Record how the attempt ended. A failure to do so is logged and noted: it must not fail work that was done."""
         handle, self._handle = self._handle, None
         if handle is None:
             return
@@ -210,7 +211,7 @@ class Attempts:
         except Exception as failure:
             handle.unrecorded = failure
             which = f"attempt {handle.attempt} at stage {self._name} of run {self._run_id}"
-            told = f"the end of {which} is not in the log: {failure}"
-            _log.warning("%s", told)
+            note = f"the end of {which} is not in the log: {failure}"
+            _log.warning("%s", note)
             if error is not None:
-                error.add_note(told)
+                error.add_note(note)

@@ -35,7 +35,7 @@ _DIGITS = re.compile(r"(\d{1,40})", re.ASCII)
 class StageView:
     """What is known of one stage of a run. Times are seconds since the Unix epoch; None where it is not known.
 
-    `stage_attempt` is the attempt that the rest tells of, 1 unless events say otherwise. `duration_ms` and
+    `stage_attempt` is the attempt that the other fields are of, 1 unless events say otherwise. `duration_ms` and
     `completed_at` are those of an attempt that has ended.
     """
 
@@ -67,7 +67,7 @@ class StageView:
 
 
 def fold_stages(events: Iterable[Event]) -> list[StageView]:
-    """The view of every stage that `events` tell of, by group, then in the order in which they were first named.
+    """The view of every stage in `events`, by group, then in the order in which they were first named.
 
     Takes all events of a run or any part of them, in any order, repeated ones too; others than `stage.*` and those that
     end a run are passed over. Stages of different runs are kept apart. Whatever the payloads hold is borne with; only
@@ -99,7 +99,7 @@ def attempt_of(event: Event) -> int | None:
 
 
 def stage_of(event: Event) -> str | None:
-    """The stage that an event tells of: its attribute, or what older producers put into the payload."""
+    """The stage of an event: its attribute, or what older producers put into the payload."""
     return event.stage_name or _text(_said(event).get("stage_name"))
 
 
@@ -259,7 +259,7 @@ def _group_order(group: str) -> list[tuple[int, str]]:
 
 
 def _said(event: Event) -> Mapping[str, Any]:
-    """The payload, if it is what a payload has to be: anybody with access to Redis can have written it."""
+    """The payload, if it is what a payload has to be: any program with access to Redis can have written it."""
     try:
         payload = event.payload
     except ValueError:

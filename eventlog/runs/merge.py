@@ -1,7 +1,7 @@
 """Several followed logs as one stream, in order of time as far as a bounded window allows.
 
-`Window` decides, without a clock of its own; `MergedFollower` reads the followers with a thread each,
-`AsyncMergedFollower` with a task each. What a window holds is bounded: a full one stops reading, it drops nothing.
+`Window` decides the order, without a clock of its own. `MergedFollower` reads each follower in a thread,
+`AsyncMergedFollower` in a task. The window is bounded: a full one stops reading, it drops nothing.
 """
 
 import asyncio
@@ -49,7 +49,8 @@ class Window:
     """Puts the events of several sources in order, each of which is in order itself. Pure: `now` is passed in.
 
     The oldest event may go once every source that has not ended has shown what it goes on with, or has been silent for
-    `hold_back_s` since that event came. (Old events, of a backfill, need not wait for themselves, only for silence.)
+    `hold_back_s` since that event came. An event older than `hold_back_s` does not start a wait of its own, so that a
+    backlog is read at full speed.
     """
 
     def __init__(self, names: Iterable[str], hold_back_s: float, buffer: int, now: float) -> None:
@@ -60,11 +61,11 @@ class Window:
         self._late = 0
 
     def add(self, name: str, event: Event, now: float) -> None:
-        """A source has shown an event. Ask `is_full` before."""
+        """Add a source's next event. Check `is_full` before."""
         self._sources[name].held.append((event, now))
 
     def end(self, name: str, failure: Exception | None = None) -> None:
-        """Nothing more comes of this source."""
+        """Nothing more comes from this source."""
         self._sources[name].ended = True
         self._sources[name].failure = failure
 
@@ -84,10 +85,12 @@ class Window:
         return next(failed, None)
 
     def take(self, now: float, wall_s: float) -> tuple[list[Followed], float | None]:
-        """What may go, and if that is nothing, in how many seconds something may (None: when something comes)."""
+        """The events that may go; if there are none, in how many seconds one may (None: when something comes)."""
         taken: list[Followed] = []
         while len(taken) < _AT_ONCE:
-            name = min((name for name, source in self._sources.items() if source.held), key=self._place, default=None)
+            name = min(
+                (name for name, source in self._sources.items() if source.held), key=self._position, default=None
+            )
             if name is None:
                 return taken, None
             wait_s = self._wait_s(name, now, wall_s)
@@ -100,12 +103,12 @@ class Window:
         """How many events wait, and how many were handed out late so far."""
         return MergeStats(sum(len(source.held) for source in self._sources.values()), self._late)
 
-    def _place(self, name: str) -> tuple[int, str, int]:
+    def _position(self, name: str) -> tuple[int, str, int]:
         event, _ = self._sources[name].held[0]
         return event.position.ms, name, event.offset
 
     def _wait_s(self, name: str, now: float, wall_s: float) -> float:
-        if self._place(name) < self._last:
+        if self._position(name) < self._last:
             return 0.0
         event, came_at = self._sources[name].held[0]
         is_old = wall_s - event.timestamp >= self._hold_back_s
@@ -117,13 +120,13 @@ class Window:
         return max(0.0, max(until, default=now) - now)
 
     def _pop(self, name: str, now: float) -> Event:
-        place = self._place(name)
-        self._late += place < self._last
-        self._last = max(self._last, place)
+        position = self._position(name)
+        self._late += position < self._last
+        self._last = max(self._last, position)
         source = self._sources[name]
         event, _ = source.held.popleft()
         if not source.held:
-            # Nobody waited for it so far, and it may have waited for room: its silence begins now.
+            # Until now it was not waited for, and it may have waited for room: its silence begins now.
             source.silent_since = now
         return event
 
@@ -144,7 +147,7 @@ class _Merged:
 
     @property
     def cursors(self) -> dict[str, str]:
-        """By name: where to resume. A log of which nothing was handed out is there if its follower tells its cursor."""
+        """By name: where to resume. A log without events so far is there if its follower has a cursor."""
         return dict(self._cursors)
 
     def stats(self) -> MergeStats:
@@ -295,7 +298,7 @@ class AsyncMergedFollower(_Merged):
         self._closed = True
         async with self._changed:
             self._changed.notify_all()
-        # What is followed may be a generator, which can be closed by one alone.
+        # What is followed may be a generator, which only one task at a time can close.
         async with self._closing:
             tasks, self._tasks = self._tasks, []
             for task in tasks:

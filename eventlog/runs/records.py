@@ -95,7 +95,7 @@ class ReplayPage:
     """A run's events in the order of the log. Pass `cursor` as `since` to go on.
 
     `missed` gives for each lane how many events after `since_seq` are gone: exact, whatever else is filtered. It is
-    told on the page that a replay begins with, one without `since`, and empty on others.
+    set on the first page of a replay, one without `since`, and empty on others.
     """
 
     run_id: str

@@ -1,4 +1,4 @@
-"""The events that tell of a stage, one function a kind, as `Body`s for `append_many`. Pure; `fold.py` reads them."""
+"""The events of a stage, one function a kind, as `Body`s for `append_many`. Pure; `fold.py` reads them."""
 
 from collections.abc import Sequence
 from typing import Any, TypedDict, Unpack
@@ -43,7 +43,7 @@ def stage_started(
     attempt_id: str | None = None,
     **parts: Unpack[StageParts],
 ) -> Body:
-    """An attempt at the stage runs from now on. `stage` finds the attempt's number; who appends this has to know it."""
+    """An attempt at the stage runs from now on. `stage` finds the attempt's number; here the caller has to know it."""
     said = {"stage_attempt": stage_attempt, "depends_on": _names(depends_on), "attempt_id": attempt_id}
     return _body("stage.started", name, run_id, said, parts)
 

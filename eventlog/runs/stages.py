@@ -1,13 +1,13 @@
-"""`stage` and `astage`: blocks of work that a log is told of, under true attempt numbers. Also what they append."""
+"""`stage` and `astage`: blocks of work that are recorded in a log, under attempt numbers."""
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict, Unpack
 
 from ..model.events import Event, EventInput
 from ..model.pages import Page
 from ..plan.drive import arun, run
-from .attempts import Ask, AttemptClaim, Attempts, StageHandle
+from .attempts import AttemptClaim, Attempts, LogCall, StageHandle
 from .fold import DEFAULT_GROUP
 from .given import refuse_async_log, refuse_blocking_log
 from .stage_events import StageParts, stage_failed, stage_queued, stage_skipped, stage_started, stage_succeeded
@@ -72,7 +72,7 @@ class StageBlock:
 
     def __init__(self, log: StageLog, attempts: Attempts) -> None:
         self._attempts = attempts
-        self._execute: Callable[[Ask], Any] = lambda ask: ask(log)
+        self._execute: Callable[[LogCall], Any] = lambda call: call(log)
 
     def __enter__(self) -> StageHandle:
         return run(self._attempts.begin(), self._execute)
@@ -88,7 +88,7 @@ class AsyncStageBlock:
 
     def __init__(self, log: AsyncStageLog, attempts: Attempts) -> None:
         self._attempts = attempts
-        self._execute: Callable[[Ask], Awaitable[Any]] = lambda ask: ask(log)
+        self._execute: Callable[[LogCall], Awaitable[Any]] = lambda call: call(log)
 
     async def __aenter__(self) -> StageHandle:
         return await arun(self._attempts.begin(), self._execute)
@@ -99,56 +99,56 @@ class AsyncStageBlock:
         await arun(self._attempts.end(error), self._execute)
 
 
-def stage(
-    log: StageLog,
-    name: str,
-    *,
-    run_id: str,
-    lane_id: str | None = None,
-    group_id: str = DEFAULT_GROUP,
-    depends_on: Sequence[str] = (),
-    source: str | None = None,
-    queued: bool = False,
-) -> StageBlock:
-    """Tell `log` of a block of work: `with stage(log, "build", run_id="r1") as handle: …`
+class StageOptions(TypedDict, total=False):
+    """What `stage` and `astage` may be given. `queued`: append `stage.queued` first; `group_id` is `g0` by default."""
+
+    lane_id: str | None
+    group_id: str
+    depends_on: Sequence[str]
+    source: str | None
+    queued: bool
+
+
+def stage(log: StageLog, name: str, *, run_id: str, **options: Unpack[StageOptions]) -> StageBlock:
+    """Record a block of work in `log`: `with stage(log, "build", run_id="r1") as handle: …`
 
     Entering appends `stage.started` (with `queued`, `stage.queued` before it) with the number of this attempt, counted
-    over all processes that try this stage of this run. Where that fails it raises, and nothing has run.
+    over all processes that try this stage of this run. Where that fails it raises, and the block does not run.
 
-    Leaving appends `stage.succeeded`; or `stage.failed` with the type and message of what the block raised, which goes
-    on; or what the handle was told. With it come the duration in ms and the exit code of a `SystemExit` or
+    Leaving appends `stage.succeeded`; or `stage.failed` with the type and message of what the block raised, which is
+    raised on; or what the handle was given. With it come the duration in ms and the exit code of a `SystemExit` or
     `CalledProcessError`. An interrupt or a cancellation is a failure with the reason "cancelled". An end that cannot be
     appended is logged, and noted on what was raised, and raises nothing itself: the work was done all the same.
 
-    Raises `InvalidInput`, at once, for a name, a run or a group that is none, and for a log of asyncio.
+    Raises `InvalidInput` at once for a wrong name, run or group, and for an asyncio log.
     """
     refuse_async_log(log, "astage")
-    return StageBlock(log, Attempts(name, run_id, depends_on, queued, _parts(lane_id, group_id, source)))
+    return StageBlock(log, _attempts(name, run_id, **options))
 
 
-def astage(
-    log: AsyncStageLog,
+def astage(log: AsyncStageLog, name: str, *, run_id: str, **options: Unpack[StageOptions]) -> AsyncStageBlock:
+    """The asyncio twin of `stage`: `async with astage(log, "build", run_id="r1") as handle: …`"""
+    refuse_blocking_log(log, "stage")
+    return AsyncStageBlock(log, _attempts(name, run_id, **options))
+
+
+def claim_attempt(log: StageLog, claim: AttemptClaim) -> int:
+    """Claim an attempt and return its number, to record a stage without `stage`; appends its `stage.started`.
+
+    If it raises it may be called again with the same claim: that appends nothing twice.
+    """
+    return run(claim.plan(), lambda call: call(log))
+
+
+def _attempts(
     name: str,
-    *,
     run_id: str,
+    *,
     lane_id: str | None = None,
     group_id: str = DEFAULT_GROUP,
     depends_on: Sequence[str] = (),
     source: str | None = None,
     queued: bool = False,
-) -> AsyncStageBlock:
-    """The asyncio twin of `stage`: `async with astage(log, "build", run_id="r1") as handle: …`"""
-    refuse_blocking_log(log, "stage")
-    return AsyncStageBlock(log, Attempts(name, run_id, depends_on, queued, _parts(lane_id, group_id, source)))
-
-
-def claim_attempt(log: StageLog, claim: AttemptClaim) -> int:
-    """The number of an attempt, for who tells of a stage by other means than `stage`; appends its `stage.started`.
-
-    If it raises it may be called again with the same claim: that appends nothing twice.
-    """
-    return run(claim.plan(), lambda ask: ask(log))
-
-
-def _parts(lane_id: str | None, group_id: str, source: str | None) -> StageParts:
-    return {"lane_id": lane_id, "group_id": group_id, "source": source}
+) -> Attempts:
+    parts: StageParts = {"lane_id": lane_id, "group_id": group_id, "source": source}
+    return Attempts(name, run_id, depends_on, queued, parts)

@@ -1,8 +1,8 @@
 """What a tree of processes uses, by the operating system: memory, processor and disk. Knows nothing of logs.
 
 A child that began and ended between two samples is not seen, but what it used is: the kernel adds that to the parent
-that waits for it (Linux: processor time and bytes; macOS tells neither of children). It is lost only where nobody in
-the tree waits for the child, or where a process leaves the tree by becoming a daemon.
+that waits for it (Linux: processor time and bytes; macOS reports neither for children). It is lost only where no
+process in the tree waits for the child, or where a process leaves the tree by becoming a daemon.
 """
 
 import os
@@ -21,10 +21,10 @@ _SHORTEST_S = 0.05
 
 
 class HostMetrics:
-    """Samples the process `pid` (None: this one) and, unless told otherwise, all that descend from it.
+    """Samples the process `pid` (None: this one) and, with `children`, all that descend from it.
 
     The processor is measured since the sample before, the first since this object was made. Safe under threads.
-    Processes that vanish, are zombies or belong to somebody else never make it raise; they count with what is known.
+    Processes that vanish, are zombies or belong to another user never make it raise; they count with what is known.
     """
 
     def __init__(self, pid: int | None = None, *, children: bool = True) -> None:
@@ -45,7 +45,7 @@ class HostMetrics:
 
         `rss_bytes` sums resident memory, pages that processes share counted for each; what has ended and was not waited
         for has none. `cpu_percent` is 100 for one core in use; it is left out where hardly any time has passed. Bytes
-        are those of the disk since the processes began; they are left out where the system does not tell them (macOS,
+        are those of the disk since the processes began; they are left out where the system does not report them (macOS,
         processes of others).
         """
         with self._lock:
@@ -63,7 +63,7 @@ class HostMetrics:
             else:
                 now = now._replace(cpu_s=before.cpu_s)
             if now.read_bytes is not None and now.write_bytes is not None:
-                # Who left the tree took its bytes along: the sums never run back.
+                # A process that left the tree takes its bytes along: the sums must not run back.
                 self._read_bytes += max(now.read_bytes - (before.read_bytes or 0), 0)
                 self._write_bytes += max(now.write_bytes - (before.write_bytes or 0), 0)
                 sample["io_read_bytes"], sample["io_write_bytes"] = self._read_bytes, self._write_bytes
@@ -74,12 +74,12 @@ class HostMetrics:
         uses = [use for process in self._processes() if (use := _use_of(process)) is not None]
         if not uses:
             return None
-        told = [use for use in uses if use.read_bytes is not None and use.write_bytes is not None]
+        known = [use for use in uses if use.read_bytes is not None and use.write_bytes is not None]
         return _Use(
             sum(use.rss_bytes for use in uses),
             sum(use.cpu_s for use in uses),
-            sum(use.read_bytes or 0 for use in told) if told else None,
-            sum(use.write_bytes or 0 for use in told) if told else None,
+            sum(use.read_bytes or 0 for use in known) if known else None,
+            sum(use.write_bytes or 0 for use in known) if known else None,
         )
 
     def _processes(self) -> Iterator[psutil.Process]:

@@ -43,7 +43,7 @@ def push_samples(
 
 
 def _screened(guard: ContentGuard, data: bytes, field: str) -> bytes:
-    """A sample's data with what its guest says as it may be kept: only that is anybody's own words."""
+    """A sample's data after the content guard, which looks at `guest`: the rest is numbers."""
     said = orjson.loads(data)
     if "guest" not in said:
         return data

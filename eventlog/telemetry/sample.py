@@ -1,6 +1,6 @@
 """Samples: what is posted, what is kept, what is read, and the wire form. Pure.
 
-What a sample holds stays the JSON bytes it was checked into until somebody reads it; Redis never looks inside.
+A sample's content stays the JSON bytes that it was checked as until it is read; Redis never looks inside.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

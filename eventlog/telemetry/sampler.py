@@ -1,4 +1,4 @@
-"""Samples a process while it runs and pushes what it finds, in threads of its own: its owner never waits for either."""
+"""Samples a process while it runs and pushes the samples, in threads of its own: the caller waits for neither."""
 
 import asyncio
 import inspect
@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequenc
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypedDict, Unpack
 
 from ..errors import BackendUnavailable, InvalidInput, LogClosed, NotFound
 from ..model.events import checked_label
@@ -34,35 +34,12 @@ DEFAULT_BUFFER = 600
 STOP_S = 2.0
 
 Stage = str | Callable[[], str | None] | None
-"""The stage that a sample is of: a name, or what tells the current one when the sample is taken."""
+"""The stage of a sample: a name, or a function that returns the current one when the sample is taken."""
 
 
-class Push(Protocol):
-    """`push_telemetry` of a log, here or over HTTP. An answer without samples says that none are kept."""
-
-    def __call__(
-        self,
-        run_id: str,
-        samples: Sequence[Mapping[str, Any]],
-        /,
-        *,
-        capacity: int | None = None,
-        idempotency_key: str | None = None,
-    ) -> Sequence[object]: ...
-
-
-class AsyncPush(Protocol):
-    """`push_telemetry` of an asyncio log."""
-
-    def __call__(
-        self,
-        run_id: str,
-        samples: Sequence[Mapping[str, Any]],
-        /,
-        *,
-        capacity: int | None = None,
-        idempotency_key: str | None = None,
-    ) -> Coroutine[Any, Any, Sequence[object]]: ...
+Push = Callable[..., Sequence[object]]
+"""`push_telemetry` of a log. An answer without samples means that none are kept."""
+AsyncPush = Callable[..., Coroutine[Any, Any, Sequence[object]]]
 
 
 class Sampled(Protocol):
@@ -77,6 +54,16 @@ class AsyncSampled(Protocol):
 
     @property
     def push_telemetry(self) -> AsyncPush: ...
+
+
+class SamplerOptions(TypedDict, total=False):
+    """What `sample_run` and `asample_run` may be given; see `TelemetrySampler`."""
+
+    pid: int | None
+    interval_s: float
+    stage: Stage
+    source: str | None
+    capacity: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +83,12 @@ class SamplerStats:
 class TelemetrySampler:
     """Takes a sample of `pid` (None: this process) and its descendants every `interval_s` and pushes it to `run_id`.
 
-    `stage` is asked when a sample is taken. At most `buffer` samples wait for the log, the newest: where it is away,
-    the oldest are dropped. A run that does not exist yet is waited for. With a `capacity` of 0 nothing is sampled at
-    all, and sampling ends where the log keeps no samples. Use it with `with`, or `start` and `stop`.
+    A function as `stage` is called when a sample is taken. While the log is away the newest `buffer` samples wait for
+    it and older ones are dropped. A run that does not exist yet is waited for. With a `capacity` of 0 nothing is
+    sampled, and sampling ends where the log keeps no samples. Use it with `with`, or `start` and `stop`.
 
-    What goes wrong while it samples is never raised: `stats()` says it, and a warning, one for each kind of trouble.
-    Raises `InvalidInput` for what cannot be right.
+    What goes wrong while it samples is never raised: it is in `stats()`, and logged as a warning, once for each kind.
+    Raises `InvalidInput` for wrong arguments.
     """
 
     def __init__(
@@ -173,12 +160,8 @@ class TelemetrySampler:
             if self._pid is not None:
                 self._take_none(f"process {self._pid} is gone")
             return False
-        stage = self._current_stage()
-        sample: dict[str, Any] = {"host": dict(host)}
-        if stage is not None:
-            sample["stage_name"] = stage
-        if self._source is not None:
-            sample["source"] = self._source
+        labels = {"stage_name": self._current_stage(), "source": self._source}
+        sample = {"host": dict(host), **{name: label for name, label in labels.items() if label is not None}}
         with self._changed:
             self._untaken = ""
             self._taken += 1
@@ -189,7 +172,7 @@ class TelemetrySampler:
 
     def _take_none(self, why: str) -> None:
         self._untaken = why
-        # A process that was sampled and has ended is no trouble.
+        # A process that was sampled and has ended is no reason to warn.
         if not self._taken:
             self._warn_once("untaken", f"nothing is sampled: {why}")
 
@@ -222,7 +205,7 @@ class TelemetrySampler:
         for thread in threads:
             thread.join(max(deadline - time.monotonic(), 0.0))
         with self._changed:
-            # A batch that is under way may still arrive, but nobody waits for it.
+            # A batch that is under way may still arrive, but nothing waits for it.
             lost = self._dropped - dropped + self._held()
             why = self._problem or "the log does not answer"
             if lost:
@@ -285,58 +268,59 @@ class TelemetrySampler:
             if self._batch is None:
                 # A batch whose outcome is unknown has to stay as it is: it leaves room for what is newer.
                 most = min(len(self._waiting), _BATCH, self._bound // 2)
-                some = [self._waiting.popleft() for _ in range(most)]
-                self._batch = _Batch(some, uuid.uuid4().hex)
+                self._batch = _Batch([self._waiting.popleft() for _ in range(most)], uuid.uuid4().hex)
             return self._batch
 
     def _settle(self, batch: "_Batch") -> bool:
         """Push a batch; False if it is to be tried again after a while."""
-        now_s = self._clock()
-        ages_ms = [round((now_s - one.at_s) * 1000) for one in batch.taken]
-        samples = [
-            {**one.sample, "age_ms": min(max(age_ms, 0), OLDEST_MS)}
-            for one, age_ms in zip(batch.taken, ages_ms, strict=True)
-        ]
         try:
-            kept = self._push(self._run_id, samples, capacity=self._capacity, idempotency_key=batch.key)
+            kept = self._push(
+                self._run_id, batch.samples(self._clock()), capacity=self._capacity, idempotency_key=batch.key
+            )
         except NotFound as error:
-            return self._put_back(batch, error, for_good=self._stopping)
+            return self._lose(batch, error) if self._stopping else self._put_back(batch, error)
         except InvalidInput as error:
             self._warn_once("refused", f"{len(batch.taken)} samples were refused: {error}")
             return self._lose(batch, error)
         except LogClosed as error:
             return self._end(batch, error)
         except BackendUnavailable as error:
-            self._tell(str(error))
+            with self._changed:
+                self._problem = str(error)
             return False
         except Exception as error:
             _log.warning("telemetry of run %s: %r", self._run_id, error)
             return self._lose(batch, error)
+        if not kept:
+            return self._end(batch, "the log keeps no samples of this run")
         with self._changed:
             self._batch = None
-            if kept:
-                self._pushed += len(batch.taken)
-                self._problem = ""
-                return True
-        return self._end(batch, "the log keeps no samples of this run")
+            self._pushed += len(batch.taken)
+            self._problem = ""
+        return True
 
-    def _put_back(self, batch: "_Batch", why: Exception, *, for_good: bool) -> bool:
-        """Nothing of the batch was stored: its samples wait again, unless there is no time left to wait."""
-        if for_good:
-            return self._lose(batch, why)
+    def _put_back(self, batch: "_Batch", why: Exception) -> bool:
+        """Nothing of the batch was stored: its samples wait again."""
         with self._changed:
             self._batch = None
             self._waiting.extendleft(reversed(batch.taken))
             self._make_room()
             self._problem = str(why)
-            return False
+        return False
 
     def _lose(self, batch: "_Batch", why: object) -> bool:
         with self._changed:
             self._batch = None
             self._dropped += len(batch.taken)
             self._problem = str(why)
-            return True
+        return True
+
+    def _end(self, batch: "_Batch", why: object) -> bool:
+        self._warn_once("ended", f"sampling ends: {why}")
+        self._lose(batch, why)
+        with self._changed:
+            self._give_up()
+        return True
 
     def _make_room(self) -> None:
         while self._waiting and self._held() > self._bound:
@@ -346,17 +330,6 @@ class TelemetrySampler:
 
     def _held(self) -> int:
         return len(self._waiting) + (0 if self._batch is None else len(self._batch.taken))
-
-    def _tell(self, problem: str) -> None:
-        with self._changed:
-            self._problem = problem
-
-    def _end(self, batch: "_Batch", why: object) -> bool:
-        self._warn_once("ended", f"sampling ends: {why}")
-        self._lose(batch, why)
-        with self._changed:
-            self._give_up()
-        return True
 
     def _warn_once(self, kind: str, what: str) -> None:
         if kind not in self._warned:
@@ -381,61 +354,35 @@ class _Batch:
     taken: list[_Taken]
     key: str
 
+    def samples(self, now_s: float) -> list[dict[str, Any]]:
+        """The samples, each with its age at `now_s`."""
+        return [
+            {**one.sample, "age_ms": min(max(round((now_s - one.at_s) * 1000), 0), OLDEST_MS)} for one in self.taken
+        ]
 
-def sample_run(
-    log: Sampled,
-    run_id: str,
-    *,
-    pid: int | None = None,
-    interval_s: float = DEFAULT_INTERVAL_S,
-    stage: Stage = None,
-    source: str | None = None,
-    capacity: int | None = None,
-) -> TelemetrySampler:
+
+def sample_run(log: Sampled, run_id: str, **options: Unpack[SamplerOptions]) -> TelemetrySampler:
     """Sample this process, or `pid`, into a run of `log` while a block runs: `with sample_run(log, "r1", stage="a"):`
 
     Where telemetry is off, for the log or by a `capacity` of 0, nothing is sampled. Raises `InvalidInput` at once for a
-    run id, process, stage or capacity that is none, and for an asyncio log.
+    wrong run id, process, stage or capacity, and for an asyncio log.
     """
     refuse_async_log(log, "asample_run")
-    return TelemetrySampler(
-        log.push_telemetry,
-        run_id,
-        pid=pid,
-        interval_s=interval_s,
-        stage=stage,
-        source=source,
-        capacity=_capacity_of(log, capacity),
-    )
+    return TelemetrySampler(log.push_telemetry, run_id, **_with_capacity(log, options))
 
 
 def asample_run(
-    log: AsyncSampled,
-    run_id: str,
-    *,
-    pid: int | None = None,
-    interval_s: float = DEFAULT_INTERVAL_S,
-    stage: Stage = None,
-    source: str | None = None,
-    capacity: int | None = None,
+    log: AsyncSampled, run_id: str, **options: Unpack[SamplerOptions]
 ) -> AbstractAsyncContextManager[TelemetrySampler]:
     """The asyncio twin of `sample_run`: samples are taken in a thread, and pushed by the running event loop."""
     refuse_blocking_log(log, "sample_run")
-    sampler = TelemetrySampler(
-        _PushOn(asyncio.get_running_loop(), log.push_telemetry),
-        run_id,
-        pid=pid,
-        interval_s=interval_s,
-        stage=stage,
-        source=source,
-        capacity=_capacity_of(log, capacity),
-    )
-    return _sampled(sampler)
+    push = _PushOn(asyncio.get_running_loop(), log.push_telemetry)
+    return _sampled(TelemetrySampler(push, run_id, **_with_capacity(log, options)))
 
 
 @asynccontextmanager
 async def _sampled(sampler: TelemetrySampler) -> AsyncIterator[TelemetrySampler]:
-    # Reading the first state of a process takes a moment that the loop has no time for.
+    # Reading the first state of a process would block the loop for a moment.
     await asyncio.to_thread(sampler.start)
     try:
         yield sampler
@@ -444,22 +391,14 @@ async def _sampled(sampler: TelemetrySampler) -> AsyncIterator[TelemetrySampler]
 
 
 class _PushOn:
-    """An asyncio log's push as a blocking one, for threads other than its loop's."""
+    """The push of an asyncio log as a blocking call, for the pushing thread."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, push: AsyncPush) -> None:
         self._loop = loop
         self._push = push
 
-    def __call__(
-        self,
-        run_id: str,
-        samples: Sequence[Mapping[str, Any]],
-        /,
-        *,
-        capacity: int | None = None,
-        idempotency_key: str | None = None,
-    ) -> Sequence[object]:
-        work = self._push(run_id, samples, capacity=capacity, idempotency_key=idempotency_key)
+    def __call__(self, *args: Any, **kwargs: Any) -> Sequence[object]:
+        work = self._push(*args, **kwargs)
         try:
             answer = asyncio.run_coroutine_threadsafe(work, self._loop)
         except RuntimeError as error:
@@ -469,7 +408,7 @@ class _PushOn:
             return answer.result(_ANSWER_S)
         except TimeoutError as error:
             answer.cancel()
-            raise BackendUnavailable("the event loop does not get round to pushing", outcome_unknown=True) from error
+            raise BackendUnavailable("the event loop is too busy to push", outcome_unknown=True) from error
 
 
 def _checked_pid(pid: object) -> int:
@@ -478,8 +417,8 @@ def _checked_pid(pid: object) -> int:
     return pid
 
 
-def _capacity_of(log: object, capacity: int | None) -> int | None:
-    """0 where telemetry is off. A log over HTTP does not know what its server keeps."""
-    if capacity is None and getattr(log, "telemetry_capacity", None) == 0:
-        return 0
-    return capacity
+def _with_capacity(log: object, options: SamplerOptions) -> SamplerOptions:
+    """With a capacity of 0 where telemetry is off. A log behind a server does not know what the server keeps."""
+    if options.get("capacity") is None and getattr(log, "telemetry_capacity", None) == 0:
+        return {**options, "capacity": 0}
+    return options

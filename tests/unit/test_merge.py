@@ -397,8 +397,8 @@ def test_a_log_itself_and_a_follower_of_the_other_colour_are_refused_at_once() -
             yield each
 
     cases: list[tuple[Callable[..., object], object, str]] = [
-        (follow_merged, create_event_log("memory"), "a is a EventLog: give what log.follow"),
-        (afollow_merged, create_event_log("memory"), "a is a EventLog: give what log.follow"),
+        (follow_merged, create_event_log("memory"), "a is a DirectLog: give what log.follow"),
+        (afollow_merged, create_event_log("memory"), "a is a DirectLog: give what log.follow"),
         (follow_merged, none(), "a is for asyncio: use afollow_merged"),
         (afollow_merged, stream(1), "a blocks: use follow_merged"),
     ]
