@@ -16,6 +16,7 @@ from .log.limits import LogLimits
 from .log.memory import MemoryBackend
 from .log.protocol import Backend
 from .log.redis import RedisBackend
+from .model.guard import ContentGuard
 from .slots.awaited import AsyncSlotQueue
 from .slots.blocking import SlotQueue
 from .store.keys import WorkspaceKeys
@@ -35,8 +36,16 @@ _CLIENT_OPTIONS = ("workspace", "deadline_seconds")
 
 
 class LogOptions(TypedDict, total=False):
-    """Settings of `create_event_log`, as `EventLogConfig` has them; what is not given comes from `EVENTLOG_*`."""
+    """What the four functions here take by name.
 
+    `url` is that of a Redis or of a server. With `config`, that alone counts; beside the `url` of a server it gives
+    workspace and deadline. `clock` (seconds since the Unix epoch) is for `memory`. The others are settings as
+    `EventLogConfig` has them; what is not given comes from `EVENTLOG_*`.
+    """
+
+    url: str | None
+    config: EventLogConfig | None
+    clock: Callable[[], float]
     workspace: str
     ttl_seconds: float
     max_entries: int
@@ -53,174 +62,132 @@ class LogOptions(TypedDict, total=False):
     redact_patterns: tuple[str, ...]
 
 
-def create_event_log(
-    backend: str | None = None,
-    *,
-    url: str | None = None,
-    config: EventLogConfig | None = None,
-    clock: Callable[[], float] = time.time,
-    **options: Unpack[LogOptions],
-) -> EventLog:
+def create_event_log(backend: str | None = None, **options: Unpack[LogOptions]) -> EventLog:
     """Open a workspace's log: `redis`, `memory` or `disabled` (also `off`, `none`), or `http`: through a server.
 
     Without a `backend` the `url` decides: `http://` and `https://` are a server, another one is a Redis, none is
     memory. An unknown name falls back to memory with a warning. `redis` without a `url`, here or in
-    `EVENTLOG_REDIS_URL`, starts or shares the embedded Redis. `clock` (seconds since the Unix epoch) is for `memory`.
-
-    Behind a server only `workspace` and `deadline_seconds` are the client's to choose; other options are refused.
-    With `config`, that alone counts; beside the `url` of a server it gives these two.
+    `EVENTLOG_REDIS_URL`, starts or shares the embedded Redis. Behind a server only `workspace` and `deadline_seconds`
+    are the client's to choose; other options are refused. See `LogOptions`.
     """
-    server = _server(backend, url, config, options)
-    if server is not None:
+    found = _found(backend, options, default="memory", fallback=True)
+    if isinstance(found, _Server):
         from .client.blocking import EventLogClient
 
-        return EventLogClient(**server)
-    parts = _parts(_named(backend, url, "memory"), url, config, clock, options)
+        return EventLogClient(found.url, workspace=found.workspace, deadline_s=found.deadline_s)
     return DirectLog(
-        parts.backend,
-        workspace=parts.config.workspace,
-        limits=parts.limits,
-        guard=parts.config.guard,
-        connect=_sync_links(parts.url),
-        on_close=parts.on_close,
+        found.backend,
+        workspace=found.workspace,
+        limits=found.limits,
+        guard=found.guard,
+        connect=found.sync_links,
+        on_close=found.on_close,
     )
 
 
-def create_async_event_log(
-    backend: str | None = None,
-    *,
-    url: str | None = None,
-    config: EventLogConfig | None = None,
-    clock: Callable[[], float] = time.time,
-    **options: Unpack[LogOptions],
-) -> AsyncEventLog:
+def create_async_event_log(backend: str | None = None, **options: Unpack[LogOptions]) -> AsyncEventLog:
     """The asyncio twin of `create_event_log`. Starting the embedded Redis blocks for a moment; a `url` never does."""
-    server = _server(backend, url, config, options)
-    if server is not None:
+    found = _found(backend, options, default="memory", fallback=True)
+    if isinstance(found, _Server):
         from .client.awaited import AsyncEventLogClient
 
-        return AsyncEventLogClient(**server)
-    parts = _parts(_named(backend, url, "memory"), url, config, clock, options)
+        return AsyncEventLogClient(found.url, workspace=found.workspace, deadline_s=found.deadline_s)
     return AsyncDirectLog(
-        parts.backend,
-        workspace=parts.config.workspace,
-        limits=parts.limits,
-        guard=parts.config.guard,
-        connect=_async_links(parts.url),
-        on_close=parts.on_close,
+        found.backend,
+        workspace=found.workspace,
+        limits=found.limits,
+        guard=found.guard,
+        connect=found.async_links,
+        on_close=found.on_close,
     )
 
 
-def create_slot_queue(
-    backend: str | None = None,
-    *,
-    url: str | None = None,
-    config: EventLogConfig | None = None,
-    clock: Callable[[], float] = time.time,
-    **options: Unpack[LogOptions],
-) -> SlotQueue:
+def create_slot_queue(backend: str | None = None, **options: Unpack[LogOptions]) -> SlotQueue:
     """Open a workspace's slot queues, as `create_event_log` opens its log: same settings, same Redis, same server.
 
     Without a `backend` and a `url` they are on the embedded Redis. `memory` keeps a limit within this one object,
     `disabled` keeps none. Another name is no backend and raises `InvalidInput`: a limit that is not kept must not look
     like one. Beside a log that is open already, `log.slots()` shares its connections.
     """
-    server = _server(backend, url, config, options)
-    if server is not None:
+    found = _found(backend, options, default="redis", fallback=False)
+    if isinstance(found, _Server):
         from .client.slots_blocking import RemoteSlots
 
-        return RemoteSlots(**server)  # type: ignore[return-value]
-    parts = _parts(_named(backend, url, "redis"), url, config, clock, options, fallback=False)
+        return RemoteSlots(  # type: ignore[return-value]
+            found.url, workspace=found.workspace, deadline_s=found.deadline_s
+        )
     return SlotQueue(
-        parts.backend.slots(),
-        workspace=parts.config.workspace,
-        connect=_sync_links(parts.url),
-        on_close=parts.on_close,
+        found.backend.slots(), workspace=found.workspace, connect=found.sync_links, on_close=found.on_close
     )
 
 
-def create_async_slot_queue(
-    backend: str | None = None,
-    *,
-    url: str | None = None,
-    config: EventLogConfig | None = None,
-    clock: Callable[[], float] = time.time,
-    **options: Unpack[LogOptions],
-) -> AsyncSlotQueue:
+def create_async_slot_queue(backend: str | None = None, **options: Unpack[LogOptions]) -> AsyncSlotQueue:
     """The asyncio twin of `create_slot_queue`."""
-    server = _server(backend, url, config, options)
-    if server is not None:
+    found = _found(backend, options, default="redis", fallback=False)
+    if isinstance(found, _Server):
         from .client.slots_awaited import AsyncRemoteSlots
 
-        return AsyncRemoteSlots(**server)  # type: ignore[return-value]
-    parts = _parts(_named(backend, url, "redis"), url, config, clock, options, fallback=False)
+        return AsyncRemoteSlots(  # type: ignore[return-value]
+            found.url, workspace=found.workspace, deadline_s=found.deadline_s
+        )
     return AsyncSlotQueue(
-        parts.backend.slots(),
-        workspace=parts.config.workspace,
-        connect=_async_links(parts.url),
-        on_close=parts.on_close,
+        found.backend.slots(), workspace=found.workspace, connect=found.async_links, on_close=found.on_close
     )
 
 
-class _Server(TypedDict):
+class _Server(NamedTuple):
     url: str
     workspace: str
     deadline_s: float
 
 
-class _Parts(NamedTuple):
+class _Direct(NamedTuple):
     backend: Backend
+    workspace: str
     limits: LogLimits
-    config: EventLogConfig
-    url: str | None
-    on_close: Callable[[], None] | None
+    guard: ContentGuard
+    url: str | None = None
+    on_close: Callable[[], None] | None = None
+
+    @property
+    def sync_links(self) -> Callable[[int], SyncLink] | None:
+        url = self.url
+        return None if url is None else lambda size: SyncLink(url, size)
+
+    @property
+    def async_links(self) -> Callable[[int], AsyncLink] | None:
+        url = self.url
+        return None if url is None else lambda size: AsyncLink(url, size)
 
 
-def _named(backend: str | None, url: str | None, default: str) -> str:
-    if backend is not None:
-        return backend
-    return default if url is None else "redis"
-
-
-def _server(backend: str | None, url: str | None, config: EventLogConfig | None, options: LogOptions) -> _Server | None:
-    """The server that is meant, None if none is; raises `InvalidInput` for what only a backend of one's own takes."""
+def _found(backend: str | None, options: LogOptions, *, default: str, fallback: bool) -> _Server | _Direct:
+    url, config, clock = options.pop("url", None), options.pop("config", None), options.pop("clock", time.time)
     is_server = url is not None and url.lower().startswith(SERVER_SCHEMES)
     named = backend if config is None else config.backend
     if named is not None and named.lower() == "http" and not is_server:
         raise InvalidInput("url", f"the backend 'http' needs one that begins with {' or '.join(SERVER_SCHEMES)}")
-    if backend is not None and backend.lower() != "http" and is_server:
-        raise InvalidInput("url", f"is that of a server: with the backend {backend!r} it cannot be used")
-    if url is None or not is_server:
-        return None
-    for name in options:
-        if name not in _CLIENT_OPTIONS:
-            raise InvalidInput(name, "is for the server to decide; a client has workspace and deadline_seconds")
-    if config is None:
-        config = EventLogConfig.load(**options)
-    return {"url": url, "workspace": config.workspace, "deadline_s": config.deadline_seconds}
-
-
-def _sync_links(url: str | None) -> Callable[[int], SyncLink] | None:
-    return None if url is None else lambda size: SyncLink(url, size)
-
-
-def _async_links(url: str | None) -> Callable[[int], AsyncLink] | None:
-    return None if url is None else lambda size: AsyncLink(url, size)
-
-
-def _parts(
-    name: str,
-    url: str | None,
-    config: EventLogConfig | None,
-    clock: Callable[[], float],
-    options: LogOptions,
-    *,
-    fallback: bool = True,
-) -> _Parts:
+    if url is not None and is_server:
+        if backend is not None and backend.lower() != "http":
+            raise InvalidInput("url", f"is that of a server: with the backend {backend!r} it cannot be used")
+        return _server(url, config, options)
     if config is None:
         if "redis_url" in options:
             raise InvalidInput("redis_url", "is given as url")
-        config = EventLogConfig.load(backend=name, redis_url=url, **options)
+        if backend is None:
+            backend = default if url is None else "redis"
+        config = EventLogConfig.load(backend=backend, redis_url=url, **options)
+    return _direct(config, clock, fallback=fallback)
+
+
+def _server(url: str, config: EventLogConfig | None, options: LogOptions) -> _Server:
+    for name in options:
+        if name not in _CLIENT_OPTIONS:
+            raise InvalidInput(name, "is for the server to decide; a client has workspace and deadline_seconds")
+    config = EventLogConfig.load(**options) if config is None else config
+    return _Server(url, config.workspace, config.deadline_seconds)
+
+
+def _direct(config: EventLogConfig, clock: Callable[[], float], *, fallback: bool) -> _Direct:
     kind = _BACKENDS.get(config.backend.lower())
     if kind is None:
         known = ", ".join((*_BACKENDS, "http"))
@@ -232,15 +199,14 @@ def _parts(
         payload_max_bytes=config.payload_max_bytes, deadline_s=config.deadline_seconds, telemetry=config.telemetry
     )
     if kind == "memory":
-        return _Parts(MemoryBackend(config.retention, clock), limits, config, None, None)
+        return _Direct(MemoryBackend(config.retention, clock), config.workspace, limits, config.guard)
     if kind == "disabled":
-        return _Parts(DisabledBackend(config.retention), limits, config, None, None)
-    on_close = None
-    url = config.redis_url
+        return _Direct(DisabledBackend(config.retention), config.workspace, limits, config.guard)
+    url, on_close = config.redis_url, None
     if url is None:
         embedded = EmbeddedRedis.start(config.data_dir)
         url, on_close = embedded.url, embedded.close
-    return _Parts(redis_backend(config), limits, config, url, on_close)
+    return _Direct(redis_backend(config), config.workspace, limits, config.guard, url, on_close)
 
 
 def redis_backend(config: EventLogConfig, workspace: str | None = None) -> RedisBackend:

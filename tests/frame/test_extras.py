@@ -37,6 +37,7 @@ def run(code: str, *blocked: str) -> "subprocess.CompletedProcess[str]":
     [
         ("from eventlog import EventLogClient", "httpx", "client", "the HTTP client"),
         ("from eventlog import AsyncEventLogClient", "httpx", "client", "the HTTP client"),
+        ("from eventlog import create_event_log as c; c(url='http://h')", "httpx", "client", "the HTTP client"),
         ("from eventlog import HostMetrics", "psutil", "telemetry", "HostMetrics"),
         ("from eventlog_server import run", "fastapi", "server", "the HTTP server"),
         ("from eventlog_server import create_app", "httptools", "server", "the HTTP server"),
