@@ -8,23 +8,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..errors import Conflict
-from ..model.events import Body, Event
+from ..model.events import DEFAULTS, FIELDS, Body, Event
 from ..model.ids import EventId
 from ..model.log_values import Append, Outcome, RunRecord
 
 Arg = bytes | str | int
 
-_LETTERS = (
-    ("r", "run_id"),
-    ("l", "lane_id"),
-    ("s", "stage_name"),
-    ("g", "group_id"),
-    ("v", "visibility"),
-    ("o", "source"),
-    ("t", "traceparent"),
-    ("i", "idempotency_key"),
-)
-_BARE = (None, None, None, None, "public", None, None, None)
+_PLAIN_SHAPE = "kind payload"
+_FURTHER_NAMES = tuple(f" {field.name}" for field in FIELDS)
 
 
 def encode_appends(appends: Sequence[Append]) -> list[Arg]:
@@ -60,8 +51,8 @@ class _Parts:
         args = self._args
         values: list[Arg]
         for body in bodies:
-            if body[2:] == _BARE:
-                shape, values = "kp", [body.kind, body.payload_json]
+            if body[2:] == DEFAULTS:
+                shape, values = _PLAIN_SHAPE, [body.kind, body.payload_json]
             else:
                 shape, values = _shape_of(body)
             if shape != self._shape:
@@ -83,11 +74,11 @@ class _Parts:
 
 
 def _shape_of(body: Body) -> tuple[str, list[Arg]]:
-    shape = "kp"
+    shape = _PLAIN_SHAPE
     values: list[Arg] = [body.kind, body.payload_json]
-    for (letter, _), value, bare in zip(_LETTERS, body[2:], _BARE, strict=True):
-        if value is not None and value != bare:
-            shape += letter
+    for name, value, default in zip(_FURTHER_NAMES, body[2:], DEFAULTS, strict=True):
+        if value is not None and value != default:
+            shape += name
             values.append(value)
     return shape, values
 

@@ -1,7 +1,7 @@
 """CloudEvents 1.0 to and from our events. Pure; HTTP's part of it (modes, headers) is the server's.
 
     type <-> kind    source <-> source    data <-> payload
-    extensions runid laneid stagename groupid visibility traceparent <-> the attributes of these names
+    extensions runid laneid stagename groupid visibility traceparent <-> the fields of these names, all of `FIELDS`
 
 Together, the source and id of what comes in are its idempotency key, so a redelivery is a duplicate. What goes out has
 the event's id and time in our log. `time`, `subject`, `dataschema` and extensions we have no place for are not kept.
@@ -16,17 +16,13 @@ from typing import Any
 import orjson
 
 from ..errors import InvalidInput
-from .events import Event, ascii_json
+from .events import FIELDS, Event, ascii_json
 
 SPECVERSION = "1.0"
 _REQUIRED = ("specversion", "id", "source", "type")
+# CloudEvents have a source of their own, and the redelivery of one is recognised by source and id.
 _EXTENSIONS = {
-    "runid": "run_id",
-    "laneid": "lane_id",
-    "stagename": "stage_name",
-    "groupid": "group_id",
-    "visibility": "visibility",
-    "traceparent": "traceparent",
+    field.name.replace("_", ""): field.name for field in FIELDS if field.name not in ("source", "idempotency_key")
 }
 _ATTRIBUTE = re.compile(r"[.\[]")
 _NAME = re.compile(r"[a-z0-9]+", re.ASCII)
@@ -75,7 +71,7 @@ def attribute_of(field: str) -> str:
 
 
 def redelivery_key(source: str, event_id: str) -> str:
-    """The same for the same source and id, whatever characters they have."""
+    """An idempotency key for a CloudEvent: equal for equal source and id, whatever characters they have."""
     return "ce:" + hashlib.sha256(orjson.dumps((source, event_id))).hexdigest()
 
 

@@ -6,8 +6,8 @@
 --         then appends, each either
 --           a part                  shape, n, then n times the values that shape names
 --           a conditional append    "G", expected offset or "", idempotency key or "", number of parts, parts
---         shape names one value a letter: k kind, p payload, r run_id, l lane_id, s stage_name, g group_id,
---         v visibility, o source, t traceparent, i idempotency key. Payloads are opaque bytes.
+--         shape: the names of an event's values, separated by blanks: "kind payload", then fields of the event, in the
+--         end maybe "idempotency_key". All but that are stored under these names. Payloads are opaque bytes.
 -- Returns {"ok", ms, first, outcomes, seqs}: events got offsets from `first` on, in order, at time `ms`;
 --           outcomes, comma-separated, one for each conditional append and each event with a key:
 --             "0" appended, "d<ms>-<offset>:<n>:<seqs>" duplicate of those, "c<last offset>" conflict;
@@ -32,7 +32,7 @@ end
 -- include log/log_begin
 local outcomes, seqs, touched = '', '', nil
 
-if ARGV[5] == 'kp' and #ARGV == 6 + 2 * tonumber(ARGV[6]) then
+if ARGV[5] == 'kind payload' and #ARGV == 6 + 2 * tonumber(ARGV[6]) then
   -- By far the most calls: events that are a kind and a payload, without conditions.
   redis.call('XADD', log, id_prefix .. first_text, 'kind', ARGV[7], 'payload', ARGV[8])
   -- Within one millisecond Redis counts on by itself, which is cheaper than an id of ours.
@@ -43,11 +43,20 @@ else
   local run_prefix, index_prefix, idem_prefix = string.match(run_keys, '^%S+ (%S+) (%S+) (%S+)$')
   local ttl, max = string.match(retention, '^(%d+) (%d+)$')
   local window = string.match(incarnation, '^%d+')
-  local NAMES = {k = 'kind', p = 'payload', r = 'run_id', l = 'lane_id', s = 'stage_name', g = 'group_id',
-                 v = 'visibility', o = 'source', t = 'traceparent'}
   local TERMINAL = {['run.finished'] = true, ['run.failed'] = true, ['run.error'] = true, ['run.cancelled'] = true}
   local verdicts, numbers, seen, outlived = {}, {}, {}, {}
   touched = {}
+
+  local names_by_shape = {}
+  local function names_of(shape)
+    local names = names_by_shape[shape]
+    if not names then
+      names = {}
+      for name in string.gmatch(shape, '%S+') do names[#names + 1] = name end
+      names_by_shape[shape] = names
+    end
+    return names
+  end
 
   local function is_gone(last)
     local last_ms, last_offset = string.match(last, '^(%d+)-(%d+)$')
@@ -135,14 +144,12 @@ else
 
   -- Carry out the part at ARGV[i], or only step over it; returns where the next one begins.
   local function part(i, skip)
-    local shape, n = ARGV[i], tonumber(ARGV[i + 1])
-    local width = #shape
+    local names, n = names_of(ARGV[i]), tonumber(ARGV[i + 1])
+    local width = #names
     i = i + 2
     if skip then return i + n * width end
-    local keyed = string.sub(shape, -1) == 'i'
+    local keyed = names[width] == 'idempotency_key'
     local stored = keyed and width - 1 or width
-    local names = {}
-    for j = 1, stored do names[j] = NAMES[string.sub(shape, j, j)] end
     for _ = 1, n do
       local key = keyed and ARGV[i + stored]
       local earlier = key and duplicate_of(key)
@@ -156,8 +163,9 @@ else
   -- is answered although the log no longer ends where the first try expected.
   local function adds_any(i, parts)
     for _ = 1, parts do
-      local width, n = #ARGV[i], tonumber(ARGV[i + 1])
-      if string.sub(ARGV[i], -1) ~= 'i' then return true end
+      local names, n = names_of(ARGV[i]), tonumber(ARGV[i + 1])
+      local width = #names
+      if names[width] ~= 'idempotency_key' then return true end
       for j = 1, n do
         if not duplicate_of(ARGV[i + 1 + j * width]) then return true end
       end
