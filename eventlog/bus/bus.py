@@ -14,16 +14,14 @@ from typing import Any, Self
 from ..errors import InvalidInput, LogClosed, RejectedContent
 from ..log.awaited import AsyncEventLog
 from ..log.blocking import EventLog
-from ..log.reading import query_request
 from ..model.events import DEFAULT_LANE, DEFAULT_PAYLOAD_MAX_BYTES, Body, Event
-from ..model.filters import EventFilter
+from ..model.filters import EventFilter, Filters
 from ..model.guard import ContentGuard
 from ..model.log_values import Gap
-from ..plan.effects import Plan
 from .emission import Emission
 from .fanout import BusStats
 from .local import LocalBus
-from .port import Port, TaskPort, ThreadPort
+from .port import Port, TaskPort, ThreadPort, running_loop
 from .selection import Selection
 from .shared import SharedBus
 from .subscription import Subscription
@@ -81,10 +79,10 @@ class EventBus:
         if log is None:
             self._local = LocalBus(max_queue_size, max_history, clock)
         else:
-            gate = threading.Event()
-            gate.set()
-            port: Port = ThreadPort(log, gate) if isinstance(log, EventLog) else TaskPort(log, gate)
-            self._shared = SharedBus(port, gate, max_queue_size, patience_s)
+            ready = threading.Event()
+            ready.set()
+            port: Port = ThreadPort(log, ready) if isinstance(log, EventLog) else TaskPort(log, ready)
+            self._shared = SharedBus(port, ready, max_queue_size, patience_s)
         _buses.add(self)
 
     def emit(self, event: Emittable) -> Emission:
@@ -101,7 +99,7 @@ class EventBus:
         if given is None:
             return Emission()
         shared = self._shared
-        if shared is not None and shared.port.blocks and _on_a_loop():
+        if shared is not None and shared.port.must_not_block:
             return Emission(future=self._emit_soon(shared, given))
         return Emission(self._emit_now(given))
 
@@ -140,7 +138,7 @@ class EventBus:
             except RejectedContent:
                 self._count_refused()
                 return None
-            self._shared.note(event)
+            self._shared.emitted(event)
         with self._lock:
             self._emitted += 1
         return event
@@ -156,7 +154,7 @@ class EventBus:
     def _emitted_at_last(self, future: "concurrent.futures.Future[Event]") -> None:
         error = concurrent.futures.CancelledError() if future.cancelled() else future.exception()
         if error is None and self._shared is not None:
-            self._shared.note(future.result())
+            self._shared.emitted(future.result())
         with self._lock:
             self._pending.discard(future)
             self._emitted += error is None
@@ -171,7 +169,7 @@ class EventBus:
         *,
         replay: bool = True,
         on_gap: Callable[[Gap], None] | None = None,
-    ) -> Subscription[Any]:
+    ) -> Subscription:
         """Subscribe from now on, after what is there already; `replay=False` leaves that out.
 
         `visibility` is a ceiling, `kinds` are kinds and prefixes such as `tool.*`. With a `run_id` the subscription
@@ -195,18 +193,18 @@ class EventBus:
 
     def replay(self, run_id: str | None = None, lane_id: str | None = None, since_seq: int = 0) -> list[Event]:
         """The events that are there, in order; with `since_seq` those with a higher seq. Over a log this blocks."""
-        wanted = EventFilter.of(run_id=run_id, lane_id=lane_id, since_seq=since_seq)
-        if self._local is not None:
-            return list(filter(wanted.matcher(), self._local.history()))
-        assert self._shared is not None
-        return self._shared.port.ask(_resident(self._shared, wanted))
+        filters: Filters = {"run_id": run_id, "lane_id": lane_id, "since_seq": since_seq}
+        if self._shared is not None:
+            return self._shared.port.ask(self._shared.port.core.query(**filters))
+        assert self._local is not None
+        return list(filter(EventFilter.of(**filters).matcher(), self._local.events()))
 
     async def areplay(self, run_id: str | None = None, lane_id: str | None = None, since_seq: int = 0) -> list[Event]:
         """`replay` for event loops."""
         if self._shared is None:
             return self.replay(run_id, lane_id, since_seq)
-        wanted = EventFilter.of(run_id=run_id, lane_id=lane_id, since_seq=since_seq)
-        return await self._shared.port.aask(_resident(self._shared, wanted))
+        port = self._shared.port
+        return await port.aask(port.core.query(run_id=run_id, lane_id=lane_id, since_seq=since_seq))
 
     def next_seq(self, lane_id: str = DEFAULT_LANE) -> int:
         """Reserve the next seq of a lane, 1, 2, 3, …, for who builds events of their own. A log gives its own."""
@@ -218,7 +216,10 @@ class EventBus:
     @property
     def history_size(self) -> int:
         """How many events are there for late subscribers. Over a log this asks the log, blocking."""
-        return self._source.history_size
+        if self._shared is not None:
+            return self._shared.port.ask(self._shared.port.core.info()).length
+        assert self._local is not None
+        return len(self._local.history)
 
     @property
     def subscriber_count(self) -> int:
@@ -237,7 +238,7 @@ class EventBus:
         Does not close the log. On an event loop, await the answer: what is under way has been emitted then.
         """
         self._closed = True
-        if self._shared is None or not _on_a_loop():
+        if self._shared is None or running_loop() is None:
             self._close()
             return Closing()
         return Closing(asyncio.get_running_loop().run_in_executor(None, self._close))
@@ -293,21 +294,9 @@ def _body_of(event: object, payload_max_bytes: int) -> Body:
     return Body.from_mapping(event, payload_max_bytes=payload_max_bytes)
 
 
-def _resident(shared: SharedBus, wanted: EventFilter) -> Plan[list[Event]]:
-    return shared.port.core.read_all(query_request(None, None, None, wanted, "asc", None))
-
-
 def _check_size(name: str, size: object, least: int) -> None:
     if isinstance(size, bool) or not isinstance(size, int) or not least <= size <= _LARGEST:
         raise InvalidInput(name, f"{size!r} is not an integer from {least} to {_LARGEST}")
-
-
-def _on_a_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 _buses: "weakref.WeakSet[EventBus]" = weakref.WeakSet()

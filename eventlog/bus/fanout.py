@@ -1,4 +1,4 @@
-"""Who subscribes to a bus, and handing events round to them. Keeps no subscription alive."""
+"""What every bus has: its subscriptions, its newest events, and publishing an event to all mailboxes at once."""
 
 import threading
 import weakref
@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from ..model.events import Event
-from .subscription import Subscription, Tally
+from ..model.ids import EventId
+from .history import History
+from .mailbox import Backlog, Mailbox
+from .subscription import Subscription, Waiter, wake
 
-S = TypeVar("S", bound=Subscription[Any])
+S = TypeVar("S", bound=Subscription)
 
 
 @dataclass(slots=True)
@@ -28,96 +31,156 @@ class BusStats:
     overflows: int = 0
     subscribers: int = 0
 
+    def add(self, mailbox: Mailbox) -> None:
+        """Count what one mailbox did."""
+        self.delivered += mailbox.delivered
+        self.missed += mailbox.missed
+        self.overflows += mailbox.overflows
+
 
 class Fanout(Generic[S]):
-    """The subscriptions of a bus. Everything but `discard` is called with `lock` held.
+    """Keeps no subscription alive: one that its owner drops is collected at any moment, in the middle of a publication
+    too. Then it is only noted, and removed later.
 
-    A subscription that its owner drops may be collected at any moment, in the middle of handing round too: then it is
-    only noted, and struck off later. One that is behind is handed only ends of runs until it is `resumed`.
+    One lock guards all of it, mailboxes included. Methods that say so are called with the lock held; they collect the
+    readers who may go on in `woken`, for `wake` when the lock is free. Mailboxes that are behind are not looked at when
+    an event is published.
     """
 
+    history: History
+
     def __init__(self) -> None:
+        self.ready = threading.Event()  # not set while a subscription may still miss what is published
+        self.ready.set()
+        self._without_subscriptions()
+
+    def _without_subscriptions(self) -> None:
         self.lock = threading.Lock()
-        self._active: dict[int, weakref.ref[S]] = {}
-        self._subscriptions: dict[int, tuple[weakref.ref[S], Tally]] = {}
-        self._gone: deque[int] = deque()
+        self._subscriptions: dict[int, tuple[weakref.ref[S], Mailbox]] = {}
+        self._live: dict[int, weakref.ref[S]] = {}
+        self._dropped: deque[int] = deque()
         self._past = BusStats()
 
-    def __len__(self) -> int:
-        self._strike_off()
-        return len(self._subscriptions)
+    # With the lock held.
 
     def __iter__(self) -> Iterator[S]:
-        self._strike_off()
+        self._remove_dropped()
         for reference, _ in list(self._subscriptions.values()):
             subscription = reference()
             if subscription is not None:
                 yield subscription
 
     def add(self, subscription: S) -> None:
-        """Hand events to it from now on."""
-        self._strike_off()
-        token = id(subscription)
-        gone = self._gone
+        """Publish to it from now on."""
+        self._remove_dropped()
+        token, dropped = id(subscription), self._dropped
+        reference = weakref.ref(subscription, lambda _: dropped.append(token))
+        self._subscriptions[token] = (reference, subscription.mailbox)
+        self._live[token] = reference
 
-        def note(_: object) -> None:
-            gone.append(token)
-
-        reference = weakref.ref(subscription, note)
-        self._subscriptions[token] = (reference, subscription.tally)
-        self._active[token] = reference
-
-    def resume(self, subscription: S) -> None:
-        """Hand all events to it again, if it can take them."""
-        known = self._subscriptions.get(id(subscription))
-        if known is not None and not subscription.rests:
-            self._active[id(subscription)] = known[0]
-
-    def discard(self, subscription: S) -> None:
-        """Hand no more to it. Takes the lock."""
-        with self.lock:
-            self._strike_off()
-            self._remove(id(subscription))
-
-    def _strike_off(self) -> None:
-        while self._gone:
-            self._remove(self._gone.popleft())
+    def _remove_dropped(self) -> None:
+        while self._dropped:
+            self._remove(self._dropped.popleft())
 
     def _remove(self, token: int) -> None:
-        self._active.pop(token, None)
-        known = self._subscriptions.pop(token, None)
-        if known is not None:
-            _add(self._past, known[1])
+        self._live.pop(token, None)
+        _, mailbox = self._subscriptions.pop(token, (None, None))
+        if mailbox is not None:
+            self._past.add(mailbox)
 
-    def push(self, before: Any, place: Any, event: Event, woken: set[S]) -> None:
-        """Hand one event round; those whose readers may go on are added to `woken`, to be woken without the lock."""
-        if self._gone:
-            self._strike_off()
+    def publish(self, position: EventId, event: Event, woken: list[Waiter]) -> None:
+        """Give the event that follows all others to every mailbox that is not behind, and keep it."""
+        history = self.history
+        before = history.last
+        try:
+            history.add(position, event)
+            behind = []
+            for token, reference in self._live.items():
+                subscription = reference()
+                if subscription is None:
+                    continue
+                if subscription.mailbox.push(before, position, event):
+                    subscription.release(woken)
+                if subscription.mailbox.behind:
+                    behind.append(token)
+            for token in behind:
+                del self._live[token]
+            for lost in history.evict():
+                self.keep(*lost, woken)
+        except BaseException:
+            # Interrupted half way: those that were not reached yet read it from the history.
+            for subscription in self:
+                subscription.mailbox.behind = True
+                subscription.release(woken)
+            raise
+        if self._dropped:
+            self._remove_dropped()
+
+    def keep(self, position: EventId, event: Event, woken: list[Waiter], *, surely: bool = True) -> None:
+        """Have those that did not come to this event yet keep it aside, if it ends a run."""
         if event.is_terminal:
-            self._active = {token: reference for token, (reference, _) in self._subscriptions.items()}
-        resting = []
-        for token, reference in self._active.items():
-            subscription = reference()
-            if subscription is None:
-                continue
-            if subscription.push(before, place, event):
-                woken.add(subscription)
-            if subscription.rests:
-                resting.append(token)
-        for token in resting:
-            del self._active[token]
+            for subscription in self:
+                subscription.mailbox.keep(position, event, surely=surely)
+                subscription.release(woken)
+
+    def read(self, subscription: S, backlog: Backlog) -> None:
+        """Let a mailbox take what was read for it."""
+        mailbox = subscription.mailbox
+        mailbox.read(backlog, [kept for kept in self.history if kept[1].is_terminal] if backlog.gap is not None else ())
+        known = self._subscriptions.get(id(subscription))
+        if known is not None and not mailbox.behind:
+            self._live[id(subscription)] = known[0]
+
+    def read_history(self, subscription: S) -> bool:
+        """Let a mailbox that is behind take what the history has of the rest. False if that does not reach back."""
+        mailbox, history = subscription.mailbox, self.history
+        events = history.after(mailbox.position, mailbox.room)
+        if events is None:
+            return False
+        reached = events[-1][0] if events else mailbox.position
+        self.read(subscription, Backlog(None, events, reached, live=reached >= history.last))
+        return True
+
+    # Without it.
+
+    def refill(self, subscription: Any) -> None:
+        """Have what the source holds read for this mailbox, which is behind; at once, or soon."""
+        raise NotImplementedError
+
+    def discard(self, subscription: Any) -> None:
+        """The subscription is over."""
+        woken: list[Waiter] = []
+        with self.lock:
+            subscription.mailbox.drop()
+            subscription.release(woken)
+            self._remove_dropped()
+            self._remove(id(subscription))
+        wake(woken)
+
+    @property
+    def subscriber_count(self) -> int:
+        """How many subscribe to this object."""
+        with self.lock:
+            self._remove_dropped()
+            return len(self._subscriptions)
 
     def stats(self, emitted: int, refused: int) -> BusStats:
-        """The counters of those who are there and of those who were."""
-        self._strike_off()
-        stats = BusStats(emitted, refused, self._past.delivered, self._past.missed, self._past.overflows)
-        for _, tally in self._subscriptions.values():
-            _add(stats, tally)
-        stats.subscribers = len(self._subscriptions)
-        return stats
+        """The counters of the subscriptions that are there and of those that were."""
+        with self.lock:
+            self._remove_dropped()
+            past = self._past
+            stats = BusStats(emitted, refused, past.delivered, past.missed, past.overflows, len(self._subscriptions))
+            for _, mailbox in self._subscriptions.values():
+                stats.add(mailbox)
+            return stats
 
-
-def _add(stats: BusStats, tally: Tally) -> None:
-    stats.delivered += tally.delivered
-    stats.missed += tally.missed
-    stats.overflows += tally.overflows
+    def start_over(self) -> None:
+        """In a forked child: threads of the parent may hold the lock, and its subscriptions are not the child's."""
+        inherited = list(self._subscriptions.values())
+        self._without_subscriptions()
+        self.ready.set()
+        for reference, mailbox in inherited:
+            mailbox.drop()
+            subscription = reference()
+            if subscription is not None:
+                subscription.waiters.clear()

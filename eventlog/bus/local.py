@@ -1,110 +1,142 @@
-"""A bus within this process: events are numbered, kept and handed round under one lock."""
+"""A bus within this process: events are numbered, kept and published under one lock."""
 
+from collections import OrderedDict
 from collections.abc import Callable
 
 from ..errors import LogClosed
 from ..model.events import Body, Event
+from ..model.ids import EventId
 from ..model.log_values import Gap
-from .bells import LoopBells
-from .fanout import BusStats, Fanout
+from .fanout import Fanout
 from .history import History
-from .mailbox import Mailbox
+from .mailbox import Backlog, Mailbox
 from .selection import Selection
-from .subscription import Subscription
+from .subscription import Subscription, Waiter, wake
+
+_KNOWN_RUNS = 10_000
 
 
-class LocalBus:
-    """The source of subscriptions of an unbound `EventBus`. A subscription that is behind reads the history."""
+class LocalBus(Fanout[Subscription]):
+    """The bus of an `EventBus` without a log. A subscription that is behind reads the history.
+
+    The position of an event is the number of its emission, whatever id its producer gave it.
+    """
 
     def __init__(self, max_queue_size: int, max_history: int, clock: Callable[[], float]) -> None:
-        self.bells = LoopBells()
+        super().__init__()
+        self.history = History(max_history)
         self._bound = max_queue_size
-        self._fanout: Fanout[Subscription[int]] = Fanout()
-        self._history = History(max_history, clock)
+        self._numbers = _Numbers(clock)
         self._closed = False
 
     def emit(self, given: Event | Body) -> Event:
-        """Keep the event and hand it round; it is queued for everybody when this returns. Raises `LogClosed`."""
-        woken: set[Subscription[int]] = set()
-        with self._fanout.lock:
-            if self._closed:
-                raise LogClosed("the bus was closed")
-            before = self._history.last
-            event = self._history.add(given)
-            try:
-                self._fanout.push(before, before + 1, event, woken)
-                for number, lost in self._history.evict():
-                    if lost.is_terminal:
-                        for subscription in self._fanout:
-                            subscription.keep(number, lost, surely=True)
-            except BaseException:
-                # Interrupted half way: those who were not reached yet will find it in the history.
-                for subscription in self._fanout:
-                    subscription.break_off()
-                raise
-        for subscription in woken:
-            subscription.wake()
+        """Keep the event and publish it; it is queued for everybody when this returns. Raises `LogClosed`."""
+        woken: list[Waiter] = []
+        try:
+            with self.lock:
+                if self._closed:
+                    raise LogClosed("the bus was closed")
+                position = EventId(0, self.history.last.offset + 1)
+                event = self._numbers.numbered(given, position)
+                self.publish(position, event, woken)
+        finally:
+            wake(woken)
         return event.unshared()
 
-    def subscribe(self, selection: Selection, on_gap: Callable[[Gap], None] | None, replay: bool) -> Subscription[int]:
+    def subscribe(self, selection: Selection, on_gap: Callable[[Gap], None] | None, replay: bool) -> Subscription:
         """See `EventBus.subscribe`."""
-        with self._fanout.lock:
-            history = self._history
-            upto = history.last - (len(history) if replay else 0)
-            mailbox = Mailbox(selection, self._bound, upto, behind=upto < history.last, keeps=False)
-            end = history.end_of(selection.run_id)
-            if end is not None and (not replay or end[0] <= upto):
+        with self.lock:
+            history = self.history
+            position = history.start if replay else history.last
+            mailbox = Mailbox(selection, self._bound, position, behind=position < history.last)
+            end = self._numbers.end_of(selection.run_id)
+            if end is not None and (not replay or end[0] <= position):
                 mailbox.end_with(end[1] if replay else None)
-            subscription = Subscription(self, mailbox, on_gap, started=True)
+            subscription = Subscription(self, mailbox, on_gap)
             if self._closed:
-                subscription.finish()
+                mailbox.close()
             else:
-                self._fanout.add(subscription)
-        subscription.read_ahead()
+                self.add(subscription)
+            # Queued at once, so that the history may go on without it.
+            self._read(subscription)
         return subscription
 
-    def refill(self, subscription: Subscription[int]) -> None:
-        """See `Source.refill`: at once."""
-        with self._fanout.lock:
-            here = self._history.last
-            subscription.read(self._history.after(subscription.begin_reading(here), self._bound))
-            self._fanout.resume(subscription)
+    def refill(self, subscription: Subscription) -> None:
+        """See `Fanout.refill`: at once."""
+        with self.lock:
+            self._read(subscription)
+            subscription.reading = False
 
-    def discard(self, subscription: Subscription[int]) -> None:
-        """See `Source.discard`."""
-        self._fanout.discard(subscription)
+    def _read(self, subscription: Subscription) -> None:
+        mailbox, start = subscription.mailbox, self.history.start
+        if mailbox.behind and mailbox.position < start:
+            first, last = mailbox.position.offset + 1, start.offset
+            self.read(subscription, Backlog(Gap(last + 1 - first, first, last, "trimmed"), [], start))
+        if mailbox.behind:
+            self.read_history(subscription)
 
-    def history(self) -> list[Event]:
+    def events(self) -> list[Event]:
         """What is kept, in order."""
-        with self._fanout.lock:
-            return [event.unshared() for event in self._history]
-
-    @property
-    def history_size(self) -> int:
-        """How many events are kept."""
-        return len(self._history)
-
-    @property
-    def subscriber_count(self) -> int:
-        """How many subscribe."""
-        with self._fanout.lock:
-            return len(self._fanout)
-
-    def stats(self, emitted: int, refused: int) -> BusStats:
-        """See `EventBus.stats`."""
-        with self._fanout.lock:
-            return self._fanout.stats(emitted, refused)
-
-    def start_over(self) -> None:
-        """In a forked child: with the history, without the parent's subscribers."""
-        self.bells = LoopBells()
-        fanout, self._fanout = self._fanout, Fanout()
-        for subscription in fanout:
-            subscription.start_over()
+        with self.lock:
+            return [event.unshared() for _, event in self.history]
 
     def close(self) -> None:
         """Take nothing any more. Subscribers end when they have been given what there is. Idempotent."""
-        with self._fanout.lock:
+        woken: list[Waiter] = []
+        with self.lock:
             self._closed = True
-            for subscription in self._fanout:
-                subscription.finish()
+            for subscription in self:
+                subscription.mailbox.close()
+                subscription.release(woken)
+        wake(woken)
+
+
+class _Run:
+    """What is known of a run: the last seq of each lane, and its first terminal event."""
+
+    __slots__ = ("end", "lanes")
+
+    def __init__(self) -> None:
+        self.lanes: dict[str, int] = {}
+        self.end: tuple[EventId, Event] | None = None
+
+
+class _Numbers:
+    """Ids, and the seqs and ends of the last 10,000 runs: they are known for longer than their events."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._ms = 0
+        self._runs: OrderedDict[str, _Run] = OrderedDict()
+
+    def numbered(self, given: Event | Body, position: EventId) -> Event:
+        """An event as it is; of a body one whose offset is the number of its emission."""
+        run = None if given.run_id is None else self._run(given.run_id)
+        if isinstance(given, Event):
+            event = given.unshared()
+            if run is not None and event.lane_id is not None and event.seq is not None:
+                run.lanes[event.lane_id] = max(event.seq, run.lanes.get(event.lane_id, 0))
+        else:
+            self._ms = max(int(self._clock() * 1000), self._ms)
+            seq = None
+            if run is not None and given.lane_id is not None:
+                seq = run.lanes[given.lane_id] = run.lanes.get(given.lane_id, 0) + 1
+            event = Event(self._ms, position.offset, given, seq)
+        if run is not None and run.end is None and event.is_terminal:
+            run.end = (position, event)
+        return event
+
+    def _run(self, run_id: str) -> _Run:
+        run = self._runs.get(run_id)
+        if run is None:
+            run = self._runs[run_id] = _Run()
+            if len(self._runs) > _KNOWN_RUNS:
+                self._runs.popitem(last=False)
+        else:
+            self._runs.move_to_end(run_id)
+        return run
+
+    def end_of(self, run_id: str | None) -> tuple[EventId, Event] | None:
+        """The position of the run's first terminal event, and that event, if the run is known and has ended."""
+        run = None if run_id is None else self._runs.get(run_id)
+        return None if run is None else run.end

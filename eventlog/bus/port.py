@@ -1,4 +1,4 @@
-"""How a bus uses the log that it is bound to: background work, appends and questions, for either colour of log."""
+"""How a bus uses the log that it is made over: background work, appends and questions, for either colour of log."""
 
 import asyncio
 import contextlib
@@ -12,8 +12,8 @@ from ..log.awaited import AsyncEventLog
 from ..log.blocking import EventLog
 from ..log.core import LogCore
 from ..model.events import Body, Event
-from ..plan.drive import arun, no_transport, run
-from ..plan.effects import Command, Plan
+from ..plan.drive import Steps, ano_transport, arun, no_transport, run
+from ..plan.effects import Plan
 from .emitter import READY_S, Emitter
 
 _END_S = 2.0
@@ -27,59 +27,65 @@ class Port(Protocol):
 
     core: LogCore
 
-    def spawn(self, plan: Callable[[], Plan[None]], name: str, failed: Failed) -> None:
-        """Carry the plan out in the background, over a connection of its own. Its failure is told to `failed`."""
-
-    def end(self, name: str) -> None:
-        """Let the plan of this name wait no longer for Redis, where that can be done."""
-
-    def append(self, body: Body) -> Event:
-        """Append, blocking. Raises `InvalidInput` where that would hold up the event loop that has to do it."""
-
-    def append_soon(self, body: Body) -> "Future[Event]":
-        """Append without blocking, when the gate is open; in the order of the calls."""
-
-    def ask(self, plan: Plan[T]) -> T:
-        """Carry a plan out, blocking. Raises as `append`."""
-
-    async def aask(self, plan: Plan[T]) -> T:
-        """Carry a plan out without blocking the running event loop."""
-
     @property
-    def blocks(self) -> bool:
-        """True if `append` and `ask` wait for Redis."""
+    def must_not_block(self) -> bool:
+        """True if `ask` would wait for Redis on an event loop."""
 
     @property
     def on_its_loop(self) -> bool:
         """True if called on the event loop that does the work of this log."""
 
-    def start_over(self) -> None:
-        """In a forked child: what is under way is the parent's."""
+    def ask(self, plan: Steps[Any, T]) -> T:
+        """Carry a plan out as the log's own calls are, blocking.
+
+        Raises `InvalidInput` where that would hold up the event loop that has to do it.
+        """
+
+    async def aask(self, plan: Steps[Any, T]) -> T:
+        """Carry a plan out without blocking the running event loop."""
+
+    def append_soon(self, body: Body) -> "Future[Event]":
+        """Append without blocking, when the bus is ready; in the order of the calls."""
+
+    def spawn(self, plan: Callable[[], Plan[None]], name: str, failed: Failed) -> None:
+        """Carry the plan out in the background, over a connection of its own. Its failure is passed to `failed`."""
 
     def stop_taking(self) -> None:
         """Take no more appends."""
 
-    def wait_ended(self) -> None:
-        """Wait, bounded, for the plans in the background to end, where they would outlive their owner."""
+    def end(self, name: str) -> None:
+        """Let the plan of this name wait for Redis no longer, and wait, bounded, for the others to end."""
+
+    def start_over(self) -> None:
+        """In a forked child: what is under way is the parent's."""
 
 
 class ThreadPort:
-    """Over an `EventLog`: daemon threads."""
+    """Over an `EventLog`: daemon threads, which end by themselves and close their connections."""
 
     on_its_loop = False
 
-    def __init__(self, log: EventLog, gate: threading.Event) -> None:
+    def __init__(self, log: EventLog, ready: threading.Event) -> None:
         self.core = log.core
         self._log = log
-        self._gate = gate
+        self._ready = ready
         self.start_over()
 
     def start_over(self) -> None:
-        self._emitter = Emitter(self._log, self._gate)
+        self._emitter = Emitter(self._log, self._ready)
 
     @property
-    def blocks(self) -> bool:
-        return self._log.connect is not None
+    def must_not_block(self) -> bool:
+        return self._log.connect is not None and running_loop() is not None
+
+    def ask(self, plan: Steps[Any, T]) -> T:
+        return self._log._run(plan)
+
+    async def aask(self, plan: Steps[Any, T]) -> T:
+        return await asyncio.to_thread(self.ask, plan)
+
+    def append_soon(self, body: Body) -> "Future[Event]":
+        return self._emitter.submit(body)
 
     def spawn(self, plan: Callable[[], Plan[None]], name: str, failed: Failed) -> None:
         threading.Thread(target=self._carry_out, args=(plan, failed), name=name, daemon=True).start()
@@ -95,56 +101,63 @@ class ThreadPort:
             if link is not None:
                 link.close()
 
-    def append(self, body: Body) -> Event:
-        return self._log.append_body(body)
-
-    def append_soon(self, body: Body) -> "Future[Event]":
-        return self._emitter.submit(body)
-
-    def ask(self, plan: Plan[T]) -> T:
-        connect = self._log.connect
-        link = None if connect is None else connect(1)
-        try:
-            return run(plan, no_transport if link is None else link.execute)
-        finally:
-            if link is not None:
-                link.close()
-
-    async def aask(self, plan: Plan[T]) -> T:
-        return await asyncio.to_thread(self.ask, plan)
-
-    def end(self, name: str) -> None:
-        """A thread reads on until its read ends, within a second or so."""
-
     def stop_taking(self) -> None:
         self._emitter.close()
 
-    def wait_ended(self) -> None:
-        """Threads are daemons, and close their connections themselves."""
+    def end(self, name: str) -> None:
+        """A thread reads on until its read ends, within a second or so."""
 
 
 class TaskPort:
     """Over an `AsyncEventLog`: tasks of the event loop on which the bus was made."""
 
-    blocks = True
-
-    def __init__(self, log: AsyncEventLog, gate: threading.Event) -> None:
-        try:
-            self._loop = asyncio.get_running_loop()
-        except RuntimeError:
-            raise InvalidInput("log", "make a bus over an AsyncEventLog on the event loop of that log") from None
+    def __init__(self, log: AsyncEventLog, ready: threading.Event) -> None:
+        loop = running_loop()
+        if loop is None:
+            raise InvalidInput("log", "make a bus over an AsyncEventLog on the event loop of that log")
         self.core = log.core
+        self._loop = loop
         self._log = log
-        self._gate = gate
+        self._ready = ready
         self._turn = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
+    def start_over(self) -> None:
+        """An event loop does not survive a fork, nor does what it has under way."""
+
+    @property
+    def must_not_block(self) -> bool:
+        return running_loop() is not None
+
     @property
     def on_its_loop(self) -> bool:
+        return running_loop() is self._loop
+
+    def ask(self, plan: Steps[Any, T]) -> T:
+        if self.on_its_loop:
+            raise InvalidInput("log", "this would wait for an AsyncEventLog on its own event loop, for ever")
+        return self._begin(self._log._run(plan)).result()
+
+    async def aask(self, plan: Steps[Any, T]) -> T:
+        if self.on_its_loop:
+            return await self._log._run(plan)
+        return await asyncio.wrap_future(self._begin(self._log._run(plan)))
+
+    def append_soon(self, body: Body) -> "Future[Event]":
+        return self._begin(self._append(body))
+
+    async def _append(self, body: Body) -> Event:
+        async with self._turn:
+            if not self._ready.is_set():
+                await asyncio.to_thread(self._ready.wait, READY_S)
+        return await self._log.append_body(body)
+
+    def _begin(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
         try:
-            return asyncio.get_running_loop() is self._loop
+            return asyncio.run_coroutine_threadsafe(work, self._loop)
         except RuntimeError:
-            return False
+            work.close()
+            raise _loop_ended() from None
 
     def spawn(self, plan: Callable[[], Plan[None]], name: str, failed: Failed) -> None:
         def begin() -> None:
@@ -164,7 +177,7 @@ class TaskPort:
         connect = self._log.connect
         link = None if connect is None else connect(1)
         try:
-            await arun(plan(), _no_async_transport if link is None else link.execute)
+            await arun(plan(), ano_transport if link is None else link.execute)
         except asyncio.CancelledError:
             failed(_loop_ended())
             raise
@@ -174,76 +187,29 @@ class TaskPort:
             if link is not None:
                 await link.close()
 
-    def append(self, body: Body) -> Event:
-        return self._result(self._log.append_body(body))
-
-    def append_soon(self, body: Body) -> "Future[Event]":
-        return self._begin(self._append(body))
-
-    async def _append(self, body: Body) -> Event:
-        async with self._turn:
-            if not self._gate.is_set():
-                await asyncio.to_thread(self._gate.wait, READY_S)
-        return await self._log.append_body(body)
-
-    def ask(self, plan: Plan[T]) -> T:
-        return self._result(self._ask(plan))
-
-    async def aask(self, plan: Plan[T]) -> T:
-        if self.on_its_loop:
-            return await self._ask(plan)
-        return await asyncio.wrap_future(self._begin(self._ask(plan)))
-
-    async def _ask(self, plan: Plan[T]) -> T:
-        connect = self._log.connect
-        link = None if connect is None else connect(1)
-        try:
-            return await arun(plan, _no_async_transport if link is None else link.execute)
-        finally:
-            if link is not None:
-                await link.close()
-
-    def _result(self, work: Coroutine[Any, Any, T]) -> T:
-        if self.on_its_loop:
-            work.close()
-            raise InvalidInput("log", "this would wait for an AsyncEventLog on its own event loop, for ever")
-        return self._begin(work).result()
-
-    def _begin(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
-        try:
-            return asyncio.run_coroutine_threadsafe(work, self._loop)
-        except RuntimeError:
-            work.close()
-            raise _loop_ended() from None
-
-    def start_over(self) -> None:
-        """An event loop does not survive a fork, nor does what it has under way."""
-
-    def end(self, name: str) -> None:
-        def cancel() -> None:
-            for task in self._tasks:
-                if task.get_name() == name:
-                    task.cancel()
-
-        with contextlib.suppress(RuntimeError):  # the loop is closed
-            self._loop.call_soon_threadsafe(cancel)
-
     def stop_taking(self) -> None:
         """The log has its own queue."""
 
-    def wait_ended(self) -> None:
+    def end(self, name: str) -> None:
         if not self.on_its_loop:
             with contextlib.suppress(LogClosed, TimeoutError):
-                self._begin(self._ended()).result(_END_S)
+                self._begin(self._end(name)).result(_END_S)
 
-    async def _ended(self) -> None:
+    async def _end(self, name: str) -> None:
+        for task in self._tasks:
+            if task.get_name() == name:
+                task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=_END_S)
 
 
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """The event loop that runs the caller."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
 def _loop_ended() -> LogClosed:
     return LogClosed("the event loop of the bus' log has ended")
-
-
-async def _no_async_transport(command: Command) -> Any:
-    return no_transport(command)

@@ -1,10 +1,9 @@
-"""A bus over a shared log: one follower hands the log round, one catcher reads it for whoever is behind.
+"""A bus over a shared log: one follower reads the log and publishes it, a second plan reads pages for who is behind.
 
-Both are plans, carried out in the background by the port: on threads over an `EventLog`, as tasks over an
-`AsyncEventLog`. Each runs while there is something to do, on a connection of its own.
+Both run in the background, carried out by the port: on threads over an `EventLog`, as tasks over an `AsyncEventLog`.
+Each runs while there is something to do, on a connection of its own.
 """
 
-import asyncio
 import threading
 import time
 import weakref
@@ -12,23 +11,22 @@ from collections import deque
 from collections.abc import Callable
 
 from ..errors import BackendUnavailable, LogClosed
-from ..log.reading import Tail, read_page
+from ..log.reading import Tail, read_page, run_has_ended
 from ..model.events import Body, Event
 from ..model.filters import EventFilter
 from ..model.ids import ZERO, Cursor, EventId, parse_cursor
-from ..model.log_values import Gap, ReadRequest
+from ..model.log_values import Gap
 from ..model.pages import Page, PageRequest
 from ..plan.effects import Park, Pause, Plan
-from .bells import LoopBells
-from .emitter import READY_S
-from .fanout import BusStats, Fanout
-from .mailbox import Mailbox, Stretch
+from .fanout import Fanout
+from .history import History
+from .mailbox import Backlog, Mailbox
 from .port import Port
 from .selection import Selection
-from .subscription import Subscription
+from .subscription import READY_S, Subscription, Waiter, wake
 
 _FOLLOWER = "eventlog-bus-follow"
-_CATCHER = "eventlog-bus-catch-up"
+_CATCH_UP = "eventlog-bus-catch-up"
 _PAGE = 500
 _BLOCK_S = 1.0
 _IDLE_S = 5.0
@@ -36,8 +34,8 @@ _CLOSE_S = 5.0
 _PAUSE_S = 0.05
 
 
-class LogSubscription(Subscription[EventId]):
-    """A subscription to a log, and how far its reading of that has come."""
+class LogSubscription(Subscription):
+    """A subscription to a log, and how its reading of that is to begin or to go on."""
 
     def __init__(
         self,
@@ -48,128 +46,163 @@ class LogSubscription(Subscription[EventId]):
         *,
         replay: bool,
     ) -> None:
-        super().__init__(source, Mailbox(selection, bound, ZERO, behind=True, keeps=True), on_gap, started=False)
+        super().__init__(source, Mailbox(selection, bound, ZERO, behind=True), on_gap)
         self.selection = selection
-        self.replays = replay  # until the first page was read: from the first event that is there
+        self.from_start = replay  # until the first page was read: from the first event that is there
         self.here: EventId | None = None  # where the log ended when it began
         self.epoch: str | None = None
+        self.reads_log = True  # the log has to be read to its end before what is published can be taken
         self.failing_since: float | None = None
+        self.reading = True  # until it has begun
 
-    def begin(self, here: EventId, epoch: str | None) -> None:
-        """What follows `here` is handed round from now on. What a run's end is concerned, the log is asked first."""
-        self.here, self.epoch = here, None if self.replays else epoch
-        self.start(here, behind=self.replays or self.selection.run_id is not None)
-        self.read_ahead()
-
-    def take_page(self, stretch: Stretch[EventId], epoch: str) -> None:
-        """See `Mailbox.read`."""
-        self.epoch, self.replays, self.failing_since = epoch or None, False, None
-        self.read(stretch)
+    def begin(self, here: EventId, epoch: str | None) -> bool:
+        """Take what follows `here`. True if the log has to be read first: for a replay, or as the run may be over."""
+        self.here = self.mailbox.position = here
+        self.epoch = None if self.from_start else epoch
+        self.mailbox.behind = self.reads_log = self.from_start or self.selection.run_id is not None
+        self.reading = self.mailbox.behind
+        return self.mailbox.behind
 
 
-class SharedBus:
-    """The source of subscriptions of an `EventBus` over a log. The follower runs while somebody subscribes."""
+class SharedBus(Fanout[LogSubscription]):
+    """The bus of an `EventBus` over a log. The follower runs while somebody subscribes.
 
-    def __init__(self, port: Port, gate: threading.Event, max_queue_size: int, patience_s: float) -> None:
+    `ready` is not set from the first subscription until the follower stands in the log; emissions wait for it.
+    """
+
+    def __init__(self, port: Port, ready: threading.Event, max_queue_size: int, patience_s: float) -> None:
+        super().__init__()
+        self.ready = ready
         self.port = port
-        self.gate = gate  # shut while the follower does not stand in the log yet
         self.patience_s = patience_s
-        self.finished = False
+        self.finished = False  # all that was emitted here is published
         self._bound = max_queue_size
         self._emitted = ZERO
         self._closed = False
         self._begin()
 
     def _begin(self) -> None:
-        self.bells = LoopBells()
-        self.fanout: Fanout[LogSubscription] = Fanout()
-        self.moved = threading.Condition(self.fanout.lock)
+        self.history = History(self._bound)
+        self.moved = threading.Condition(self.lock)
         self.follower: Follower | None = None
-        self._catcher = Catcher(self, min(_PAGE, self._bound))
+        self._catch_up = CatchUp(self, min(_PAGE, self._bound))
 
     def start_over(self) -> None:
-        """In a forked child: without the parent's subscribers, and without its threads."""
-        fanout = self.fanout
+        """In a forked child: without the parent's subscriptions, and without its threads."""
+        super().start_over()
         self._begin()
-        self.gate.set()
         self.port.start_over()
-        for subscription in fanout:
-            subscription.start_over()
-
-    def check_open(self) -> None:
-        """Raises `LogClosed`."""
-        if self._closed:
-            raise LogClosed("the bus was closed")
 
     def append(self, body: Body) -> Event:
-        """Append, blocking; what is appended by then is handed round. Raises as the log."""
-        if not self.gate.is_set() and not self.port.on_its_loop:
-            self.gate.wait(READY_S)
-        return self.port.append(body)
+        """Append, blocking; what is appended by then is published. Raises as the log."""
+        if not self.ready.is_set() and not self.port.on_its_loop:
+            self.ready.wait(READY_S)
+        return self.port.ask(self.port.core.append_body(body))
 
-    def note(self, event: Event) -> None:
-        """This event was emitted here: it is handed round before the bus closes; if it ends a run, in any case."""
+    def emitted(self, event: Event) -> None:
+        """This event was emitted here: it is published before the bus closes; if it ends a run, in any case."""
         if self.port.core.backend.name == "disabled":
             return  # nothing of it will ever come
-        with self.fanout.lock:
+        woken: list[Waiter] = []
+        with self.lock:
             self._emitted = max(self._emitted, event.position)
-            if event.is_terminal and not event.duplicate:
-                for subscription in self.fanout:
-                    subscription.keep(event.position, event, surely=False)
+            if not event.duplicate:
+                self.keep(event.position, event, woken, surely=False)
+        wake(woken)
 
     def subscribe(self, selection: Selection, on_gap: Callable[[Gap], None] | None, replay: bool) -> LogSubscription:
         """See `EventBus.subscribe`. Off event loops it returns when the follower is ready, after 5 s at most."""
         subscription = LogSubscription(self, selection, self._bound, on_gap, replay=replay)
-        with self.fanout.lock:
-            self.fanout.add(subscription)
+        reads = starts = False
+        with self.lock:
+            follower = self.follower
             if self._closed:
-                subscription.start(ZERO, behind=replay)
-                subscription.finish()
+                subscription.mailbox.behind, subscription.reading = replay, False
+                subscription.mailbox.close()
                 return subscription
-            follower, starts = self.follower, self.follower is None
+            self.add(subscription)
             if follower is None:
-                follower = self.follower = Follower(self)
-                self.gate.clear()
+                starts, follower = True, Follower(self)
+                self.follower = follower
+                self.ready.clear()
             elif follower.position is not None:
-                subscription.begin(follower.position, follower.epoch)
+                reads = subscription.begin(follower.position, follower.epoch)
         if starts:
             try:
-                self.port.spawn(follower.follow, _FOLLOWER, follower.failed)
+                self.port.spawn(follower.run, _FOLLOWER, self.follower_failed)
             except BaseException as error:
-                follower.failed(error)
+                self.follower_failed(error)
                 raise
-        if not (self.port.blocks and _on_a_loop()):
-            self.gate.wait(READY_S)
+        if reads:
+            self.refill(subscription)
+        if not self.port.must_not_block:
+            self.ready.wait(READY_S)
         return subscription
 
-    def start_all(self, here: EventId, epoch: str | None) -> None:
-        """The follower stands at `here`. Called with the lock held."""
-        for subscription in self.fanout:
-            subscription.begin(here, epoch)
-
     def refill(self, subscription: LogSubscription) -> None:
-        """See `Source.refill`: soon."""
-        self._catcher.ask(subscription)
+        """See `Fanout.refill`: from the recent events if that is possible, else from the log, soon."""
+        with self.lock:
+            if not subscription.reads_log and self.read_history(subscription):
+                subscription.reading = False
+                return
+        self._catch_up.ask(subscription)
 
-    def discard(self, subscription: LogSubscription) -> None:
-        """See `Source.discard`."""
-        self.fanout.discard(subscription)
+    def advance(self, items: list[Event | Gap], after: EventId, epoch: str | None) -> None:
+        """The follower has read these items of the log, and stands at `after` now."""
+        woken: list[Waiter] = []
+        begun: list[LogSubscription] = []
+        with self.lock:
+            follower = self.follower
+            assert follower is not None
+            starts = follower.position is None
+            follower.position, follower.epoch = after, epoch
+            if starts:
+                self.history = History(self._bound, after)
+                begun = [subscription for subscription in self if subscription.begin(after, epoch)]
+                self.ready.set()
+            else:
+                self._publish_all(items, after, woken)
+            self.moved.notify_all()
+        wake(woken)
+        for subscription in begun:
+            self.refill(subscription)
 
-    @property
-    def history_size(self) -> int:
-        """How many events are resident in the log."""
-        return self.port.ask(self.port.core.backend.read(ReadRequest())).state.length
+    def _publish_all(self, items: list[Event | Gap], after: EventId, woken: list[Waiter]) -> None:
+        joins = True
+        for item in items:
+            if isinstance(item, Gap):
+                joins = False
+            elif joins:
+                self.publish(item.position, item, woken)
+            else:
+                self.keep(item.position, item, woken)
+        if not joins or self.history.last != after:
+            self._break_off(after, woken)
 
-    @property
-    def subscriber_count(self) -> int:
-        """How many subscribe to this bus, in this process."""
-        with self.fanout.lock:
-            return len(self.fanout)
+    def _break_off(self, after: EventId, woken: list[Waiter]) -> None:
+        """Something is missing between what was published and `after`: what, the log tells each subscription."""
+        for kept in self.history:
+            self.keep(*kept, woken)
+        self.history = History(self._bound, after)
+        for subscription in self:
+            subscription.mailbox.behind = subscription.reads_log = True
+            subscription.release(woken)
 
-    def stats(self, emitted: int, refused: int) -> BusStats:
-        """See `EventBus.stats`."""
-        with self.fanout.lock:
-            return self.fanout.stats(emitted, refused)
+    def follower_failed(self, error: BaseException) -> None:
+        """Nothing is published any more: subscriptions fail, unless they ended in good order."""
+        woken: list[Waiter] = []
+        with self.lock:
+            for subscription in self if not self.finished else ():
+                subscription.mailbox.fail(error)
+                subscription.release(woken)
+            self.end_follower()
+        wake(woken)
+
+    def end_follower(self) -> None:
+        """Called with the lock held; the next subscription starts another."""
+        self.follower = None
+        self.ready.set()
+        self.moved.notify_all()
 
     def stop_taking(self) -> None:
         """Take nothing any more."""
@@ -179,147 +212,108 @@ class SharedBus:
     def close(self) -> None:
         """End the subscriptions when they have what was emitted here; waits for that, 5 s at most. Idempotent."""
         self._closed = True
+        woken: list[Waiter] = []
         with self.moved:
-            there = self.moved.wait_for(self._has_handed_round, _CLOSE_S)
+            published = self.moved.wait_for(self._published_all, _CLOSE_S)
             self.finished = True
-            for subscription in self.fanout:
-                if not there:
-                    subscription.break_off()
-                subscription.finish()
-        self._catcher.hurry()
+            if not published:
+                self._break_off(self.history.last, woken)
+            for subscription in self:
+                subscription.mailbox.close()
+                if subscription.here is None:
+                    subscription.mailbox.fail(LogClosed("the bus was closed before the log could be read"))
+                subscription.release(woken)
+        wake(woken)
+        self._catch_up.end()
         self.port.end(_FOLLOWER)
-        self.port.wait_ended()
 
-    def _has_handed_round(self) -> bool:
+    def _published_all(self) -> bool:
         follower = self.follower
         return follower is None or (follower.position is not None and follower.position >= self._emitted)
 
 
 class Follower:
-    """Reads the log as it grows, and hands it round. Ends when nobody subscribes, or Redis was away for too long."""
+    """Reads the log as it grows. Ends when nobody subscribes, or Redis was away for too long."""
 
     def __init__(self, bus: SharedBus) -> None:
         self.position: EventId | None = None
         self.epoch: str | None = None
         self._bus = bus
 
-    def follow(self) -> Plan[None]:
+    def run(self) -> Plan[None]:
         """Until it is no longer needed."""
         bus = self._bus
         tail = Tail(bus.port.core.backend, None, EventFilter(), patience_s=bus.patience_s)
         while True:
             items = yield from tail.step(_BLOCK_S)
             if tail.epoch is not None or tail.caught_up:
-                self._hand_round(items, _position(tail.cursor), tail.epoch)
-            with bus.fanout.lock:
-                if bus.finished or all(subscription.ended for subscription in bus.fanout):
-                    self._end()
+                bus.advance(items, _position(tail.cursor), tail.epoch)
+            with bus.lock:
+                if bus.finished or all(subscription.ended for subscription in bus):
+                    bus.end_follower()
                     return
 
-    def _hand_round(self, items: list[Event | Gap], after: EventId, epoch: str | None) -> None:
-        bus = self._bus
-        woken: set[LogSubscription] = set()
-        with bus.fanout.lock:
-            before, self.position, self.epoch = self.position, after, epoch
-            if before is None:
-                bus.start_all(after, epoch)
-                bus.gate.set()
-            else:
-                for item in items:
-                    if isinstance(item, Gap):
-                        # Each has missed what lies behind its own place; the log tells it what that is.
-                        for subscription in bus.fanout:
-                            subscription.break_off()
-                    else:
-                        bus.fanout.push(before, item.position, item, woken)
-                        before = item.position
-            bus.moved.notify_all()
-        for subscription in woken:
-            subscription.wake()
 
-    def failed(self, error: BaseException) -> None:
-        """Whoever subscribes is told."""
-        bus = self._bus
-        with bus.fanout.lock:
-            for subscription in bus.fanout if not bus.finished else ():
-                subscription.start(ZERO, behind=True)
-                subscription.fail(error)
-            self._end()
-
-    def _end(self) -> None:
-        if self._bus.follower is self:
-            self._bus.follower = None
-            self._bus.gate.set()
-        self._bus.moved.notify_all()
-
-
-class Catcher:
-    """Reads the log for who is behind, a page at a time and in turn. Ends when nobody asked for a while."""
+class CatchUp:
+    """Reads pages of the log for subscriptions that are behind, in turn. Ends when nobody asked for a while."""
 
     def __init__(self, bus: SharedBus, page: int) -> None:
         self._bus = bus
         self._page = page
-        self._lock = threading.Lock()
         self._asked: deque[weakref.ref[LogSubscription]] = deque()
         self._running = False
-        self._idle_s = _IDLE_S
+        self._ends = False
         self._wake: Callable[[], None] | None = None
 
     def ask(self, subscription: LogSubscription) -> None:
         """Read the next page for it soon."""
-        with self._lock:
+        with self._bus.lock:
             self._asked.append(weakref.ref(subscription))
             running, self._running = self._running, True
             wake = self._wake
         if not running:
             try:
-                self._bus.port.spawn(self.serve, _CATCHER, self.failed)
+                self._bus.port.spawn(self.run, _CATCH_UP, self.failed)
             except BaseException as error:
                 self.failed(error)
                 raise
         elif wake is not None:
             wake()
 
-    def hurry(self) -> None:
-        """End as soon as nobody asks."""
-        with self._lock:
-            self._idle_s = 0.0
+    def end(self) -> None:
+        """Do not wait for more to be asked for."""
+        with self._bus.lock:
+            self._ends = True
             wake = self._wake
         if wake is not None:
             wake()
 
-    def serve(self) -> Plan[None]:
-        """Until nobody has asked for a while."""
+    def run(self) -> Plan[None]:
+        """Until nothing was asked for in a while."""
         while True:
-            subscription = self._next()
-            if subscription is not None:
-                yield from self._serve(subscription)
-                continue
-            yield Park(self._subscribe, self._idle_s)
-            with self._lock:
+            while self._asked:
+                subscription = self._asked[0]()
+                if subscription is not None and not subscription.ended:
+                    yield from self._serve(subscription)
+                del subscription
+                self._asked.popleft()
+            yield Park(self._subscribe, _IDLE_S)
+            with self._bus.lock:
                 if not self._asked:
                     self._running = False
                     return
 
-    def _next(self) -> LogSubscription | None:
-        with self._lock:
-            while self._asked:
-                subscription = self._asked.popleft()()
-                if subscription is not None and not subscription.ended:
-                    return subscription
-        return None
-
     def _subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
-        with self._lock:
+        with self._bus.lock:
             self._wake = wake
-            asked = bool(self._asked)
-        if asked:
+            at_once = self._asked or self._ends
+        if at_once:
             wake()
-        return self._unsubscribe
 
-    def _unsubscribe(self) -> None:
-        with self._lock:
+        def unsubscribe() -> None:
             self._wake = None
+
+        return unsubscribe
 
     def _serve(self, subscription: LogSubscription) -> Plan[None]:
         try:
@@ -329,49 +323,63 @@ class Catcher:
             if subscription.failing_since is None:
                 subscription.failing_since = now
             if now - subscription.failing_since >= self._bus.patience_s:
-                subscription.fail(error)
+                self._fail(subscription, error)
             else:
                 yield Pause(_PAUSE_S)
-                with self._lock:
-                    self._asked.append(weakref.ref(subscription))
+                self._asked.append(weakref.ref(subscription))
         except Exception as error:
-            subscription.fail(error)
+            self._fail(subscription, error)
 
     def _read(self, subscription: LogSubscription) -> Plan[None]:
-        bus = self._bus
-        with bus.fanout.lock:
-            follower = bus.follower
-            here = ZERO if follower is None or follower.position is None else follower.position
-            upto = subscription.begin_reading(here)
-            bus.fanout.resume(subscription)
-        since = None if subscription.replays else Cursor(*upto)
+        bus, mailbox, backend = self._bus, subscription.mailbox, self._bus.port.core.backend
+        with bus.lock:
+            history, closing = bus.history, mailbox.closing
+            since = None if subscription.from_start else Cursor(*mailbox.position)
         wanted = subscription.selection.to_read
-        request = PageRequest.of(since, None, self._page, wanted, epoch=subscription.epoch)
-        backend = bus.port.core.backend
-        page = yield from read_page(backend, request)
+        page = yield from read_page(backend, PageRequest.of(since, None, self._page, wanted, epoch=subscription.epoch))
         reached = _position(page.cursor)
-        over = False
+        final = page.at_end and closing
         if page.at_end and wanted.run_id is not None:
-            run = yield from backend.run(wanted.run_id)
-            over = run is not None and run.ended_at is not None and run.ended_at <= reached
-        gap = _gone_since(subscription.here, page) if subscription.replays else page.gap
-        if not page.events and gap is None and page.at_end and reached < here:
-            # The log ends before what was handed round: it went back, and the follower is about to find out.
+            # Its end may be gone from the log, or be one that this subscription passed over.
+            final = final or (yield from run_has_ended(backend, wanted.run_id, reached.offset))
+        gap = _gone_since(subscription.here, page) if subscription.from_start else page.gap
+        events = [(event.position, event) for event in page.events]
+        woken: list[Waiter] = []
+        with bus.lock:
+            subscription.epoch, subscription.from_start, subscription.failing_since = page.epoch or None, False, None
+            bus.read(subscription, Backlog(gap, events, reached, final=final))
+            if page.at_end and gap is None and bus.history is history:
+                subscription.reads_log = False
+                bus.read_history(subscription)
+            subscription.reading = False
+            subscription.release(woken)
+            stuck = subscription.must_read and not events
+        wake(woken)
+        if stuck:
+            # The log ends before what was published: it went back, and the follower is about to find out.
             yield Pause(_PAUSE_S)
-        subscription.take_page(
-            Stretch(gap, [(event.position, event) for event in page.events], reached, page.at_end, over), page.epoch
-        )
+
+    def _fail(self, subscription: LogSubscription, error: BaseException) -> None:
+        woken: list[Waiter] = []
+        with self._bus.lock:
+            subscription.mailbox.fail(error)
+            subscription.release(woken)
+        wake(woken)
 
     def failed(self, error: BaseException) -> None:
-        """Whoever waits is told."""
-        with self._lock:
+        """Nothing is read any more: subscriptions that wait for it fail."""
+        with self._bus.lock:
             self._running = False
-        while (subscription := self._next()) is not None:
-            subscription.fail(error)
+            asked = list(self._asked)
+            self._asked.clear()
+        for reference in asked:
+            subscription = reference()
+            if subscription is not None:
+                self._fail(subscription, error)
 
 
 def _gone_since(here: EventId | None, page: Page) -> Gap | None:
-    """What was gone of the log, of that which came since `here`, when its first page was read."""
+    """What is gone of that which came since `here`, when the log was read from its first event on."""
     if here is None or page.state is None:
         return None
     first = page.state.base_offset
@@ -383,11 +391,3 @@ def _gone_since(here: EventId | None, page: Page) -> Gap | None:
 def _position(cursor: str) -> EventId:
     parsed = parse_cursor(cursor)
     return ZERO if parsed is None else EventId(parsed.ms or 0, parsed.offset)
-
-
-def _on_a_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

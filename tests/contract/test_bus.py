@@ -48,7 +48,7 @@ def open_bus() -> Iterator[Opening]:
 class Reader:
     """Reads a subscription in a thread, to its end."""
 
-    def __init__(self, subscription: Subscription[Any]) -> None:
+    def __init__(self, subscription: Subscription) -> None:
         self.events: list[Event] = []
         self.error: BaseException | None = None
         self._subscription = subscription

@@ -1,30 +1,43 @@
-"""A mailbox beside a log that grows and loses its beginning, whatever happens in which order: nothing is silent."""
+"""A mailbox of a bus over a log that grows and loses its beginning, in whatever order: nothing goes missing in silence.
+
+The machine stands for what `bus/shared.py` does with a log: it publishes late, breaks off where the log has lost what
+was not published yet, and reads pages for the subscription in its own time.
+"""
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from eventlog import Event, Gap
-from eventlog.bus.mailbox import Mailbox, Stretch
+from eventlog.bus.fanout import Fanout
+from eventlog.bus.history import History
+from eventlog.bus.mailbox import Backlog, Mailbox
 from eventlog.bus.selection import Selection
+from eventlog.bus.subscription import Subscription
 from eventlog.errors import FellBehind
 from eventlog.model import Body, EventFilter
+from eventlog.model.ids import EventId
 from tests.support.extent import examples
 
 PAGE = 4
 
 
+def at(offset: int) -> EventId:
+    return EventId(offset, offset)
+
+
 class BesideALog(RuleBasedStateMachine):
-    """Two hands feed the mailbox: one hands round what is appended, late; another reads pages, in its own time."""
+    """Two hands feed the mailbox: one publishes what is appended, late; another reads pages, in its own time."""
 
     def __init__(self) -> None:
         super().__init__()
         self.log: dict[int, Event] = {}
         self.ever: dict[int, Event] = {}
         self.last = 0
-        self.handed_round = 0
+        self.published = 0
         self.lost_unseen: set[int] = set()
-        self.reading: tuple[int, Stretch[int] | None] | None = None
+        self.reading: tuple[int, History, Backlog | None] | None = None
+        self.reads_log = False
         self.given: list[int] = []
         self.gaps: list[Gap] = []
 
@@ -33,11 +46,18 @@ class BesideALog(RuleBasedStateMachine):
         kinds=st.sampled_from([None, ["x"]]),
         visibility=st.sampled_from([None, "public"]),
         bound=st.integers(1, 6),
+        keeps=st.integers(0, 6),
     )
-    def subscribe(self, run_id: str | None, kinds: list[str] | None, visibility: str | None, bound: int) -> None:
+    def subscribe(
+        self, run_id: str | None, kinds: list[str] | None, visibility: str | None, bound: int, keeps: int
+    ) -> None:
         self.selection = Selection(visibility, None, kinds, run_id, ends_unnamed=False)
-        self.bound = bound
-        self.mailbox: Mailbox[int] = Mailbox(self.selection, bound, 0, behind=False, keeps=True)
+        self.bound, self.keeps = bound, keeps
+        self.bus: Fanout[Subscription] = Fanout()
+        self.bus.history = History(keeps)
+        self.mailbox = Mailbox(self.selection, bound, at(0), behind=False)
+        self.subscription = Subscription(self.bus, self.mailbox, None)
+        self.bus.add(self.subscription)
 
     @rule(
         kind=st.sampled_from(["x", "x", "y", "run.finished"]),
@@ -57,14 +77,17 @@ class BesideALog(RuleBasedStateMachine):
             del self.log[offset]
 
     @rule(count=st.integers(1, 8))
-    def hand_round(self, count: int) -> None:
-        if self.handed_round + 1 < self._base() and self.handed_round < self.last:
-            self.lost_unseen.update(range(self.handed_round + 1, self._base()))
-            self.mailbox.break_off()
-            self.handed_round = self._base() - 1
-        for offset in range(self.handed_round + 1, min(self.handed_round + count, self.last) + 1):
-            self.mailbox.push(offset - 1, offset, self.log[offset])
-            self.handed_round = offset
+    def publish(self, count: int) -> None:
+        if self.published + 1 < self._base() and self.published < self.last:
+            self.lost_unseen.update(range(self.published + 1, self._base()))
+            for kept in self.bus.history:
+                self.bus.keep(*kept, [])
+            self.published = self._base() - 1
+            self.bus.history = History(self.keeps, at(self.published))
+            self.mailbox.behind = self.reads_log = True
+        for offset in range(self.published + 1, min(self.published + count, self.last) + 1):
+            self.bus.publish(at(offset), self.log[offset], [])
+            self.published = offset
 
     def _base(self) -> int:
         return min(self.log, default=self.last + 1)
@@ -72,43 +95,47 @@ class BesideALog(RuleBasedStateMachine):
     @precondition(lambda self: self.reading is None and self.mailbox.behind and not self._has_work())
     @rule()
     def ask(self) -> None:
-        self.mailbox.begin_reading(self.handed_round)
-        self.reading = (self.mailbox.upto, None)
+        if self.reads_log or not self.bus.read_history(self.subscription):
+            self.reading = (self.mailbox.position.offset, self.bus.history, None)
 
     def _has_work(self) -> bool:
         """A reader asks for more when it has been given all that is queued."""
         return bool(self.mailbox.queue) or self.mailbox.over
 
-    @precondition(lambda self: self.reading is not None and self.reading[1] is None)
+    @precondition(lambda self: self.reading is not None and self.reading[2] is None)
     @rule()
     def find(self) -> None:
         assert self.reading is not None
-        since = self.reading[0]
+        since, history, _ = self.reading
         gap = (
             Gap(self._base() - 1 - since, since + 1, self._base() - 1, "trimmed") if since + 1 < self._base() else None
         )
         matches = self.selection.to_read.matcher()
-        there = [(offset, event) for offset, event in sorted(self.log.items()) if offset > since and matches(event)]
+        there = [(at(offset), event) for offset, event in sorted(self.log.items()) if offset > since and matches(event)]
         page = there[:PAGE]
-        at_end = len(there) <= PAGE
-        self.reading = (since, Stretch(gap, page, self.last if at_end else page[-1][0], at_end))
+        self.page_ends_log = len(there) <= PAGE
+        self.reading = (since, history, Backlog(gap, page, at(self.last) if self.page_ends_log else page[-1][0]))
 
-    @precondition(lambda self: self.reading is not None and self.reading[1] is not None)
+    @precondition(lambda self: self.reading is not None and self.reading[2] is not None)
     @rule()
     def read(self) -> None:
         assert self.reading is not None
-        assert self.reading[1] is not None
-        self.mailbox.read(self.reading[1])
+        _, history, backlog = self.reading
+        assert backlog is not None
+        self.bus.read(self.subscription, backlog)
+        if self.page_ends_log and backlog.gap is None and history is self.bus.history:
+            self.reads_log = False
+            self.bus.read_history(self.subscription)
         self.reading = None
 
     @rule(count=st.integers(1, 12))
     def take(self, count: int) -> None:
         while self.mailbox.queue and count:
-            item = self.mailbox.queue.popleft()
+            item = self.mailbox.take()
             count -= 1
             if isinstance(item, Gap):
                 self.gaps.append(item)
-            else:
+            elif item is not None:
                 self.given.append(item.offset)
 
     @invariant()
@@ -122,7 +149,7 @@ class BesideALog(RuleBasedStateMachine):
             assert len(self.mailbox.queue) <= max(self.bound, PAGE) + self.bound + 1, "a page, ends kept aside, a gap"
 
     def teardown(self) -> None:
-        """In the end, when all is handed round and read, each event was given or told as missed."""
+        """In the end, when all is published and read, each event was given or told as missed."""
         if not self.last:
             return
         self._drain()
@@ -146,10 +173,10 @@ class BesideALog(RuleBasedStateMachine):
     def _drain(self) -> None:
         self.take(10**6)
         for _ in range(3 * self.last + 20):
-            self.hand_round(10**6)
+            self.publish(10**6)
             if self.reading is None and self.mailbox.behind and not self._has_work():
                 self.ask()
-            if self.reading is not None and self.reading[1] is None:
+            if self.reading is not None and self.reading[2] is None:
                 self.find()
             if self.reading is not None:
                 self.read()
