@@ -21,13 +21,12 @@ from ..model.log_values import Gap
 from .emission import Emission
 from .fanout import BusStats
 from .local import LocalBus
-from .port import Port, TaskPort, ThreadPort, running_loop
+from .port import running_loop
 from .selection import Selection
 from .shared import SharedBus
 from .subscription import Subscription
 
 _LARGEST = 10_000_000
-_PENDING_S = 10.0
 
 Emittable = Event | Body | Mapping[str, Any]
 """What `emit` takes: an event, a checked `Body`, or a mapping with the names of `append`."""
@@ -79,10 +78,7 @@ class EventBus:
         if log is None:
             self._local = LocalBus(max_queue_size, max_history, clock)
         else:
-            ready = threading.Event()
-            ready.set()
-            port: Port = ThreadPort(log, ready) if isinstance(log, EventLog) else TaskPort(log, ready)
-            self._shared = SharedBus(port, ready, max_queue_size, patience_s)
+            self._shared = SharedBus(log, max_queue_size, patience_s)
         _buses.add(self)
 
     def emit(self, event: Emittable) -> Emission:
@@ -247,11 +243,9 @@ class EventBus:
         if self._local is not None:
             self._local.close()
         if self._shared is not None:
-            self._shared.stop_taking()
             with self._lock:
-                pending = set(self._pending)
-            concurrent.futures.wait(pending, _PENDING_S)
-            self._shared.close()
+                under_way = set(self._pending)
+            self._shared.close(under_way)
 
     def _start_over(self) -> None:
         self._lock = threading.Lock()

@@ -5,12 +5,11 @@ import contextlib
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from ..errors import InvalidInput, LogClosed
 from ..log.awaited import AsyncEventLog
 from ..log.blocking import EventLog
-from ..log.core import LogCore
 from ..model.events import Body, Event
 from ..plan.drive import Steps, ano_transport, arun, no_transport, run
 from ..plan.effects import Plan
@@ -22,72 +21,43 @@ T = TypeVar("T")
 Failed = Callable[[BaseException], None]
 
 
-class Port(Protocol):
-    """What a bus asks of its log."""
-
-    core: LogCore
-
-    @property
-    def must_not_block(self) -> bool:
-        """True if `ask` would wait for Redis on an event loop."""
-
-    @property
-    def on_its_loop(self) -> bool:
-        """True if called on the event loop that does the work of this log."""
-
-    def ask(self, plan: Steps[Any, T]) -> T:
-        """Carry a plan out as the log's own calls are, blocking.
-
-        Raises `InvalidInput` where that would hold up the event loop that has to do it.
-        """
-
-    async def aask(self, plan: Steps[Any, T]) -> T:
-        """Carry a plan out without blocking the running event loop."""
-
-    def append_soon(self, body: Body) -> "Future[Event]":
-        """Append without blocking, when the bus is ready; in the order of the calls."""
-
-    def spawn(self, plan: Callable[[], Plan[None]], name: str, failed: Failed) -> None:
-        """Carry the plan out in the background, over a connection of its own. Its failure is passed to `failed`."""
-
-    def stop_taking(self) -> None:
-        """Take no more appends."""
-
-    def end(self, name: str) -> None:
-        """Let the plan of this name wait for Redis no longer, and wait, bounded, for the others to end."""
-
-    def start_over(self) -> None:
-        """In a forked child: what is under way is the parent's."""
-
-
 class ThreadPort:
-    """Over an `EventLog`: daemon threads, which end by themselves and close their connections."""
+    """Over an `EventLog`: daemon threads, which end by themselves and close their connections.
+
+    `ready` is set while what is appended reaches the subscriptions; `append_soon` waits for it.
+    """
 
     on_its_loop = False
 
     def __init__(self, log: EventLog, ready: threading.Event) -> None:
         self.core = log.core
+        self.ready = ready
         self._log = log
-        self._ready = ready
         self.start_over()
 
     def start_over(self) -> None:
-        self._emitter = Emitter(self._log, self._ready)
+        """In a forked child: what is under way is the parent's."""
+        self._emitter = Emitter(self._log, self.ready)
 
     @property
     def must_not_block(self) -> bool:
+        """True if `ask` would wait for Redis on an event loop."""
         return self._log.connect is not None and running_loop() is not None
 
     def ask(self, plan: Steps[Any, T]) -> T:
+        """Carry a plan out as the log's own calls are, blocking."""
         return self._log._run(plan)
 
     async def aask(self, plan: Steps[Any, T]) -> T:
+        """Carry a plan out without blocking the running event loop."""
         return await asyncio.to_thread(self.ask, plan)
 
     def append_soon(self, body: Body) -> "Future[Event]":
+        """Append without blocking, when the bus is ready; in the order of the calls."""
         return self._emitter.submit(body)
 
     def spawn(self, plan: Callable[[], Plan[None]], name: str, failed: Failed) -> None:
+        """Carry the plan out in the background, over a connection of its own. Its failure is passed to `failed`."""
         threading.Thread(target=self._carry_out, args=(plan, failed), name=name, daemon=True).start()
 
     def _carry_out(self, plan: Callable[[], Plan[None]], failed: Failed) -> None:
@@ -102,14 +72,15 @@ class ThreadPort:
                 link.close()
 
     def stop_taking(self) -> None:
+        """Take no more appends."""
         self._emitter.close()
 
     def end(self, name: str) -> None:
-        """A thread reads on until its read ends, within a second or so."""
+        """Let the plan of this name wait for Redis no longer: a thread's wait ends within a second or so by itself."""
 
 
 class TaskPort:
-    """Over an `AsyncEventLog`: tasks of the event loop on which the bus was made."""
+    """The twin of `ThreadPort` over an `AsyncEventLog`: tasks of the event loop on which the bus was made."""
 
     def __init__(self, log: AsyncEventLog, ready: threading.Event) -> None:
         loop = running_loop()
@@ -117,8 +88,8 @@ class TaskPort:
             raise InvalidInput("log", "make a bus over an AsyncEventLog on the event loop of that log")
         self.core = log.core
         self._loop = loop
+        self.ready = ready
         self._log = log
-        self._ready = ready
         self._turn = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -131,6 +102,7 @@ class TaskPort:
 
     @property
     def on_its_loop(self) -> bool:
+        """True if called on the event loop that does the work of this log; `ask` raises `InvalidInput` there."""
         return running_loop() is self._loop
 
     def ask(self, plan: Steps[Any, T]) -> T:
@@ -148,8 +120,8 @@ class TaskPort:
 
     async def _append(self, body: Body) -> Event:
         async with self._turn:
-            if not self._ready.is_set():
-                await asyncio.to_thread(self._ready.wait, READY_S)
+            if not self.ready.is_set():
+                await asyncio.to_thread(self.ready.wait, READY_S)
         return await self._log.append_body(body)
 
     def _begin(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
@@ -191,6 +163,7 @@ class TaskPort:
         """The log has its own queue."""
 
     def end(self, name: str) -> None:
+        """Cancel the plan of this name, and wait, bounded, for the others."""
         if not self.on_its_loop:
             with contextlib.suppress(LogClosed, TimeoutError):
                 self._begin(self._end(name)).result(_END_S)
@@ -201,6 +174,9 @@ class TaskPort:
                 task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=_END_S)
+
+
+Port = ThreadPort | TaskPort
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:

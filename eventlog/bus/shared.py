@@ -1,67 +1,34 @@
-"""A bus over a shared log: one follower reads the log and publishes it, a second plan reads pages for who is behind.
+"""A bus over a shared log: a follower reads the log as it grows and publishes it to the subscriptions of this process.
 
-Both run in the background, carried out by the port: on threads over an `EventLog`, as tasks over an `AsyncEventLog`.
-Each runs while there is something to do, on a connection of its own.
+The port carries the follower out: on a thread over an `EventLog`, as a task over an `AsyncEventLog`. It runs while
+somebody subscribes. For a subscription that is behind `catch_up.py` reads the log.
 """
 
 import threading
-import time
-import weakref
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent import futures
+from concurrent.futures import Future
 
-from ..errors import BackendUnavailable, LogClosed
-from ..log.reading import Tail, read_page, run_has_ended
+from ..errors import LogClosed
+from ..log.awaited import AsyncEventLog
+from ..log.blocking import EventLog
+from ..log.reading import Tail
 from ..model.events import Body, Event
 from ..model.filters import EventFilter
-from ..model.ids import ZERO, Cursor, EventId, parse_cursor
+from ..model.ids import ZERO, EventId
 from ..model.log_values import Gap
-from ..model.pages import Page, PageRequest
-from ..plan.effects import Park, Pause, Plan
+from ..plan.effects import Plan
+from .catch_up import CatchUp, LogSubscription, position_of
 from .fanout import Fanout
 from .history import History
-from .mailbox import Backlog, Mailbox
-from .port import Port
+from .port import Port, TaskPort, ThreadPort
 from .selection import Selection
-from .subscription import READY_S, Subscription, Waiter, wake
+from .subscription import READY_S, Waiter, wake
 
 _FOLLOWER = "eventlog-bus-follow"
-_CATCH_UP = "eventlog-bus-catch-up"
-_PAGE = 500
 _BLOCK_S = 1.0
-_IDLE_S = 5.0
+_UNDER_WAY_S = 10.0
 _CLOSE_S = 5.0
-_PAUSE_S = 0.05
-
-
-class LogSubscription(Subscription):
-    """A subscription to a log, and how its reading of that is to begin or to go on."""
-
-    def __init__(
-        self,
-        source: "SharedBus",
-        selection: Selection,
-        bound: int,
-        on_gap: Callable[[Gap], None] | None,
-        *,
-        replay: bool,
-    ) -> None:
-        super().__init__(source, Mailbox(selection, bound, ZERO, behind=True), on_gap)
-        self.selection = selection
-        self.from_start = replay  # until the first page was read: from the first event that is there
-        self.here: EventId | None = None  # where the log ended when it began
-        self.epoch: str | None = None
-        self.reads_log = True  # the log has to be read to its end before what is published can be taken
-        self.failing_since: float | None = None
-        self.reading = True  # until it has begun
-
-    def begin(self, here: EventId, epoch: str | None) -> bool:
-        """Take what follows `here`. True if the log has to be read first: for a replay, or as the run may be over."""
-        self.here = self.mailbox.position = here
-        self.epoch = None if self.from_start else epoch
-        self.mailbox.behind = self.reads_log = self.from_start or self.selection.run_id is not None
-        self.reading = self.mailbox.behind
-        return self.mailbox.behind
 
 
 class SharedBus(Fanout[LogSubscription]):
@@ -70,12 +37,11 @@ class SharedBus(Fanout[LogSubscription]):
     `ready` is not set from the first subscription until the follower stands in the log; emissions wait for it.
     """
 
-    def __init__(self, port: Port, ready: threading.Event, max_queue_size: int, patience_s: float) -> None:
+    def __init__(self, log: EventLog | AsyncEventLog, max_queue_size: int, patience_s: float) -> None:
         super().__init__()
-        self.ready = ready
-        self.port = port
-        self.patience_s = patience_s
-        self.finished = False  # all that was emitted here is published
+        self.port: Port = ThreadPort(log, self.ready) if isinstance(log, EventLog) else TaskPort(log, self.ready)
+        self._patience_s = patience_s
+        self._finished = False  # all that was emitted here is published
         self._bound = max_queue_size
         self._emitted = ZERO
         self._closed = False
@@ -83,9 +49,10 @@ class SharedBus(Fanout[LogSubscription]):
 
     def _begin(self) -> None:
         self.history = History(self._bound)
-        self.moved = threading.Condition(self.lock)
-        self.follower: Follower | None = None
-        self._catch_up = CatchUp(self, min(_PAGE, self._bound))
+        self.epoch: str | None = None
+        self._following = False
+        self._moved = threading.Condition(self.lock)
+        self._catch_up = CatchUp(self, self.port, self._bound, self._patience_s)
 
     def start_over(self) -> None:
         """In a forked child: without the parent's subscriptions, and without its threads."""
@@ -113,25 +80,21 @@ class SharedBus(Fanout[LogSubscription]):
     def subscribe(self, selection: Selection, on_gap: Callable[[Gap], None] | None, replay: bool) -> LogSubscription:
         """See `EventBus.subscribe`. Off event loops it returns when the follower is ready, after 5 s at most."""
         subscription = LogSubscription(self, selection, self._bound, on_gap, replay=replay)
-        reads = starts = False
         with self.lock:
-            follower = self.follower
             if self._closed:
                 subscription.mailbox.behind, subscription.reading = replay, False
                 subscription.mailbox.close()
                 return subscription
             self.add(subscription)
-            if follower is None:
-                starts, follower = True, Follower(self)
-                self.follower = follower
+            starts, self._following = not self._following, True
+            if starts:
                 self.ready.clear()
-            elif follower.position is not None:
-                reads = subscription.begin(follower.position, follower.epoch)
+            reads = self.ready.is_set() and subscription.begin(self.history.last, self.epoch)
         if starts:
             try:
-                self.port.spawn(follower.run, _FOLLOWER, self.follower_failed)
+                self.port.spawn(self._follow, _FOLLOWER, self._follower_failed)
             except BaseException as error:
-                self.follower_failed(error)
+                self._follower_failed(error)
                 raise
         if reads:
             self.refill(subscription)
@@ -147,24 +110,32 @@ class SharedBus(Fanout[LogSubscription]):
                 return
         self._catch_up.ask(subscription)
 
-    def advance(self, items: list[Event | Gap], after: EventId, epoch: str | None) -> None:
-        """The follower has read these items of the log, and stands at `after` now."""
+    def _follow(self) -> Plan[None]:
+        tail = Tail(self.port.core.backend, None, EventFilter(), patience_s=self._patience_s)
+        while True:
+            items = yield from tail.step(_BLOCK_S)
+            if tail.epoch is not None or tail.caught_up:
+                self._advance(items, position_of(tail.cursor), tail.epoch)
+            with self.lock:
+                if self._finished or all(subscription.ended for subscription in self):
+                    self._end_following()
+                    return
+
+    def _advance(self, items: list[Event | Gap], after: EventId, epoch: str | None) -> None:
+        """The follower has read these items, and stands at `after` now."""
         woken: list[Waiter] = []
-        begun: list[LogSubscription] = []
+        behind: list[LogSubscription] = []
         with self.lock:
-            follower = self.follower
-            assert follower is not None
-            starts = follower.position is None
-            follower.position, follower.epoch = after, epoch
-            if starts:
-                self.history = History(self._bound, after)
-                begun = [subscription for subscription in self if subscription.begin(after, epoch)]
-                self.ready.set()
-            else:
+            self.epoch = epoch
+            if self.ready.is_set():
                 self._publish_all(items, after, woken)
-            self.moved.notify_all()
+            else:
+                self.history = History(self._bound, after)
+                behind = [subscription for subscription in self if subscription.begin(after, epoch)]
+                self.ready.set()
+            self._moved.notify_all()
         wake(woken)
-        for subscription in begun:
+        for subscription in behind:
             self.refill(subscription)
 
     def _publish_all(self, items: list[Event | Gap], after: EventId, woken: list[Waiter]) -> None:
@@ -188,34 +159,30 @@ class SharedBus(Fanout[LogSubscription]):
             subscription.mailbox.behind = subscription.reads_log = True
             subscription.release(woken)
 
-    def follower_failed(self, error: BaseException) -> None:
-        """Nothing is published any more: subscriptions fail, unless they ended in good order."""
+    def _follower_failed(self, error: BaseException) -> None:
         woken: list[Waiter] = []
         with self.lock:
-            for subscription in self if not self.finished else ():
+            for subscription in self if not self._finished else ():
                 subscription.mailbox.fail(error)
                 subscription.release(woken)
-            self.end_follower()
+            self._end_following()
         wake(woken)
 
-    def end_follower(self) -> None:
-        """Called with the lock held; the next subscription starts another."""
-        self.follower = None
+    def _end_following(self) -> None:
+        """Called with the lock held; the next subscription starts another follower."""
+        self._following = False
         self.ready.set()
-        self.moved.notify_all()
+        self._moved.notify_all()
 
-    def stop_taking(self) -> None:
-        """Take nothing any more."""
+    def close(self, under_way: Iterable[Future[Event]]) -> None:
+        """End the subscriptions when they have what was emitted here; waits for that, bounded. Idempotent."""
         self._closed = True
         self.port.stop_taking()
-
-    def close(self) -> None:
-        """End the subscriptions when they have what was emitted here; waits for that, 5 s at most. Idempotent."""
-        self._closed = True
+        futures.wait(under_way, _UNDER_WAY_S)
         woken: list[Waiter] = []
-        with self.moved:
-            published = self.moved.wait_for(self._published_all, _CLOSE_S)
-            self.finished = True
+        with self._moved:
+            published = self._moved.wait_for(self._published_all, _CLOSE_S)
+            self._finished = True
             if not published:
                 self._break_off(self.history.last, woken)
             for subscription in self:
@@ -228,166 +195,4 @@ class SharedBus(Fanout[LogSubscription]):
         self.port.end(_FOLLOWER)
 
     def _published_all(self) -> bool:
-        follower = self.follower
-        return follower is None or (follower.position is not None and follower.position >= self._emitted)
-
-
-class Follower:
-    """Reads the log as it grows. Ends when nobody subscribes, or Redis was away for too long."""
-
-    def __init__(self, bus: SharedBus) -> None:
-        self.position: EventId | None = None
-        self.epoch: str | None = None
-        self._bus = bus
-
-    def run(self) -> Plan[None]:
-        """Until it is no longer needed."""
-        bus = self._bus
-        tail = Tail(bus.port.core.backend, None, EventFilter(), patience_s=bus.patience_s)
-        while True:
-            items = yield from tail.step(_BLOCK_S)
-            if tail.epoch is not None or tail.caught_up:
-                bus.advance(items, _position(tail.cursor), tail.epoch)
-            with bus.lock:
-                if bus.finished or all(subscription.ended for subscription in bus):
-                    bus.end_follower()
-                    return
-
-
-class CatchUp:
-    """Reads pages of the log for subscriptions that are behind, in turn. Ends when nobody asked for a while."""
-
-    def __init__(self, bus: SharedBus, page: int) -> None:
-        self._bus = bus
-        self._page = page
-        self._asked: deque[weakref.ref[LogSubscription]] = deque()
-        self._running = False
-        self._ends = False
-        self._wake: Callable[[], None] | None = None
-
-    def ask(self, subscription: LogSubscription) -> None:
-        """Read the next page for it soon."""
-        with self._bus.lock:
-            self._asked.append(weakref.ref(subscription))
-            running, self._running = self._running, True
-            wake = self._wake
-        if not running:
-            try:
-                self._bus.port.spawn(self.run, _CATCH_UP, self.failed)
-            except BaseException as error:
-                self.failed(error)
-                raise
-        elif wake is not None:
-            wake()
-
-    def end(self) -> None:
-        """Do not wait for more to be asked for."""
-        with self._bus.lock:
-            self._ends = True
-            wake = self._wake
-        if wake is not None:
-            wake()
-
-    def run(self) -> Plan[None]:
-        """Until nothing was asked for in a while."""
-        while True:
-            while self._asked:
-                subscription = self._asked[0]()
-                if subscription is not None and not subscription.ended:
-                    yield from self._serve(subscription)
-                del subscription
-                self._asked.popleft()
-            yield Park(self._subscribe, _IDLE_S)
-            with self._bus.lock:
-                if not self._asked:
-                    self._running = False
-                    return
-
-    def _subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
-        with self._bus.lock:
-            self._wake = wake
-            at_once = self._asked or self._ends
-        if at_once:
-            wake()
-
-        def unsubscribe() -> None:
-            self._wake = None
-
-        return unsubscribe
-
-    def _serve(self, subscription: LogSubscription) -> Plan[None]:
-        try:
-            yield from self._read(subscription)
-        except BackendUnavailable as error:
-            now = time.monotonic()
-            if subscription.failing_since is None:
-                subscription.failing_since = now
-            if now - subscription.failing_since >= self._bus.patience_s:
-                self._fail(subscription, error)
-            else:
-                yield Pause(_PAUSE_S)
-                self._asked.append(weakref.ref(subscription))
-        except Exception as error:
-            self._fail(subscription, error)
-
-    def _read(self, subscription: LogSubscription) -> Plan[None]:
-        bus, mailbox, backend = self._bus, subscription.mailbox, self._bus.port.core.backend
-        with bus.lock:
-            history, closing = bus.history, mailbox.closing
-            since = None if subscription.from_start else Cursor(*mailbox.position)
-        wanted = subscription.selection.to_read
-        page = yield from read_page(backend, PageRequest.of(since, None, self._page, wanted, epoch=subscription.epoch))
-        reached = _position(page.cursor)
-        final = page.at_end and closing
-        if page.at_end and wanted.run_id is not None:
-            # Its end may be gone from the log, or be one that this subscription passed over.
-            final = final or (yield from run_has_ended(backend, wanted.run_id, reached.offset))
-        gap = _gone_since(subscription.here, page) if subscription.from_start else page.gap
-        events = [(event.position, event) for event in page.events]
-        woken: list[Waiter] = []
-        with bus.lock:
-            subscription.epoch, subscription.from_start, subscription.failing_since = page.epoch or None, False, None
-            bus.read(subscription, Backlog(gap, events, reached, final=final))
-            if page.at_end and gap is None and bus.history is history:
-                subscription.reads_log = False
-                bus.read_history(subscription)
-            subscription.reading = False
-            subscription.release(woken)
-            stuck = subscription.must_read and not events
-        wake(woken)
-        if stuck:
-            # The log ends before what was published: it went back, and the follower is about to find out.
-            yield Pause(_PAUSE_S)
-
-    def _fail(self, subscription: LogSubscription, error: BaseException) -> None:
-        woken: list[Waiter] = []
-        with self._bus.lock:
-            subscription.mailbox.fail(error)
-            subscription.release(woken)
-        wake(woken)
-
-    def failed(self, error: BaseException) -> None:
-        """Nothing is read any more: subscriptions that wait for it fail."""
-        with self._bus.lock:
-            self._running = False
-            asked = list(self._asked)
-            self._asked.clear()
-        for reference in asked:
-            subscription = reference()
-            if subscription is not None:
-                self._fail(subscription, error)
-
-
-def _gone_since(here: EventId | None, page: Page) -> Gap | None:
-    """What is gone of that which came since `here`, when the log was read from its first event on."""
-    if here is None or page.state is None:
-        return None
-    first = page.state.base_offset
-    if page.events:
-        first = min(first, page.events[0].offset)
-    return Gap(first - 1 - here.offset, here.offset + 1, first - 1, "trimmed") if first > here.offset + 1 else None
-
-
-def _position(cursor: str) -> EventId:
-    parsed = parse_cursor(cursor)
-    return ZERO if parsed is None else EventId(parsed.ms or 0, parsed.offset)
+        return not self._following or (self.ready.is_set() and self.history.last >= self._emitted)

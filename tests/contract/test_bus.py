@@ -265,11 +265,11 @@ def test_nobody_is_followed_for_when_nobody_subscribes(log: Colour, open_bus: Op
     subscription = bus.subscribe()
     shared = bus._shared
     assert shared is not None
-    assert shared.follower is not None
+    assert shared._following
     del subscription
     eventually(lambda: bus.subscriber_count == 0, "what is dropped is gone, when nothing is read for it any more")
     log.append("a")
-    eventually(lambda: shared.follower is None, "the follower ends")
+    eventually(lambda: not shared._following, "the follower ends")
     again = bus.subscribe(replay=False)
     log.append("b")
     assert next(again).kind == "b"

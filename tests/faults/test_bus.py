@@ -66,7 +66,7 @@ def test_a_redis_that_stays_away_is_told_to_subscribers_when_their_patience_ends
             with pytest.raises(BackendUnavailable):
                 for _ in subscription:
                     pass
-        eventually(lambda: bus._shared is not None and bus._shared.follower is None, "nobody follows")
+        eventually(lambda: bus._shared is not None and not bus._shared._following, "nobody follows")
         own_server.start()
         again = bus.subscribe()
         event = bus.emit_sync({"kind": "b"})
