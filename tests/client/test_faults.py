@@ -82,6 +82,7 @@ def _kill_and_restart(server: Server) -> None:
     server.start()
 
 
+@pytest.mark.chaos
 def test_no_append_is_lost_or_doubled_while_the_server_is_killed(
     process: tuple[Server, EventLog], client: Open
 ) -> None:
@@ -114,6 +115,7 @@ def test_no_append_is_lost_or_doubled_while_the_server_is_killed(
     assert len(set(named)) == len(named)
 
 
+@pytest.mark.chaos
 def test_a_follower_sees_each_event_once_while_the_server_is_killed(
     process: tuple[Server, EventLog], client: Open
 ) -> None:
@@ -130,6 +132,7 @@ def test_a_follower_sees_each_event_once_while_the_server_is_killed(
     assert gaps == []
 
 
+@pytest.mark.chaos
 def test_a_stream_that_is_cut_fifty_times_hands_out_each_event_once(way: Way, client: Open, direct: EventLog) -> None:
     way.cut_after_bytes = 2500
     gaps: list[Any] = []
@@ -269,6 +272,7 @@ def test_closing_the_client_ends_those_who_follow_and_those_who_wait(
     held.release()
 
 
+@pytest.mark.chaos
 def test_a_holder_outlives_a_server_that_is_killed(process: tuple[Server, EventLog], client: Open, colour: str) -> None:
     server, log = process
     client = client(server.url)

@@ -100,11 +100,11 @@ def test_a_batch_with_event_keys_appends_only_what_is_new(log: Colour) -> None:
 
 
 def test_the_window_expires(world: World) -> None:
-    log = world.open(idempotency_window_seconds=0.4)
+    log = world.open(idempotency_window_seconds=40)
     first = log.append("a", idempotency_key="k")
     many = log.append_many([{"kind": "b"}] * 2, idempotency_key="batch")
     assert log.append("a", idempotency_key="k").duplicate
-    world.pass_time(0.4)
+    world.pass_time(40)
     again = log.append("a", idempotency_key="k")
     assert (again.duplicate, again.offset) == (False, many[-1].offset + 1)
     assert again.offset > first.offset
@@ -112,11 +112,11 @@ def test_the_window_expires(world: World) -> None:
 
 
 def test_a_duplicate_does_not_prolong_the_window(world: World) -> None:
-    log = world.open(idempotency_window_seconds=0.5)
+    log = world.open(idempotency_window_seconds=50)
     log.append("a", idempotency_key="k")
-    world.pass_time(0.3)
+    world.pass_time(30)
     assert log.append("a", idempotency_key="k").duplicate
-    world.pass_time(0.25)
+    world.pass_time(25)
     assert not log.append("a", idempotency_key="k").duplicate
 
 

@@ -186,11 +186,11 @@ def test_a_capacity_of_nothing_may_be_given_before_the_first_sample(run: Colour)
 
 
 def test_a_run_s_own_capacity_outlives_its_ring_and_not_the_run(world: World) -> None:
-    log = world.open(telemetry_grace_seconds=0.3)
+    log = world.open(telemetry_grace_seconds=30)
     log.append("run.started", run_id="r")
     log.push_telemetry("r", guests(1), capacity=2)
     log.append("run.finished", run_id="r")
-    world.pass_time(0.35)
+    world.pass_time(35)
     assert (log.telemetry("r").samples, log.telemetry("r").capacity) == ([], 2)
     log.append("again", run_id="r")
     assert seqs(log.push_telemetry("r", guests(2, 3, 4))) == [2, 3, 4]
@@ -232,17 +232,17 @@ def test_a_run_is_known_by_its_ring_alone(world: World) -> None:
 
 
 def test_a_ring_goes_when_nothing_came_for_the_age_limit_and_seqs_go_on_while_the_run_is_there(world: World) -> None:
-    log = world.open(ttl_seconds=0.6)
+    log = world.open(ttl_seconds=60)
     log.append("run.started", run_id="r")
     log.push_telemetry("r", guests(1, 2))
-    world.pass_time(0.35)
+    world.pass_time(35)
     log.append("still.here", run_id="r")
     assert seen(log.telemetry("r").samples) == [1, 2]
-    world.pass_time(0.3)
+    world.pass_time(30)
     page = log.telemetry("r")
     assert (page.samples, page.missed, page.next_seq) == ([], 2, 2)
     assert seqs(log.push_telemetry("r", guests(3))) == [3]
-    world.pass_time(0.7)
+    world.pass_time(70)
     for act in (lambda: log.telemetry("r"), lambda: log.push_telemetry("r", guests(4))):
         with pytest.raises(NotFound):
             act()
@@ -251,11 +251,11 @@ def test_a_ring_goes_when_nothing_came_for_the_age_limit_and_seqs_go_on_while_th
 
 
 def test_each_sample_prolongs_the_ring_of_a_run_that_goes_on(world: World) -> None:
-    log = world.open(ttl_seconds=0.6)
+    log = world.open(ttl_seconds=60)
     log.append("run.started", run_id="r")
     for n in range(4):
         log.push_telemetry("r", guests(n))
-        world.pass_time(0.3)
+        world.pass_time(30)
     assert seen(log.telemetry("r").samples) == [0, 1, 2, 3]
 
 
@@ -263,14 +263,14 @@ def test_each_sample_prolongs_the_ring_of_a_run_that_goes_on(world: World) -> No
 def test_samples_outlive_the_end_of_their_run_by_the_grace_and_late_ones_do_not_prolong_it(
     world: World, kind: str
 ) -> None:
-    log = world.open(telemetry_grace_seconds=0.6)
+    log = world.open(telemetry_grace_seconds=60)
     log.append("run.started", run_id="r")
     log.push_telemetry("r", guests(1))
     log.append_many([{"kind": "last.words", "run_id": "r"}, {"kind": kind, "run_id": "r"}])
-    world.pass_time(0.35)
+    world.pass_time(35)
     assert seqs(log.push_telemetry("r", guests(2))) == [2]
     assert seen(log.telemetry("r").samples) == [1, 2]
-    world.pass_time(0.3)
+    world.pass_time(30)
     page = log.telemetry("r")
     assert (page.samples, page.missed, page.next_seq) == ([], 2, 2)
     assert log.push_telemetry("r", guests(3)) == []
@@ -280,69 +280,69 @@ def test_samples_outlive_the_end_of_their_run_by_the_grace_and_late_ones_do_not_
 
 
 def test_what_comes_after_the_end_of_a_run_keeps_its_samples_for_another_grace(world: World) -> None:
-    log = world.open(telemetry_grace_seconds=1.2)
+    log = world.open(telemetry_grace_seconds=120)
     log.append("run.started", run_id="r")
     log.push_telemetry("r", guests(1))
     log.append("run.failed", run_id="r")
-    world.pass_time(0.7)
+    world.pass_time(70)
     log.append("other", run_id="another")
     log.append_many([{"kind": kind, "run_id": "r"} for kind in ("stage.started", "run.finished", "last.words")])
-    world.pass_time(0.7)
+    world.pass_time(70)
     assert seen(log.telemetry("r").samples) == [1]
     assert seqs(log.push_telemetry("r", guests(2))) == [2]
-    world.pass_time(0.6)
+    world.pass_time(60)
     assert log.telemetry("r").samples == []
 
 
 def test_a_run_that_goes_on_long_after_its_end_keeps_samples_again(world: World) -> None:
-    log = world.open(telemetry_grace_seconds=0.3)
+    log = world.open(telemetry_grace_seconds=30)
     log.append("run.started", run_id="r")
     log.push_telemetry("r", guests(1))
     log.append("run.finished", run_id="r")
-    world.pass_time(0.35)
+    world.pass_time(35)
     assert log.push_telemetry("r", guests(2)) == []
     log.append("stage.started", run_id="r")
     assert log.telemetry("r").samples == []
     assert seqs(log.push_telemetry("r", guests(3))) == [2]
     page = log.telemetry("r")
     assert (seen(page.samples), page.missed) == ([3], 1)
-    world.pass_time(0.35)
+    world.pass_time(35)
     assert log.push_telemetry("r", guests(4)) == []
     assert log.telemetry("r").samples == []
 
 
 def test_what_comes_after_the_end_does_not_keep_samples_beyond_their_age(world: World) -> None:
-    log = world.open(ttl_seconds=0.5, telemetry_grace_seconds=100)
+    log = world.open(ttl_seconds=50, telemetry_grace_seconds=100)
     log.append_many([{"kind": "run.started", "run_id": "r"}, {"kind": "run.finished", "run_id": "r"}])
     log.push_telemetry("r", guests(1))
     for _ in range(2):
-        world.pass_time(0.3)
+        world.pass_time(30)
         log.append("after.the.end", run_id="r")
     assert (log.telemetry("r").samples, log.telemetry("r").missed) == ([], 1)
 
 
 def test_the_first_sample_may_come_after_the_end(world: World) -> None:
-    log = world.open(telemetry_grace_seconds=0.6)
+    log = world.open(telemetry_grace_seconds=60)
     log.append_many([{"kind": "run.started", "run_id": "r"}, {"kind": "run.finished", "run_id": "r"}])
-    world.pass_time(0.35)
+    world.pass_time(35)
     assert seqs(log.push_telemetry("r", guests(1))) == [1]
-    world.pass_time(0.3)
+    world.pass_time(30)
     assert log.telemetry("r").samples == []
     assert log.push_telemetry("r", guests(2)) == []
     log.append_many([{"kind": "run.started", "run_id": "s"}, {"kind": "run.finished", "run_id": "s"}])
-    world.pass_time(0.65)
+    world.pass_time(65)
     assert log.push_telemetry("s", guests(1)) == []
     page = log.telemetry("s")
     assert (page.samples, page.missed, page.next_seq) == ([], 0, 0)
 
 
 def test_a_grace_does_not_keep_a_ring_beyond_the_age_limit(world: World) -> None:
-    log = world.open(ttl_seconds=0.5, telemetry_grace_seconds=100)
+    log = world.open(ttl_seconds=50, telemetry_grace_seconds=100)
     log.append("run.started", run_id="r")
     log.push_telemetry("r", guests(1))
-    world.pass_time(0.3)
+    world.pass_time(30)
     log.append("run.finished", run_id="r")
-    world.pass_time(0.3)
+    world.pass_time(30)
     assert (log.telemetry("r").samples, log.telemetry("r").missed) == ([], 1)
 
 
@@ -429,13 +429,13 @@ def test_a_capacity_of_nothing_is_given_once_under_a_key(run: Colour) -> None:
 
 
 def test_a_key_is_remembered_for_its_window_and_not_where_nothing_was_kept(world: World) -> None:
-    log = world.open(idempotency_window_seconds=0.4)
+    log = world.open(idempotency_window_seconds=40)
     with pytest.raises(NotFound):
         log.push_telemetry("r", guests(1), idempotency_key="k")
     log.append("run.started", run_id="r")
     assert seqs(log.push_telemetry("r", guests(1), idempotency_key="k")) == [1]
     assert seqs(log.push_telemetry("r", guests(1), idempotency_key="k")) == [1]
-    world.pass_time(0.5)
+    world.pass_time(50)
     assert seqs(log.push_telemetry("r", guests(1), idempotency_key="k")) == [2]
 
 

@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from tests.contract.colours import AsyncColour, Colour, SyncColour
-from tests.support.redis_process import eventually
+from tests.contract.shifted_time import ShiftedTime
 
 COLOURS: dict[str, Callable[..., Colour]] = {"sync": SyncColour, "async": AsyncColour}
 
@@ -103,6 +103,7 @@ class RedisWorld(_Opening):
         self.url = url
         self.key_prefix = key_prefix
         self.client = redis.Redis.from_url(url, socket_timeout=20.0, decode_responses=True)
+        self._time = ShiftedTime(self.client)
 
     def open(self, **options: Any) -> Colour:
         return self._open(
@@ -110,12 +111,7 @@ class RedisWorld(_Opening):
         )
 
     def pass_time(self, seconds: float) -> None:
-        until = self._now() + seconds
-        eventually(lambda: self._now() > until, f"Redis' clock moved on by {seconds} s", patience_s=seconds + 20)
-
-    def _now(self) -> float:
-        whole, micros = self.client.time()
-        return float(whole) + float(micros) / 1e6
+        self._time.pass_on(seconds, self.stored_keys())
 
     def wipe(self, log: Colour) -> None:
         keys = self.stored_keys()
@@ -128,6 +124,7 @@ class RedisWorld(_Opening):
 
     def close(self) -> None:
         super().close()
+        self._time.close()
         self.wipe_quietly()
         self.client.close()
 

@@ -12,6 +12,8 @@ from tests.faults.proxy import CUTS, ChaosProxy, Fault
 from tests.faults.workers import Worker
 from tests.support.redis_process import RedisProcess
 
+pytestmark = pytest.mark.chaos
+
 EACH = 2000
 STYLES = ("single", "batches", "threads", "tasks") * 2
 

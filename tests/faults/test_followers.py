@@ -55,6 +55,7 @@ def test_a_frozen_follower_is_told_exactly_what_was_trimmed_meanwhile(own_server
     assert set(range(first + 1, 8001)) <= set(offsets), "everything still resident arrives"
 
 
+@pytest.mark.chaos
 @pytest.mark.timeout(120)
 def test_followers_of_a_log_wiped_under_load_are_told_and_see_each_new_log_from_its_first_event(
     own_server: RedisProcess,

@@ -5,15 +5,13 @@ import time
 from collections.abc import Sequence
 from types import FrameType
 
-import pytest
-
 from eventlog.errors import BackendUnavailable
 from eventlog.log import commit_threads as threads
 from eventlog.log.commit import Bounds
 from eventlog.log.commit_threads import ThreadCommitter
 from eventlog.model.events import Body, Event
 from eventlog.model.log_values import Append, Outcome
-from tests.support.interrupts import InterruptAt
+from tests.support.interrupts import InterruptAt, at_each_line
 
 DEADLINE_S = 1.0
 GUARDED = {"submit", "_await_room", "_await_turn", "_sleep", "_lead", "_take"}
@@ -64,15 +62,19 @@ def still_appends(committer: ThreadCommitter) -> None:
     assert time.monotonic() - started < DEADLINE_S, "the committer was stuck"
 
 
-@pytest.mark.parametrize("line", range(1, 40))
-def test_an_interrupted_lone_caller_leaves_the_way_free(line: int) -> None:
-    committer = ThreadCommitter(Sender(), Bounds(), DEADLINE_S)
-    InterruptAt(line, is_watched).during(lambda: committer.submit(append_of("interrupted")))
-    still_appends(committer)
+def test_an_interrupted_lone_caller_leaves_the_way_free() -> None:
+    for interrupt in at_each_line(is_watched, at_least=20):
+        committer = ThreadCommitter(Sender(), Bounds(), DEADLINE_S)
+        interrupt.during(lambda committer=committer: committer.submit(append_of("interrupted")))
+        still_appends(committer)
 
 
-@pytest.mark.parametrize("line", range(1, 70))
-def test_an_interrupted_caller_who_waits_or_leads_next_leaves_no_one_waiting(line: int) -> None:
+def test_an_interrupted_caller_who_waits_or_leads_next_leaves_no_one_waiting() -> None:
+    for interrupt in at_each_line(is_watched, at_least=50):
+        interrupts_one_who_waits_or_leads_next(interrupt)
+
+
+def interrupts_one_who_waits_or_leads_next(interrupt: InterruptAt) -> None:
     sender = Sender()
     committer = ThreadCommitter(sender, Bounds(), DEADLINE_S)
     failures: list[BaseException] = []
@@ -92,7 +94,7 @@ def test_an_interrupted_caller_who_waits_or_leads_next_leaves_no_one_waiting(lin
     interrupted = threading.Event()
     helper = threading.Thread(target=others_queue_up)
     helper.start()
-    InterruptAt(line, is_watched).during(lambda: committer.submit(append_of("interrupted")))
+    interrupt.during(lambda: committer.submit(append_of("interrupted")))
     interrupted.set()
     started = time.monotonic()
     helper.join()
@@ -103,9 +105,13 @@ def test_an_interrupted_caller_who_waits_or_leads_next_leaves_no_one_waiting(lin
     still_appends(committer)
 
 
-@pytest.mark.parametrize("line", range(1, 40))
-def test_an_interrupted_follower_wakes_the_one_behind_it(line: int) -> None:
+def test_an_interrupted_follower_wakes_the_one_behind_it() -> None:
     """The call is led by another thread; the interrupted caller and others only wait for their answers."""
+    for interrupt in at_each_line(is_watched, at_least=20):
+        interrupts_a_follower(interrupt)
+
+
+def interrupts_a_follower(interrupt: InterruptAt) -> None:
     sender = Sender()
     committer = ThreadCommitter(sender, Bounds(), DEADLINE_S)
     failures: list[BaseException] = []
@@ -128,7 +134,7 @@ def test_an_interrupted_follower_wakes_the_one_behind_it(line: int) -> None:
     interrupted = threading.Event()
     helper = threading.Thread(target=others_queue_up)
     helper.start()
-    InterruptAt(line, is_watched).during(lambda: committer.submit(append_of("interrupted")))
+    interrupt.during(lambda: committer.submit(append_of("interrupted")))
     interrupted.set()
     started = time.monotonic()
     helper.join()

@@ -11,6 +11,8 @@ from tests.faults.opening import open_log
 from tests.faults.workers import Worker
 from tests.support.redis_process import RedisProcess
 
+pytestmark = pytest.mark.chaos
+
 SIZE = 500
 
 

@@ -18,6 +18,7 @@ from tests.support.redis_process import Binary, RedisProcess, binaries, eventual
 EACH_BINARY = pytest.mark.parametrize("binary", binaries(), ids=lambda binary: binary.name)
 
 
+@pytest.mark.chaos
 @pytest.mark.timeout(240)
 def test_a_server_killed_under_load_keeps_every_acknowledged_append() -> None:
     each, kills = 1500, 4

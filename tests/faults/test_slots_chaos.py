@@ -7,6 +7,8 @@ import pytest
 
 from tests.faults.slot_chaos import check, run
 
+pytestmark = pytest.mark.chaos
+
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("limit", [1, 2])

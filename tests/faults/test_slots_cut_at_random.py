@@ -18,6 +18,8 @@ from tests.faults.slot_chaos import fold
 from tests.faults.slot_workers import open_slots
 from tests.support.redis_process import RedisProcess, eventually
 
+pytestmark = pytest.mark.chaos
+
 LIMIT, CLIENTS, EACH = 3, 12, 60
 LEASE_S = 3.0
 

@@ -12,7 +12,7 @@ import pytest
 from eventlog import slots as package
 from eventlog.slots.blocking import SlotQueue
 from tests.faults.slot_workers import open_slots
-from tests.support.interrupts import InterruptAt
+from tests.support.interrupts import at_each_line
 from tests.support.redis_process import RedisProcess, eventually
 
 HOME = str(Path(package.__file__).parent)
@@ -91,14 +91,13 @@ def test_an_interrupt_at_any_line_leaves_nothing_behind(
     others: Callable[[SlotQueue], AbstractContextManager[None]],
 ) -> None:
     with open_slots(own_server.url) as sees:
-        interrupted, line = True, 0
-        while interrupted:
-            line += 1
+        for interrupt in at_each_line(is_watched, at_least=50):
             with open_slots(own_server.url) as slots:
                 with others(sees):
-                    interrupted = InterruptAt(line, is_watched).during(lambda slots=slots: work(slots))
-                eventually(lambda: is_empty(sees), f"nothing is left of an interrupt at line {line}")
-                eventually(lambda slots=slots: slots.keeper._roster.is_empty, f"nothing is kept after line {line}")
+                    interrupt.during(lambda slots=slots: work(slots))
+                eventually(lambda: is_empty(sees), f"nothing is left of an interrupt at line {interrupt.line}")
+                eventually(
+                    lambda slots=slots: slots.keeper._roster.is_empty, f"nothing is kept after line {interrupt.line}"
+                )
                 if slots.keeper._thread is not None and not slots.keeper._thread.is_alive():
                     assert_is_renewed(slots)
-        assert line > 50

@@ -96,6 +96,7 @@ def test_a_holder_that_died_with_the_data_does_not_keep_the_line_for_longer_than
         assert granted_at - began < lease_s + 2
 
 
+@pytest.mark.chaos
 def test_scripts_flushed_all_the_time_are_loaded_again(own_server: RedisProcess) -> None:
     with ExitStack() as stack:
         slots = stack.enter_context(open_slots(own_server.url))

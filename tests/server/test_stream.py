@@ -248,6 +248,7 @@ class CutOff(threading.Thread):
             self.last_id = fields.get("id", self.last_id)
 
 
+@pytest.mark.chaos
 def test_a_client_cut_50_times_at_random_points_sees_every_offset_once(api: Api, server_url: str) -> None:
     seed = random.randrange(10**6)
     print(f"seed {seed}")

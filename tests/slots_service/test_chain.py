@@ -179,6 +179,7 @@ def test_redis_restarted_in_between_costs_nothing(key_prefix: str, start: Start)
         assert log.verify().clean
 
 
+@pytest.mark.chaos
 def test_listeners_that_are_killed_at_random_release_every_execution_once(log: EventLog, start: Start) -> None:
     seed = random.randrange(1 << 32)
     chosen = random.Random(seed)

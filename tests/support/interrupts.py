@@ -2,7 +2,8 @@
 
 import linecache
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import count
 from types import FrameType
 from typing import Any
 
@@ -11,6 +12,7 @@ class InterruptAt:
     """Raises KeyboardInterrupt at the n-th line that the calling thread runs in `watched` frames, as a signal would."""
 
     def __init__(self, line: int, watched: Callable[[FrameType], bool]) -> None:
+        self.line = line
         self.left = line
         self._watched = watched
 
@@ -36,3 +38,17 @@ class InterruptAt:
         finally:
             sys.settrace(None)
         return False
+
+
+def at_each_line(watched: Callable[[FrameType], bool], *, at_least: int) -> Iterator[InterruptAt]:
+    """An interrupt at the first line, one at the second, and so on until a work has no line left to be interrupted at.
+
+    Each is for one `during`. Fails if the work has fewer than `at_least` lines: then too few were interrupted.
+    """
+    for line in count(1):
+        interrupt = InterruptAt(line, watched)
+        yield interrupt
+        assert interrupt.left < line, "nothing that is watched was run"
+        if interrupt.left > 0:
+            assert line > at_least, f"only {line - 1} lines were interrupted"
+            return

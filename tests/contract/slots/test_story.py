@@ -13,13 +13,13 @@ from tests.contract.worlds import World
 def test_each_transition_is_told_in_order(slots: Any, place: World, log: Any) -> None:
     first = slots.acquire("build", "e1", max_concurrent=1, group_key="g", owner="me")
     with InLine(slots, "build", "e2", max_concurrent=1, group_key="g", owner="you") as second:
-        slots.enqueue("build", "e3", max_concurrent=1, group_key="g", lease_s=0.2)
-        slots.enqueue("build", "e4", max_concurrent=1, group_key="g", queue_timeout_s=0.2)
+        slots.enqueue("build", "e3", max_concurrent=1, group_key="g", lease_s=20)
+        slots.enqueue("build", "e4", max_concurrent=1, group_key="g", queue_timeout_s=20)
         slots.enqueue("build", "e5", max_concurrent=1, group_key="g")
         first.release()
         second.join().release()
     slots.cancel("build", "e5", group_key="g")
-    place.pass_time(0.2)
+    place.pass_time(20)
     slots.state("build", "e3", group_key="g")
     assert story(log) == [
         ("granted", "e1"),
