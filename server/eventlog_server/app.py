@@ -6,31 +6,62 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
+from starlette.types import Receive, Scope, Send
 
 from eventlog import __version__
-from eventlog.errors import EventLogError, InvalidInput
+from eventlog.errors import EventLogError
 
-from . import schemas
+from .answers import ProblemAnswer
 from .completions import Completions
-from .hot import App
 from .logs import Logs
-from .parsing import Disconnected
-from .problems import MEDIA_TYPE, problem_of
-from .routes import actions, activity, events, health, log, policies, runs, slots, stream, telemetry, workspaces
+from .problems import MEDIA_TYPE
+from .requests import Disconnected, complaint
+from .route import reference
+from .routes import actions, append, events, health, log, policies, runs, slots, stream
+from .schemas.base import Problem
+from .schemas.events import CloudEvent, EventIn
 from .settings import ServerSettings
 from .streaming import Streams
 
 # The stream comes first: its path would else be an event's id.
 _ROUTERS = (
-    *(stream.router, events.router, activity.router, runs.router, telemetry.router, log.router),
-    *(slots.router, actions.router, policies.router, workspaces.router, health.router),
+    *(append.router, stream.router, events.router, runs.router, log.router),
+    *(slots.router, actions.router, policies.router, health.router),
 )
 _DESCRIPTION = (
     "A shared, bounded event log for the processes of a workspace, and slots that they queue for, first come, first "
     "served. Every error is a problem (RFC 9457)."
 )
+_BEFORE_WORKSPACE, _BEHIND_WORKSPACE = "/v1/workspaces/", "/events"
+
+
+class App(FastAPI):
+    """Calls the route of an append itself: what the framework does around a route costs more than the append."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] == "http" and scope["method"] == "POST":
+            path: str = scope["path"]
+            if path.startswith(_BEFORE_WORKSPACE) and path.endswith(_BEHIND_WORKSPACE):
+                workspace = path[len(_BEFORE_WORKSPACE) : -len(_BEHIND_WORKSPACE)]
+                if "/" not in workspace:
+                    await self._append(workspace, scope, receive, send)
+                    return
+        await super().__call__(scope, receive, send)
+
+    async def _append(self, workspace: str, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["app"] = self
+        try:
+            answer = await append.append(Request(scope, receive), workspace)
+            await answer(scope, receive, send)
+        except Disconnected:
+            return
+        except Exception as error:
+            # `problem_of` foresees every failure, or logs it and answers with an internal error.
+            await ProblemAnswer(error)(scope, receive, send)
 
 
 def create_app(settings: ServerSettings | None = None) -> FastAPI:
@@ -50,7 +81,15 @@ def create_app(settings: ServerSettings | None = None) -> FastAPI:
             await completions.close()
             await logs.close()
 
-    app = App(title="eventlog", version=__version__, description=_DESCRIPTION, lifespan=lifespan, redoc_url=None)
+    app = App(
+        title="eventlog",
+        version=__version__,
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        redoc_url=None,
+        # What is read strictly is documented as it is sent, what is answered too: nothing is there by default.
+        separate_input_output_schemas=False,
+    )
     app.state.logs = logs
     app.state.completions = completions
     app.state.streams = Streams(settings.streams_max)
@@ -65,24 +104,15 @@ def create_app(settings: ServerSettings | None = None) -> FastAPI:
 
 async def _answer_problem(request: Request, error: Exception) -> Response:
     if isinstance(error, RequestValidationError):
-        error = _invalid(error)
+        error = complaint(error.errors())
     elif isinstance(error, HTTPException) and error.status_code == 405:
         error = HTTPException(405, headers={"Allow": ", ".join(_methods(request))})
-    problem = problem_of(error)
-    answer = Response(problem.encode(), status_code=problem.status, media_type=MEDIA_TYPE)
-    answer.raw_headers += problem.headers
-    return answer
+    return ProblemAnswer(error)
 
 
 async def _answer_nobody(request: Request, error: Exception) -> Response:
-    """The client is gone; what is answered goes nowhere."""
+    """The client is gone, and so nobody gets this answer."""
     return Response(status_code=400)
-
-
-def _invalid(error: RequestValidationError) -> InvalidInput:
-    """What the framework checks is the path alone."""
-    first = error.errors()[0]
-    return InvalidInput(str(first["loc"][-1]), f"{str(first['input'])[:80]!r}: {first['msg']}")
 
 
 def _methods(request: Request) -> list[str]:
@@ -95,12 +125,15 @@ def _methods(request: Request) -> list[str]:
 
 def _document(app: FastAPI) -> None:
     generate = app.openapi
+    template = reference(Problem)["$ref"].replace(Problem.__name__, "{model}")
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = generate()
             found = document.setdefault("components", {}).setdefault("schemas", {})
-            found.update(schemas.components())
+            # Those that routes only refer to.
+            models = [(model, "validation") for model in (Problem, EventIn, CloudEvent)]
+            found.update(models_json_schema(models, ref_template=template)[1]["$defs"])  # type: ignore[arg-type]
             for name in ("HTTPValidationError", "ValidationError"):
                 found.pop(name, None)
             for path in document["paths"].values():

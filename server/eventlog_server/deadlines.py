@@ -43,15 +43,15 @@ class Deadlines:
 
 
 class Limit:
-    """One block's limit. Cancels the task as `asyncio.timeout` does, and tells its cancelling from others'."""
+    """One block's limit. It cancels the task as `asyncio.timeout` does, and other cancellations pass it by."""
 
-    __slots__ = ("_cancelling", "_deadlines", "_expired", "_seconds", "_task", "ends_at")
+    __slots__ = ("_cancelling", "_deadlines", "_expired", "_task", "ends_at", "seconds")
 
     _task: "asyncio.Task[object]"
 
     def __init__(self, deadlines: Deadlines, seconds: float) -> None:
         self._deadlines = deadlines
-        self._seconds = seconds
+        self.seconds = seconds
         self._expired = False
         self._cancelling = 0
         self.ends_at = 0.0
@@ -61,6 +61,11 @@ class Limit:
         self._expired = True
         self._task.cancel()
 
+    def restart(self, seconds: float) -> None:
+        """End the block `seconds` from now, whatever was said before."""
+        self.seconds = seconds
+        self.ends_at = self._task.get_loop().time() + seconds
+
     def __enter__(self) -> None:
         task = asyncio.current_task()
         if task is None:
@@ -68,7 +73,7 @@ class Limit:
         self._task = task
         self._cancelling = task.cancelling()
         loop = task.get_loop()
-        self.ends_at = loop.time() + self._seconds
+        self.ends_at = loop.time() + self.seconds
         self._deadlines.add(self, loop)
 
     def __exit__(

@@ -14,9 +14,10 @@ from eventlog.errors import BackendUnavailable, Overloaded
 from eventlog.factory import create_async_event_log, redis_backend
 from eventlog.log.awaited import AsyncDirectLog, AsyncEventLog
 from eventlog.log.limits import LogLimits
+from eventlog.log.protocol import Backend
 from eventlog.model.ids import checked_workspace
 from eventlog.model.log_values import ReadRequest
-from eventlog.plan.drive import arun
+from eventlog.plan.drive import ano_transport, arun
 from eventlog.plan.effects import Command, Plan
 from eventlog.slots.awaited import AsyncSlotQueue
 from eventlog.store.links import AsyncLink
@@ -103,33 +104,16 @@ class Logs:
             # It is only forgotten: appends and waits under way end on the shared links.
             self._known.popitem(last=False)
         inboxes = self._inboxes
-        if inboxes is None:
-            config = replace(self.config, workspace=workspace)
-            log = create_async_event_log(config=config)
-        else:
-            backend = redis_backend(self.config, workspace)
-            log = AsyncDirectLog(
-                backend,
-                workspace=workspace,
-                limits=self.limits,
-                guard=self.guard,
-                link=self._link,
-                connect=lambda _: inboxes,
-            )
+        log = AsyncDirectLog(
+            self._backend(workspace),
+            workspace=workspace,
+            limits=self.limits,
+            guard=self.guard,
+            link=self._link,
+            connect=None if inboxes is None else lambda _: inboxes,
+        )
         self._known[workspace] = log
         return log
-
-    async def run(self, workspace: str, plan: Callable[[AsyncEventLog], Plan[T]]) -> T:
-        """Drive a plan on a workspace's log, bounded; raises `BackendUnavailable` when time is up."""
-        return await self.drive(plan(self.of(workspace)))
-
-    async def drive(self, plan: Plan[T]) -> T:
-        """Drive a plan, bounded; raises `BackendUnavailable` when time is up."""
-        try:
-            async with asyncio.timeout(self.answer_s):
-                return await arun(plan, _no_link if self._link is None else self._link.execute)
-        except TimeoutError:
-            raise BackendUnavailable(f"no answer within {self.answer_s:g} s") from None
 
     def slots(self, workspace: str) -> AsyncSlotQueue:
         """The slot queues of a workspace; raises `InvalidInput` for a name that is none."""
@@ -138,21 +122,26 @@ class Logs:
             self.on_slots(log)
         return log.slots()
 
-    async def bounded(self, work: Awaitable[T], *, wait_s: float = 0.0, writes: bool = True) -> T:
-        """A call that has a deadline of its own, bounded all the same: it may have to wait for the one before it.
+    def _backend(self, workspace: str) -> Backend:
+        if self._on_redis:
+            return redis_backend(self.config, workspace)
+        config = self.config.model_copy(update={"workspace": workspace})
+        return create_async_event_log(config=config).core.backend
 
-        Raises `BackendUnavailable` when time, and `wait_s` on top of it, is up.
-        """
-        limit_s = self.answer_s + wait_s
+    async def in_time(self, work: Awaitable[T], *, writes: bool = True) -> T:
+        """What comes of `work`; raises `BackendUnavailable` if it takes longer than an answer may take."""
         try:
-            with self.deadlines.within(limit_s):
+            with self.deadlines.within(self.answer_s):
                 return await work
         except TimeoutError:
-            raise BackendUnavailable(f"no answer within {limit_s:g} s", outcome_unknown=writes) from None
+            raise BackendUnavailable(f"no answer within {self.answer_s:g} s", outcome_unknown=writes) from None
+
+    async def _drive(self, plan: Plan[T]) -> T:
+        return await arun(plan, ano_transport if self._link is None else self._link.execute)
 
     async def workspaces(self) -> list[dict[str, Any]]:
         """Every workspace with a log: the one with the latest activity first."""
-        names = sorted(self._known) if self._link is None else await self.drive(self._listed())
+        names = sorted(self._known) if self._link is None else await self._drive(self._listed())
         found = [await self._described(name) for name in names]
         return sorted((one for one in found if one["last_offset"]), key=lambda one: -one["last_activity"])
 
@@ -164,14 +153,14 @@ class Logs:
     async def _described(self, workspace: str) -> dict[str, Any]:
         # Not through `of`: looking at many must not push out those in use.
         known = self._known.get(workspace)
-        backend = redis_backend(self.config, workspace) if known is None else known.core.backend
-        state = (await self.drive(backend.read(ReadRequest()))).state
+        backend = self._backend(workspace) if known is None else known.core.backend
+        state = (await self._drive(backend.read(ReadRequest()))).state
         return {
             "workspace": workspace,
             "last_offset": state.last.offset,
             "last_activity": state.last.ms / 1000,
             "length": state.length,
-            "bytes": await self.drive(backend.memory_bytes()),
+            "bytes": await self._drive(backend.memory_bytes()),
             "epoch": state.epoch or None,
         }
 
@@ -179,15 +168,11 @@ class Logs:
         """What Redis says of itself; None where the backend is another."""
         if self._link is None:
             return None
-        return await self.drive(inspect_redis(deadline_s=self.settings.request_deadline_s))
-
-    async def tell_closing(self) -> None:
-        """Have every stream end at once with its `closing` event. Idempotent."""
-        await self.hub.close()
+        return await self._drive(inspect_redis(deadline_s=self.settings.request_deadline_s))
 
     async def close(self) -> None:
         """Wait, bounded, for appends under way; close all connections and our share of the embedded Redis."""
-        await self.tell_closing()
+        await self.hub.close()
         for log in self._known.values():
             await log.close()
         if self._link is not None:
@@ -212,7 +197,3 @@ class _SharedLink:
 
     async def close_all(self) -> None:
         await self._link.close()
-
-
-async def _no_link(command: object) -> Any:
-    raise AssertionError(f"this backend sends no commands, yet it asked for {command!r}")

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import orjson
+from starlette.types import Receive, Scope, Send
 
 from eventlog.errors import EventLogError, InvalidInput, PayloadTooLarge
 from eventlog.log.awaited import AsyncEventLog
@@ -16,10 +17,11 @@ from eventlog.model.events import Body, Event
 from eventlog.model.strictjson import strict_loads
 
 from .answers import drop_connection
-from .ingest import NDJSON, Asked, append
 from .logs import Logs
-from .parsing import Disconnected, Receive, Scope, Send
 from .problems import SlowRequest, problem_of
+from .requests import Disconnected
+
+NDJSON = "application/x-ndjson"
 
 BLOCK_EVENTS = 500
 BLOCK_BYTES = 512 * 1024
@@ -77,16 +79,10 @@ class LineReader:
             self._skipping = True
 
 
-async def ingest_lines(logs: Logs, workspace: str, asked: Asked, scope: Scope, receive: Receive, send: Send) -> None:
+async def append_lines(logs: Logs, log: AsyncEventLog, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer an NDJSON request. Raises what is wrong with the whole of it as long as nothing was answered."""
-    if asked.key is not None:
-        raise InvalidInput("Idempotency-Key", "is for one event or batch; give each line an idempotency_key instead")
-    if asked.expected_offset is not None:
-        raise InvalidInput("expected_offset", "is for one event or an array, which are atomic; lines are not")
-    if asked.attributes is not None:
-        raise InvalidInput("body", "a binary CloudEvent is one event, not NDJSON")
     try:
-        await _Ingest(logs, logs.of(workspace), receive, send).run()
+        await _Ingest(logs, log, receive, send).run()
     except _Stalled:
         await drop_connection(scope, receive)
 
@@ -144,7 +140,7 @@ class _Ingest:
         failure: EventLogError | None = None
         appended: list[Event] = []
         try:
-            appended = await append(self._logs, self._log, good) if good else []
+            appended = await self._logs.in_time(self._log.append_many(good)) if good else []
         except EventLogError as error:
             if not self._started:
                 raise

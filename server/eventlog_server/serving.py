@@ -188,7 +188,7 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         streams = self._app.state.streams
         streams.begin_closing()
-        await self._app.state.logs.tell_closing()
+        await self._app.state.logs.hub.close()
         farewell = asyncio.get_running_loop().call_later(_FAREWELL_S, streams.abort)
         try:
             await super().shutdown(sockets=sockets)

@@ -4,12 +4,18 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
 
-from eventlog.errors import BackendUnavailable, Overloaded
+from starlette.types import Receive, Scope, Send
+
+from eventlog.errors import Overloaded
+from eventlog.log.awaited import AsyncEventLog
+from eventlog.model.filters import EventFilter
+from eventlog.model.ids import parse_cursor
 from eventlog.tail.hub import Closing, HubFollower
 
 from .answers import ABORT, drop_connection
 from .logs import Logs
-from .parsing import Receive, Scope, Send, accepts, stream_request
+from .requests import accepts
+from .schemas.events import StreamQuery
 from .sse import FrameCache, Framing, Lines, ServerSentEvents, encode
 
 Abort = Callable[[], None]
@@ -60,25 +66,29 @@ def _no_abort() -> None:
 
 
 async def serve_stream(
-    logs: Logs, streams: Streams, workspace: str, scope: Scope, receive: Receive, send: Send
+    logs: Logs,
+    streams: Streams,
+    log: AsyncEventLog,
+    query: StreamQuery,
+    last_event_id: str | None,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
 ) -> None:
     """Answer `GET …/events/stream`. Raises the library's errors only before the answer has begun."""
-    request = stream_request(scope)
+    # A browser that has seen no id yet sends none; some clients send an empty one.
+    since = parse_cursor(last_event_id, "Last-Event-ID") if last_event_id else parse_cursor(query.since)
     framing: Framing = Lines() if accepts(scope, Lines.media_type) else ServerSentEvents()
-    backend = logs.of(workspace).core.backend
     with streams.admit(scope):
-        try:
-            async with asyncio.timeout(logs.answer_s):
-                follower = await logs.hub.follow(
-                    workspace,
-                    backend,
-                    request.since,
-                    request.wanted,
-                    epoch=request.epoch,
-                    until_terminal=request.until_terminal,
-                )
-        except TimeoutError:
-            raise BackendUnavailable(f"no answer within {logs.answer_s:g} s") from None
+        following = logs.hub.follow(
+            log.workspace,
+            log.core.backend,
+            since,
+            EventFilter.of(**query.filters()),
+            epoch=query.epoch,
+            until_terminal=query.until_terminal,
+        )
+        follower = await logs.in_time(following, writes=False)
         try:
             await _Stream(logs, streams.cache, framing, follower, scope, receive, send).run()
         finally:

@@ -1,105 +1,104 @@
 """Actions: their queues as operators see them, a queue's own limit, and the emergency reset."""
 
-import orjson
-from fastapi import APIRouter, Request, Response
+from typing import Annotated
 
-from .. import schemas
-from ..bodies import receive_object
-from ..deps import Action, Json, Workspace, logs_of
-from ..parsing import no_query
-from ..slot_requests import LIMIT_KEYS, LIST_PARAMETERS, QUEUE_PARAMETERS, group_of, limit_of, stats_of
+from fastapi import APIRouter, Query, Response
 
-router = APIRouter(prefix="/v1/workspaces/{workspace}/actions", tags=["slots"])
+from ..answers import Json
+from ..route import Action, Route, Slots, problems
+from ..schemas.slots import (
+    ActionsOut,
+    GroupQuery,
+    LimitIn,
+    LimitOut,
+    ListQuery,
+    QueuesCleared,
+    QueueStatsOut,
+    StatsQuery,
+)
 
-_CLEARED = {200: schemas.answer("Reset.", schemas.QueuesCleared), **schemas.problems(400, 503)}
-_STATS_PARAMETERS = (*QUEUE_PARAMETERS, *LIST_PARAMETERS)
+router = APIRouter(
+    prefix="/v1/workspaces/{workspace}/actions", tags=["slots"], route_class=Route, default_response_class=Json
+)
 
 
 @router.get(
     "",
     summary="All queues",
-    response_class=Response,
-    responses={200: schemas.answer("The queues.", schemas.ActionsOut), **schemas.problems(400, 503)},
-    openapi_extra={"parameters": schemas.parameters(*LIST_PARAMETERS)},
+    response_model=ActionsOut,
+    response_description="The queues.",
+    responses=problems(400, 503),
 )
-async def actions(request: Request, workspace: Workspace) -> Response:
+async def actions(slots: Slots, query: Annotated[ListQuery, Query()]) -> Response:
     """Every queue that was used within the last week, by name: how many hold and wait, and who."""
-    _, listed = stats_of(request.scope["query_string"], LIST_PARAMETERS)
-    logs = logs_of(request)
-    found = await logs.bounded(logs.slots(workspace).queues(listed=listed), writes=False)
-    return Json(orjson.dumps({"actions": [stats.to_dict() for stats in found]}))
+    found = await slots.queues(listed=query.listed)
+    return Json({"actions": [stats.to_dict() for stats in found]})
 
 
 @router.get(
     "/{ref}/queue-stats",
     summary="One queue",
-    response_class=Response,
-    responses={200: schemas.answer("The queue.", schemas.QueueStatsOut), **schemas.problems(400, 503)},
-    openapi_extra={"parameters": schemas.parameters(*_STATS_PARAMETERS)},
+    response_model=QueueStatsOut,
+    response_description="The queue.",
+    responses=problems(400, 503),
 )
-async def queue_stats(request: Request, workspace: Workspace, ref: Action) -> Response:
+async def queue_stats(slots: Slots, ref: Action, query: Annotated[StatsQuery, Query()]) -> Response:
     """How many hold and wait, and who; one that was never used is empty."""
-    group_key, listed = stats_of(request.scope["query_string"], _STATS_PARAMETERS)
-    logs = logs_of(request)
-    stats = logs.slots(workspace).stats(ref, group_key=group_key, listed=listed)
-    return Json(orjson.dumps((await logs.bounded(stats, writes=False)).to_dict()))
+    stats = await slots.stats(ref, group_key=query.group_key, listed=query.listed)
+    return Json(stats.to_dict())
 
 
 @router.put(
     "/{ref}/limit",
     summary="Set a queue's own limit",
-    response_class=Response,
-    responses={200: schemas.answer("Set.", schemas.LimitOut), **schemas.problems(400, 408, 413, 415, 503)},
-    openapi_extra={
-        "parameters": schemas.parameters(*QUEUE_PARAMETERS),
-        "requestBody": schemas.body(schemas.LimitIn),
-    },
+    response_model=LimitOut,
+    response_description="Set.",
+    responses=problems(400, 408, 413, 415, 503),
 )
-async def set_limit(request: Request, workspace: Workspace, ref: Action) -> Response:
+async def set_limit(slots: Slots, ref: Action, query: Annotated[GroupQuery, Query()], asked: LimitIn) -> Response:
     """Above all policies and callers. Raised, it hands slots out at once; lowered, it takes none away."""
-    group_key = group_of(request.scope["query_string"])
-    body = await receive_object(logs_of(request), request.scope, request.receive, LIMIT_KEYS)
-    return await _limited(request, workspace, ref, group_key, limit_of(body))
+    version = await slots.set_limit(ref, asked.max_concurrent, group_key=query.group_key)
+    return _limit(ref, query, asked.max_concurrent, version)
 
 
 @router.delete(
     "/{ref}/limit",
     summary="Remove a queue's own limit",
-    response_class=Response,
-    responses={200: schemas.answer("Removed.", schemas.LimitOut), **schemas.problems(400, 503)},
-    openapi_extra={"parameters": schemas.parameters(*QUEUE_PARAMETERS)},
+    response_model=LimitOut,
+    response_description="Removed.",
+    responses=problems(400, 503),
 )
-async def delete_limit(request: Request, workspace: Workspace, ref: Action) -> Response:
+async def delete_limit(slots: Slots, ref: Action, query: Annotated[GroupQuery, Query()]) -> Response:
     """From now on policies and callers decide. Idempotent."""
-    return await _limited(request, workspace, ref, group_of(request.scope["query_string"]), None)
+    version = await slots.set_limit(ref, None, group_key=query.group_key)
+    return _limit(ref, query, None, version)
 
 
-async def _limited(request: Request, workspace: str, ref: str, group_key: str | None, limit: int | None) -> Response:
-    logs = logs_of(request)
-    version = await logs.bounded(logs.slots(workspace).set_limit(ref, limit, group_key=group_key))
-    document = {"action": ref, "group_key": group_key, "max_concurrent": limit, "version": version}
-    return Json(orjson.dumps(document))
+def _limit(ref: str, query: GroupQuery, limit: int | None, version: int) -> Response:
+    return Json({"action": ref, "group_key": query.group_key, "max_concurrent": limit, "version": version})
 
 
 @router.delete(
     "/{ref}/queue",
     summary="Emergency reset of one queue",
-    response_class=Response,
-    responses=_CLEARED,
-    openapi_extra={"parameters": schemas.parameters(*QUEUE_PARAMETERS)},
+    response_model=QueuesCleared,
+    response_description="Reset.",
+    responses=problems(400, 503),
 )
-async def clear(request: Request, workspace: Workspace, ref: Action) -> Response:
+async def clear(slots: Slots, ref: Action, query: Annotated[GroupQuery, Query()]) -> Response:
     """Take everybody out: holders lose their lease, waiters their place. Limits, counters and fences stay."""
-    group_key = group_of(request.scope["query_string"])
-    logs = logs_of(request)
-    cleared = await logs.bounded(logs.slots(workspace).clear(ref, group_key=group_key))
-    return Json(orjson.dumps(cleared._asdict()))
+    cleared = await slots.clear(ref, group_key=query.group_key)
+    return Json(cleared._asdict())
 
 
-@router.delete("", summary="Emergency reset of all queues", response_class=Response, responses=_CLEARED)
-async def clear_all(request: Request, workspace: Workspace) -> Response:
+@router.delete(
+    "",
+    summary="Emergency reset of all queues",
+    response_model=QueuesCleared,
+    response_description="Reset.",
+    responses=problems(400, 503),
+)
+async def clear_all(slots: Slots) -> Response:
     """Take everybody out of every queue."""
-    no_query(request.scope["query_string"])
-    logs = logs_of(request)
-    cleared = await logs.bounded(logs.slots(workspace).clear_all())
-    return Json(orjson.dumps(cleared._asdict()))
+    cleared = await slots.clear_all()
+    return Json(cleared._asdict())

@@ -1,23 +1,37 @@
-"""The log itself: how much it holds, and for how long."""
+"""The log itself, and the workspaces that have one."""
 
-import orjson
 from fastapi import APIRouter, Request, Response
 
-from .. import schemas
-from ..deps import Json, Workspace, logs_of
-from ..parsing import no_query
+from ..answers import Json
+from ..route import Log, Route, logs_of, problems
+from ..schemas.events import LogOut
+from ..schemas.service import WorkspacesOut
 
-router = APIRouter(prefix="/v1/workspaces/{workspace}", tags=["log"])
+router = APIRouter(prefix="/v1/workspaces", route_class=Route, default_response_class=Json)
 
 
 @router.get(
-    "/log",
+    "/{workspace}/log",
+    tags=["log"],
     summary="State of the log",
-    response_class=Response,
-    responses={200: schemas.answer("The state.", schemas.LogOut), **schemas.problems(400, 503)},
+    response_model=LogOut,
+    response_description="The state.",
+    responses=problems(400, 503),
 )
-async def log(request: Request, workspace: Workspace) -> Response:
+async def state(log: Log) -> Response:
     """Length, first and last id, epoch, how many were trimmed, bytes, retention."""
-    no_query(request.scope["query_string"])
-    info = await logs_of(request).run(workspace, lambda log: log.core.info())
-    return Json(orjson.dumps(info.to_dict()))
+    info = await log.info()
+    return Json(info.to_dict())
+
+
+@router.get(
+    "",
+    tags=["workspaces"],
+    summary="List workspaces",
+    response_model=WorkspacesOut,
+    response_description="The workspaces.",
+    responses=problems(400, 503),
+)
+async def workspaces(request: Request) -> Response:
+    """Every workspace that has a log, the latest active first; at most 1000."""
+    return Json({"workspaces": await logs_of(request).workspaces()})

@@ -2,24 +2,32 @@
 
 from typing import Annotated, Any
 
-import orjson
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
 from eventlog.errors import InvalidInput, NotFound
-from eventlog.slots.policy import NAME_PATTERN, Policy, StoredPolicy
+from eventlog.slots.policy import Policy, StoredPolicy
 
-from .. import schemas
-from ..bodies import receive_object
-from ..deps import Json, Workspace, logs_of
-from ..parsing import no_query
-from ..slot_requests import POLICY_KEYS, VERSION_PARAMETERS, expected_version
+from ..answers import Json
+from ..route import Route, Slots, problems
+from ..schemas.base import NAME, Absent
+from ..schemas.slots import PoliciesOut, PolicyDeleted, PolicyIn, PolicyOut, VersionQuery
 
-router = APIRouter(prefix="/v1/workspaces/{workspace}/policies", tags=["policies"])
+router = APIRouter(
+    prefix="/v1/workspaces/{workspace}/policies", tags=["policies"], route_class=Route, default_response_class=Json
+)
 
 _KINDS = ("pack", "action")
+_NAMED: dict[str, Any] = {
+    "openapi_extra": {
+        "parameters": [
+            {"name": "kind", "in": "path", "required": True, "schema": {"type": "string", "enum": list(_KINDS)}},
+            {"name": "name", "in": "path", "required": True, "schema": {"type": "string", "pattern": NAME}},
+        ]
+    }
+}
 
 
-def _scope(request: Request) -> str:
+async def _scope(request: Request) -> str:
     """The scope that the path names."""
     kind = request.path_params.get("kind")
     if kind is None:
@@ -29,59 +37,59 @@ def _scope(request: Request) -> str:
     return f"{kind}/{request.path_params['name']}"
 
 
+async def _version(
+    query: Annotated[VersionQuery, Query()],
+    tag: Annotated[
+        str | Absent,
+        Header(alias="If-Match", pattern='^"[0-9]{1,15}"$', description='As `expected_version`, as an ETag: `"3"`.'),
+    ] = None,
+) -> int | None:
+    """The version that a policy must have now."""
+    if tag is None:
+        return query.expected_version
+    if query.expected_version is not None:
+        raise InvalidInput("expected_version", "give it, or the header If-Match, not both")
+    return int(tag.strip('"'))
+
+
 Scope = Annotated[str, Depends(_scope)]
-
-_IF_MATCH = {"If-Match": 'As `expected_version`, as an ETag: `"3"`.'}
-_NAMED = [
-    {"name": "kind", "in": "path", "required": True, "schema": {"type": "string", "enum": list(_KINDS)}},
-    {"name": "name", "in": "path", "required": True, "schema": {"type": "string", "pattern": f"^{NAME_PATTERN}$"}},
-]
-
-
-def _documented(*, named: bool, versioned: bool = False, requested: bool = False) -> dict[str, Any]:
-    parameters = _NAMED if named else []
-    if versioned:
-        parameters = [*parameters, *schemas.parameters(*VERSION_PARAMETERS, headers=_IF_MATCH)]
-    return {"parameters": parameters, **({"requestBody": schemas.body(schemas.PolicyIn)} if requested else {})}
-
-
-def _answer(scope: str, stored: StoredPolicy) -> Response:
-    document = orjson.dumps(_wire(scope, stored))
-    return Json(document, headers={"ETag": f'"{stored.version}"'})
+Version = Annotated[int | None, Depends(_version)]
 
 
 def _wire(scope: str, stored: StoredPolicy) -> dict[str, Any]:
     return {"scope": scope, "version": stored.version, **stored.policy.to_dict()}
 
 
+def _answer(scope: str, stored: StoredPolicy) -> Response:
+    return Json(_wire(scope, stored), headers=[(b"etag", b'"%d"' % stored.version)])
+
+
 @router.get(
     "",
     summary="All policies",
-    response_class=Response,
-    responses={200: schemas.answer("The policies.", schemas.PoliciesOut), **schemas.problems(400, 503)},
+    response_model=PoliciesOut,
+    response_description="The policies.",
+    responses=problems(400, 503),
 )
-async def policies(request: Request, workspace: Workspace) -> Response:
+async def policies(slots: Slots) -> Response:
     """All that are set, the queues' own limits among them."""
-    no_query(request.scope["query_string"])
-    logs = logs_of(request)
-    found = await logs.bounded(logs.slots(workspace).policies(), writes=False)
-    return Json(orjson.dumps({"policies": [_wire(str(scope), stored) for scope, stored in found.items()]}))
+    found = await slots.policies()
+    return Json({"policies": [_wire(str(scope), stored) for scope, stored in found.items()]})
 
 
 _READ: dict[str, Any] = {
     "summary": "One policy",
-    "response_class": Response,
-    "responses": {200: schemas.answer("The policy.", schemas.PolicyOut), **schemas.problems(400, 404, 503)},
+    "response_model": PolicyOut,
+    "response_description": "The policy.",
+    "responses": problems(400, 404, 503),
 }
 
 
 @router.get("/global", **_READ)
-@router.get("/{kind}/{name}", **_READ, openapi_extra=_documented(named=True))
-async def read(request: Request, workspace: Workspace, scope: Scope) -> Response:
+@router.get("/{kind}/{name}", **_READ, **_NAMED)
+async def read(slots: Slots, scope: Scope) -> Response:
     """The limits of one scope, null for those that it leaves open; 404 if it is not set."""
-    no_query(request.scope["query_string"])
-    logs = logs_of(request)
-    stored = await logs.bounded(logs.slots(workspace).get_policy(scope), writes=False)
+    stored = await slots.get_policy(scope)
     if stored is None:
         raise NotFound(f"no policy is set for {scope}")
     return _answer(scope, stored)
@@ -89,34 +97,32 @@ async def read(request: Request, workspace: Workspace, scope: Scope) -> Response
 
 _WRITE: dict[str, Any] = {
     "summary": "Set a policy",
-    "response_class": Response,
-    "responses": {200: schemas.answer("Set.", schemas.PolicyOut), **schemas.problems(400, 408, 409, 413, 415, 503)},
+    "response_model": PolicyOut,
+    "response_description": "Set.",
+    "responses": problems(400, 408, 409, 413, 415, 503),
 }
 
 
-@router.put("/global", **_WRITE, openapi_extra=_documented(named=False, versioned=True, requested=True))
-@router.put("/{kind}/{name}", **_WRITE, openapi_extra=_documented(named=True, versioned=True, requested=True))
-async def write(request: Request, workspace: Workspace, scope: Scope) -> Response:
+@router.put("/global", **_WRITE)
+@router.put("/{kind}/{name}", **_WRITE, **_NAMED)
+async def write(slots: Slots, scope: Scope, expected: Version, asked: PolicyIn) -> Response:
     """Replace the policy of a scope; it takes effect at once. 409 `CONFLICT` if it has not the expected version."""
-    expected = expected_version(request.scope)
-    logs = logs_of(request)
-    policy = Policy.of(**await receive_object(logs, request.scope, request.receive, POLICY_KEYS))
-    put = logs.slots(workspace).put_policy(scope, policy, expected_version=expected)
-    return _answer(scope, StoredPolicy(await logs.bounded(put), policy))
+    policy = Policy.of(**asked.given())
+    version = await slots.put_policy(scope, policy, expected_version=expected)
+    return _answer(scope, StoredPolicy(version, policy))
 
 
 _REMOVE: dict[str, Any] = {
     "summary": "Remove a policy",
-    "response_class": Response,
-    "responses": {200: schemas.answer("Removed.", schemas.PolicyDeleted), **schemas.problems(400, 409, 503)},
+    "response_model": PolicyDeleted,
+    "response_description": "Removed.",
+    "responses": problems(400, 409, 503),
 }
 
 
-@router.delete("/global", **_REMOVE, openapi_extra=_documented(named=False, versioned=True))
-@router.delete("/{kind}/{name}", **_REMOVE, openapi_extra=_documented(named=True, versioned=True))
-async def remove(request: Request, workspace: Workspace, scope: Scope) -> Response:
+@router.delete("/global", **_REMOVE)
+@router.delete("/{kind}/{name}", **_REMOVE, **_NAMED)
+async def remove(slots: Slots, scope: Scope, expected: Version) -> Response:
     """The scope's limits are left to the others from now on. Idempotent."""
-    expected = expected_version(request.scope)
-    logs = logs_of(request)
-    version = await logs.bounded(logs.slots(workspace).delete_policy(scope, expected_version=expected))
-    return Json(orjson.dumps({"scope": scope, "version": version}))
+    version = await slots.delete_policy(scope, expected_version=expected)
+    return Json({"scope": scope, "version": version})

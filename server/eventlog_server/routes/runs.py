@@ -1,84 +1,133 @@
-"""Runs: what there is, how one stands, its events lane by lane, its stages."""
+"""Runs: what there is, how one stands, its events lane by lane, its stages, its telemetry."""
 
-import orjson
-from fastapi import APIRouter, Request, Response
+from typing import Annotated
 
-from eventlog.runs.records import MOST_RUNS
+from fastapi import APIRouter, Header, Query, Response
 
-from .. import schemas
-from ..deps import Json, RunId, Workspace, logs_of
+from ..answers import Json
 from ..pages import encode_replay
-from ..parsing import no_query
-from ..run_requests import REPLAY_PARAMETERS, RUNS_PARAMETERS, replay_request, runs_request
+from ..route import Log, Route, RunId, problems
+from ..schemas.base import Absent
+from ..schemas.runs import (
+    ReplayOut,
+    ReplayQuery,
+    RunOut,
+    RunsOut,
+    RunsQuery,
+    SamplesIn,
+    SamplesOut,
+    StagesOut,
+    TelemetryOut,
+    TelemetryQuery,
+)
 
-router = APIRouter(prefix="/v1/workspaces/{workspace}/runs", tags=["runs"])
-
-_MEANINGS = {
-    "limit": "At most so many runs.",
-    "until": "Only runs that were active last before this: the `cursor` of a page.",
-}
+router = APIRouter(
+    prefix="/v1/workspaces/{workspace}/runs", tags=["runs"], route_class=Route, default_response_class=Json
+)
 
 
 @router.get(
     "",
     summary="All runs",
-    response_class=Response,
-    responses={200: schemas.answer("The runs.", schemas.RunsOut), **schemas.problems(400, 503)},
-    openapi_extra={"parameters": schemas.parameters(*RUNS_PARAMETERS, limit=(1, MOST_RUNS), meanings=_MEANINGS)},
+    response_model=RunsOut,
+    response_description="The runs.",
+    responses=problems(400, 503),
 )
-async def runs(request: Request, workspace: Workspace) -> Response:
+async def runs(log: Log, query: Annotated[RunsQuery, Query()]) -> Response:
     """Those that have events in the log, the latest active first, 100 unless `limit` says otherwise.
 
     Pass `cursor` as `until` to go further back. A page with a `status` may be short before the end is reached.
     """
-    asked = runs_request(request.scope["query_string"])
-    logs = logs_of(request)
-    page = await logs.bounded(logs.of(workspace).runs(**asked), writes=False)
-    return Json(orjson.dumps(page.to_dict()))
+    page = await log.runs(**dict(query))
+    return Json(page.to_dict())
 
 
 @router.get(
     "/{run_id}",
     summary="One run",
-    response_class=Response,
-    responses={200: schemas.answer("The run.", schemas.RunOut), **schemas.problems(400, 404, 503)},
+    response_model=RunOut,
+    response_description="The run.",
+    responses=problems(400, 404, 503),
 )
-async def run(request: Request, workspace: Workspace, run_id: RunId) -> Response:
+async def run(log: Log, run_id: RunId) -> Response:
     """Its status, when it began and ended, how many events in which lanes. 404 once its last event has left the log."""
-    no_query(request.scope["query_string"])
-    logs = logs_of(request)
-    found = await logs.bounded(logs.of(workspace).run(run_id), writes=False)
-    return Json(orjson.dumps(found.to_dict()))
+    found = await log.run(run_id)
+    return Json(found.to_dict())
 
 
 @router.get(
     "/{run_id}/events",
     summary="Replay a run",
-    response_class=Response,
-    responses={200: schemas.answer("A page of its events.", schemas.ReplayOut), **schemas.problems(400, 404, 503)},
-    openapi_extra={"parameters": schemas.parameters(*REPLAY_PARAMETERS)},
+    response_model=ReplayOut,
+    response_description="A page of its events.",
+    responses=problems(400, 404, 503),
 )
-async def replay(request: Request, workspace: Workspace, run_id: RunId) -> Response:
+async def replay(log: Log, run_id: RunId, query: Annotated[ReplayQuery, Query()]) -> Response:
     """Its events after `since_seq` of every lane, or of `lane_id`, oldest first.
 
     Pass `cursor` as `since` for the next page, with the same parameters otherwise. `missed` says for each lane how many
     events after `since_seq` are gone; a page with `since` leaves it empty.
     """
-    asked = replay_request(request.scope["query_string"])
-    logs = logs_of(request)
-    page = await logs.bounded(logs.of(workspace).replay_page(run_id, **asked), writes=False)
+    page = await log.replay_page(run_id, **dict(query))
     return Json(encode_replay(page))
 
 
 @router.get(
     "/{run_id}/stages",
     summary="The stages of a run",
-    response_class=Response,
-    responses={200: schemas.answer("The stages.", schemas.StagesOut), **schemas.problems(400, 404, 503)},
+    response_model=StagesOut,
+    response_description="The stages.",
+    responses=problems(400, 404, 503),
 )
-async def stages(request: Request, workspace: Workspace, run_id: RunId) -> Response:
+async def stages(log: Log, run_id: RunId) -> Response:
     """One view a stage, folded from the run's `stage.*` events: where it stands, which attempt, when, how it ended."""
-    no_query(request.scope["query_string"])
-    logs = logs_of(request)
-    found = await logs.bounded(logs.of(workspace).stages(run_id), writes=False)
-    return Json(orjson.dumps({"run_id": run_id, "stages": [stage.to_dict() for stage in found]}))
+    found = await log.stages(run_id)
+    return Json({"run_id": run_id, "stages": [stage.to_dict() for stage in found]})
+
+
+@router.get(
+    "/{run_id}/telemetry",
+    summary="Read samples",
+    response_model=TelemetryOut,
+    response_description="The samples.",
+    responses=problems(400, 404, 503),
+)
+async def telemetry(log: Log, run_id: RunId, query: Annotated[TelemetryQuery, Query()]) -> Response:
+    """The samples after `from_seq`, oldest first. Pass `next_seq` as `from_seq` to go on.
+
+    `missed` says how many samples after `from_seq` are gone: evicted, or freed with the ring.
+    """
+    page = await log.telemetry(run_id, **dict(query))
+    return Json(page.to_dict())
+
+
+@router.post(
+    "/{run_id}/telemetry",
+    summary="Add samples",
+    status_code=201,
+    response_model=SamplesOut,
+    response_description="Added: the samples with their places in the ring.",
+    responses={
+        200: {"model": SamplesOut, "description": "A repetition: what the first push stored, marked `duplicate`."},
+        **problems(400, 404, 408, 413, 415, 422, 503),
+    },
+)
+async def push(
+    log: Log,
+    run_id: RunId,
+    asked: SamplesIn,
+    key: Annotated[
+        str | Absent,
+        Header(
+            alias="Idempotency-Key",
+            description="A repetition under the same key adds nothing; the answer has what the first stored.",
+        ),
+    ] = None,
+) -> Response:
+    """Samples of the host, of guests, or both. The ring keeps the newest `capacity` from now on; 0 keeps none."""
+    given = [sample.given() for sample in asked.samples]
+    samples = await log.push_telemetry(run_id, given, capacity=asked.capacity, idempotency_key=key)
+    answer = {"samples": [sample.to_dict() for sample in samples]}
+    if samples and samples[0].duplicate:
+        return Json({**answer, "duplicate": True})
+    return Json(answer, 201)

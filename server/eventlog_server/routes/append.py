@@ -1,0 +1,219 @@
+"""Append: `POST …/events`, from the bytes of a request to the bytes of its answer, top to bottom.
+
+NDJSON, which is streamed in and out, goes on in `ndjson.py`.
+"""
+
+from functools import partial
+from typing import Annotated, Any, NamedTuple
+from urllib.parse import unquote
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from starlette.types import Scope
+
+from eventlog.errors import InvalidInput
+from eventlog.model.cloudevents import append_fields, attribute_of, is_json_type
+from eventlog.model.events import Body
+from eventlog.model.strictjson import strict_loads
+
+from ..answers import Handover, Json
+from ..ndjson import NDJSON, append_lines
+from ..problems import UnsupportedMediaType
+from ..requests import JSON, content_type, header, media_type, read_query, receive_body
+from ..route import Workspace, logs_of, problems, reference
+from ..schemas.base import Absent
+from ..schemas.events import AppendQuery, BatchOut, CloudEvent, EventIn, EventOut
+
+CLOUDEVENT = "application/cloudevents+json"
+CLOUDEVENTS = "application/cloudevents-batch+json"
+
+_TAKEN = f"{JSON}, {NDJSON}, {CLOUDEVENT} and {CLOUDEVENTS}"
+_SPECIAL = frozenset({b"idempotency-key", b"content-encoding", b"origin"})
+
+
+class Head(NamedTuple):
+    """What the query and the headers of an append say. `attributes` are those of a binary CloudEvent."""
+
+    media_type: str = JSON
+    key: str | None = None
+    expected_offset: int | None = None
+    attributes: dict[str, str] | None = None
+
+
+_PLAIN = Head()
+
+
+async def _documented(
+    query: Annotated[AppendQuery, Query()],
+    key: Annotated[
+        str | Absent,
+        Header(alias="Idempotency-Key", description="Repeating an append with the same key returns the first result."),
+    ] = None,
+) -> None:
+    """For the documentation: what `append` reads from the query and the headers itself."""
+
+
+router = APIRouter(prefix="/v1/workspaces/{workspace}", tags=["events"])
+
+
+@router.post(
+    "/events",
+    summary="Append",
+    status_code=201,
+    dependencies=[Depends(_documented)],
+    response_class=Json,
+    response_model=EventOut | BatchOut,
+    response_description="Appended: the event, or the batch's events.",
+    responses={
+        200: {
+            "model": EventOut | BatchOut,
+            "description": "A repetition: the first append's result, marked `duplicate`. For NDJSON, the results.",
+            "content": {NDJSON: {"schema": {"type": "string", "description": "One result a line, in order."}}},
+        },
+        **problems(400, 408, 409, 413, 415, 422, 503),
+    },
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                JSON: {
+                    "schema": {
+                        "oneOf": [
+                            reference(EventIn),
+                            {"type": "array", "items": reference(EventIn), "maxItems": 1000},
+                        ]
+                    }
+                },
+                NDJSON: {"schema": {"type": "string", "description": "One event a line."}},
+                CLOUDEVENT: {"schema": reference(CloudEvent)},
+                CLOUDEVENTS: {"schema": {"type": "array", "items": reference(CloudEvent)}},
+            },
+        },
+    },
+)
+async def append(request: Request, workspace: Workspace) -> Response:
+    """One event (an object), or an atomic batch (an array; an empty one appends nothing).
+
+    As `application/x-ndjson`, one event a line: each is appended by itself and answered by a line with the event or
+    with `{"error": problem, "line": n}`. CloudEvents 1.0 are taken structured, binary and batched.
+    """
+    logs, head = logs_of(request), _read_head(request.scope)
+    log = logs.of(workspace)
+    if head.media_type == NDJSON:
+        return Handover(partial(append_lines, logs, log))
+    data = _read_body(head, await receive_body(logs, request.scope, request.receive))
+    try:
+        if type(data) is dict:
+            body = Body.from_mapping(data, payload_max_bytes=logs.limits.payload_max_bytes)
+            event = await logs.in_time(log.append_body(body, expected_offset=head.expected_offset))
+            return Json(event.to_json(), 200 if event.duplicate else 201)
+        events = await logs.in_time(
+            log.append_many(data, idempotency_key=head.key, expected_offset=head.expected_offset)
+        )
+    except InvalidInput as error:
+        raise _in_words_of(head, error) from None
+    encoded = b",".join([event.to_json() for event in events])
+    if events and all(event.duplicate for event in events):
+        return Json(b'{"events":[%s],"duplicate":true}' % encoded)
+    return Json(b'{"events":[%s]}' % encoded, 201)
+
+
+def _read_head(scope: Scope) -> Head:
+    """Raises `InvalidInput`, `UnsupportedMediaType`. Nearly all requests are plain, which a look at the names shows."""
+    kind = None
+    special = bool(scope["query_string"])
+    for name, value in scope["headers"]:
+        if name == b"content-type":
+            special = special or kind is not None
+            kind = value
+        elif name in _SPECIAL or name.startswith(b"ce-"):
+            special = True
+    if not special and (kind == b"application/json" or kind is None):
+        return _PLAIN
+    query = read_query(AppendQuery, scope["query_string"])
+    given = content_type(scope)
+    attributes = _attributes(scope)
+    head = Head(_taken_as(given), header(scope, b"idempotency-key"), query.expected_offset, attributes)
+    if attributes is not None and given is not None:
+        attributes["datacontenttype"] = given
+    _refuse_mixtures(head)
+    return head
+
+
+def _taken_as(given: str | None) -> str:
+    if given is None:
+        return JSON
+    essence = media_type(given)
+    if essence in (NDJSON, CLOUDEVENT, CLOUDEVENTS):
+        return essence
+    if essence in ("application/ndjson", "application/jsonl"):
+        return NDJSON
+    if is_json_type(essence):
+        return JSON
+    raise UnsupportedMediaType(f"{essence[:80]!r} is not taken here; {_TAKEN} are.")
+
+
+def _attributes(scope: Scope) -> dict[str, str] | None:
+    """The attributes of a binary CloudEvent; None if the request is not one."""
+    found: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:
+        if raw_name.startswith(b"ce-"):
+            name = raw_name[3:].decode("latin-1")
+            if name in found:
+                raise InvalidInput(name[:64], "the header was given more than once")
+            try:
+                found[name] = unquote(raw_value.decode("ascii").strip().strip('"'), errors="strict")
+            except UnicodeDecodeError:
+                raise InvalidInput(name[:64], "the header is not percent-encoded UTF-8") from None
+    return found or None
+
+
+def _refuse_mixtures(head: Head) -> None:
+    if head.attributes is not None and head.media_type != JSON:
+        raise UnsupportedMediaType("The data of a binary CloudEvent must be application/json.")
+    if head.key is not None and _is_cloudevent(head):
+        raise InvalidInput("Idempotency-Key", "a CloudEvent's source and id are its key; leave the header out")
+    if head.media_type != NDJSON:
+        return
+    if head.key is not None:
+        raise InvalidInput("Idempotency-Key", "is for one event or batch; give each line an idempotency_key instead")
+    if head.expected_offset is not None:
+        raise InvalidInput("expected_offset", "is for one event or an array, which are atomic; lines are not")
+
+
+def _is_cloudevent(head: Head) -> bool:
+    return head.attributes is not None or head.media_type in (CLOUDEVENT, CLOUDEVENTS)
+
+
+def _read_body(head: Head, raw: bytes) -> Any:
+    """The fields of one event as a dict, or a list of what should be events; raises `InvalidInput`."""
+    if head.attributes is not None:
+        data = {"data": strict_loads(raw, "data")} if raw.strip() else {}
+        return append_fields({**head.attributes, **data})
+    data = strict_loads(raw)
+    if head.media_type == CLOUDEVENT:
+        return append_fields(data)
+    if head.media_type == CLOUDEVENTS:
+        if type(data) is not list:
+            raise InvalidInput("body", "a batch of CloudEvents is an array")
+        return [_fields_at(index, item) for index, item in enumerate(data)]
+    if type(data) is dict and head.key is not None:
+        if data.get("idempotency_key") is not None:
+            raise InvalidInput("idempotency_key", "give it in the event or in the header Idempotency-Key, not in both")
+        data["idempotency_key"] = head.key
+    elif type(data) is not dict and type(data) is not list:
+        raise InvalidInput("body", "must be one event (an object) or a batch of events (an array)")
+    return data
+
+
+def _fields_at(index: int, item: object) -> dict[str, Any]:
+    try:
+        return append_fields(item)
+    except InvalidInput as error:
+        raise error.at(index) from None
+
+
+def _in_words_of(head: Head, error: InvalidInput) -> InvalidInput:
+    """The complaint as it is, of a CloudEvent by CloudEvents' own names."""
+    if not _is_cloudevent(head):
+        return error
+    return type(error)(attribute_of(error.field), error.problem, index=error.index)

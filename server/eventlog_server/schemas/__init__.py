@@ -1,0 +1,1 @@
+"""What requests and answers look like, by noun. The models of bodies and queries also read them."""

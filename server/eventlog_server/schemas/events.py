@@ -1,0 +1,234 @@
+"""Events, pages of them, and the queries that ask for them."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from eventlog.errors import InvalidInput
+from eventlog.model.events import KEY_PATTERN, KIND_PATTERN
+from eventlog.model.ids import MAX_COUNTER
+from eventlog.model.pages import DEFAULT_PAGE, MAX_PAGE
+
+from .base import (
+    CURSOR,
+    ID,
+    RUN,
+    SECONDS,
+    WHOLE,
+    Absent,
+    Counter,
+    Duplicate,
+    Flag,
+    Position,
+    Query,
+    RunName,
+    Visibility,
+)
+
+Payload = dict[str, Any]
+Kind = Annotated[str, Field(pattern=r"^([A-Za-z0-9_.:/-]{1,128}\*?|\*)$")]
+_LATEST_TIME_S = MAX_COUNTER // 1000
+
+
+class EventIn(BaseModel):
+    """An event to append."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: str = Field(pattern=f"^{KIND_PATTERN}$", examples=["tool.invoked"])
+    payload: Payload = Field(default={}, description="Any JSON object, at most 64 KiB encoded.")
+    run_id: str | None = Field(default=None, pattern=RUN)
+    lane_id: str | None = Field(default=None, pattern=RUN, description="Needs a run_id; main unless given.")
+    stage_name: str | None = Field(default=None, min_length=1, max_length=256)
+    group_id: str | None = Field(default=None, min_length=1, max_length=256)
+    visibility: Visibility = "public"
+    source: str | None = Field(default=None, min_length=1, max_length=256)
+    traceparent: str | None = Field(default=None, description="W3C trace context.")
+    idempotency_key: str | None = Field(default=None, pattern=f"^{KEY_PATTERN}$")
+
+
+class EventOut(BaseModel):
+    """An event of the log. Absent attributes are left out."""
+
+    id: str = Field(pattern=ID, examples=["1763720000123-41"])
+    offset: int = Field(ge=1, description="Dense position in the log: 1, 2, 3, …")
+    timestamp: float = Field(description="Seconds since the Unix epoch, by the Redis clock.")
+    kind: str
+    payload: Payload
+    run_id: str = ""
+    lane_id: str = ""
+    seq: int = Field(default=1, description="1, 2, 3, … within (run, lane).")
+    stage_name: str = ""
+    group_id: str = ""
+    visibility: Visibility
+    source: str = ""
+    traceparent: str = ""
+    duplicate: Duplicate = Field(
+        default=True, description="Only on an answer to an append that repeated an earlier one."
+    )
+
+
+class BatchOut(BaseModel):
+    """The events of a batch, in order."""
+
+    events: list[EventOut]
+    duplicate: Duplicate = Field(default=True, description="Only where all of them are repetitions.")
+
+
+class CloudEvent(BaseModel):
+    """A CloudEvent 1.0 in structured mode. `source` and `id` together are its idempotency key."""
+
+    model_config = ConfigDict(extra="allow")
+
+    specversion: Literal["1.0"]
+    id: str = Field(min_length=1)
+    source: str = Field(min_length=1, max_length=256)
+    type: str = Field(pattern=f"^{KIND_PATTERN}$")
+    time: str = Field(default="", description="Not kept on the way in: the log's clock counts.")
+    datacontenttype: str = "application/json"
+    data: Payload = {}
+    runid: str = ""
+    laneid: str = ""
+    stagename: str = ""
+    groupid: str = ""
+    visibility: Visibility = "public"
+    traceparent: str = ""
+
+
+class Gap(BaseModel):
+    """Events that a reader can no longer be given."""
+
+    missed: int
+    from_offset: int
+    to_offset: int
+    reason: Literal["trimmed", "reset", "rollback"]
+
+
+class PageOut(BaseModel):
+    """One page. Pass `cursor` as `since` to go on, as `until` if the order was desc."""
+
+    events: list[EventOut]
+    cursor: str = Field(pattern=CURSOR)
+    gap: Gap | None
+    at_end: bool
+    epoch: str
+
+
+class ActivityEvent(EventOut):
+    """An event with one line for people."""
+
+    summary: str = Field(max_length=160)
+
+
+class ActivityOut(BaseModel):
+    """The newest events first. Pass `cursor` as `until` to go further back."""
+
+    events: list[ActivityEvent]
+    cursor: str
+    gap: Gap | None
+    at_end: bool
+    epoch: str
+
+
+class RetentionOut(BaseModel):
+    """How long and how many events are kept."""
+
+    ttl_seconds: float
+    max_entries: int
+
+
+class LogOut(BaseModel):
+    """The state of a log."""
+
+    workspace: str
+    backend: str
+    epoch: str | None
+    length: int
+    first_id: str | None
+    last_id: str | None
+    last_offset: int
+    trimmed: int
+    bytes: int | None
+    retention: RetentionOut
+    time: float
+
+
+class Cleared(BaseModel):
+    """How many events were removed; counters and epoch stay."""
+
+    removed: int
+
+
+class ReplayFilters(Query):
+    """The filters of a run's replay beside lane and seq."""
+
+    kind: list[Kind] = Field(
+        default=[], max_length=64, description="A kind, or a prefix such as `tool.*`; repeat it for several."
+    )
+    stage_name: str | Absent = Field(default=None, description="Only events of this stage.")
+    visibility: Visibility | Absent = Field(
+        default=None, description="A ceiling: this level and all before it. Absent: all."
+    )
+
+
+class Filters(ReplayFilters):
+    """The filters that every reading route takes."""
+
+    run_id: RunName | Absent = Field(default=None, description="Only events of this run.")
+    lane_id: RunName | Absent = Field(default=None, description="Only events of this lane.")
+    since_seq: Counter | Absent = Field(
+        default=None, description="Only events of runs whose seq within their lane is above this."
+    )
+
+    def filters(self) -> dict[str, Any]:
+        """The arguments of `EventFilter.of`."""
+        return {name: getattr(self, name) for name in Filters.model_fields}
+
+
+SINCE = "Only what comes after this event id, cursor or offset; 0 is nothing seen yet."
+UNTIL = "Only what comes before this event id, cursor or offset (exclusive)."
+LIMIT = "At most so many events; 0 probes: no events, but cursor and gap."
+Limit = Annotated[int, Field(ge=0, le=MAX_PAGE), WHOLE]
+SinceTime = Annotated[float, Field(ge=0, le=_LATEST_TIME_S), SECONDS]
+Epoch = Annotated[str, Field(pattern="^[A-Za-z0-9_.-]{1,64}$")]
+_SINCE_TIME = "Only events at or after this time, in seconds since the Unix epoch."
+_EPOCH = "The `epoch` of the page that the cursor is from: a lost log is told for offsets too."
+
+
+class PageQuery(Filters):
+    """The query of a page: the arguments of `log.page`."""
+
+    since: Position | Absent = Field(default=None, description=SINCE)
+    until: Position | Absent = Field(default=None, description=UNTIL)
+    limit: Limit = Field(default=DEFAULT_PAGE, description=LIMIT)
+    order: Literal["asc", "desc"] = Field(default="asc", description="Oldest first (asc) or newest first (desc).")
+    since_time: SinceTime | Absent = Field(default=None, description=_SINCE_TIME)
+    epoch: Epoch | Absent = Field(default=None, description=_EPOCH)
+
+
+class ActivityQuery(Filters):
+    """The query of the latest activity: arguments of `log.page`."""
+
+    until: Position | Absent = Field(default=None, description=UNTIL)
+    limit: Limit = Field(default=50, description=LIMIT)
+    since_time: SinceTime | Absent = Field(default=None, description=_SINCE_TIME)
+
+
+class StreamQuery(Filters):
+    """The query of a stream; without `since` it begins now."""
+
+    since: Position | Absent = Field(default=None, description=SINCE)
+    until_terminal: Flag = Field(default=False, description="End after the terminal event of `run_id`.")
+    epoch: Epoch | Absent = Field(default=None, description=_EPOCH)
+
+    @model_validator(mode="after")
+    def _ends_with_a_run(self) -> Self:
+        if self.until_terminal and self.run_id is None:
+            raise InvalidInput("until_terminal", "needs a run_id: it ends after that run's terminal event")
+        return self
+
+
+class AppendQuery(Query):
+    """The query of an append."""
+
+    expected_offset: Counter | Absent = Field(default=None, description="Append only if the log ends at this offset.")
