@@ -13,10 +13,11 @@ ABORT = "eventlog.abort"
 """Where `connection.py` leaves, in a request's scope, the function that drops its connection at once."""
 
 
+_JSON = b"application/json"
+
+
 class Json(JSONResponse):
     """A JSON document, encoded already or not. It sets its few headers itself: the framework's way costs more."""
-
-    media_type = "application/json"
 
     def __init__(
         self, content: Any, status_code: int = 200, headers: Headers | None = None, media_type: str | None = None
@@ -24,21 +25,18 @@ class Json(JSONResponse):
         self.status_code = status_code
         self.body = content if type(content) is bytes else orjson.dumps(content)
         self.background = None
-        self.raw_headers = [
-            (b"content-type", (media_type or self.media_type).encode()),
-            (b"content-length", b"%d" % len(self.body)),
-            *(headers or ()),
-        ]
+        kind = _JSON if media_type is None else media_type.encode()
+        self.raw_headers = [(b"content-type", kind), (b"content-length", b"%d" % len(self.body))]
+        if headers:
+            self.raw_headers += headers
 
 
 class ProblemAnswer(Json):
     """The problem that an error is over HTTP."""
 
-    media_type = MEDIA_TYPE
-
     def __init__(self, error: BaseException) -> None:
         problem = problem_of(error)
-        super().__init__(problem.document, problem.status, problem.headers)
+        super().__init__(problem.document, problem.status, problem.headers, MEDIA_TYPE)
 
 
 class Handover(Response):

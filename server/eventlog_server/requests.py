@@ -3,6 +3,7 @@
 Every complaint is an `InvalidInput` that names the field, whether the library, this module or a model found it.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
@@ -23,6 +24,7 @@ JSON = "application/json"
 
 Q = TypeVar("Q", bound=Query)
 _MOST_PARAMETERS = 200
+_SUBJECT = re.compile(r"^\w+ (?=should )")
 _CHARSETS = ("utf-8", "utf8", "us-ascii")
 
 
@@ -80,15 +82,20 @@ def complaint(errors: Sequence[Any]) -> InvalidInput:
     """The first thing that a model found wrong, by the name that the client knows it by."""
     first = errors[0]
     place, *path = first["loc"]
-    # Of a parameter that may be repeated the name is enough.
-    field = _path(path if place == "body" else path[:1])
+    if place != "body":
+        # The rest is of the model's making, or the place within a parameter that is repeated.
+        path = path[:1]
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, InvalidInput):
-        return InvalidInput(_path([*path, cause.field]), cause.problem)
+        # A check of the library may name the field itself.
+        return InvalidInput(_path(path if path[-1:] == [cause.field] else [*path, cause.field]), cause.problem)
     if first["type"] == "missing":
-        return InvalidInput(field, "is required")
-    message = str(cause or first["msg"])
-    return InvalidInput(field, f"{shown(first['input'])}: {message[:1].lower()}{message[1:]}")
+        return InvalidInput(_path(path), "is required")
+    if not path:
+        return InvalidInput("body", "must be an object")
+    # "Input should be a valid integer"
+    text = _SUBJECT.sub("", str(cause or first["msg"]))
+    return InvalidInput(_path(path), f"{shown(first['input'])} {text}")
 
 
 def _path(parts: Sequence[str | int]) -> str:

@@ -1,9 +1,10 @@
 """What the models of bodies and queries have in common, and the values that many of them hold."""
 
 import re
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from eventlog.errors import InvalidInput
@@ -11,6 +12,7 @@ from eventlog.model.events import RUN_PATTERN
 from eventlog.model.ids import MAX_COUNTER
 from eventlog.slots.policy import NAME_PATTERN
 
+M = TypeVar("M", bound=BaseModel)
 ID = r"^[0-9]{1,16}-[0-9]{1,16}$"
 CURSOR = r"^([0-9]{1,16}-)?[0-9]{1,16}$"
 RUN = f"^{RUN_PATTERN}$"
@@ -44,6 +46,15 @@ class Sent(BaseModel):
         """The fields that were sent, as plain values."""
         sent = ((name, value) for name, value in self if name in self.model_fields_set)
         return {name: value.given() if isinstance(value, Sent) else value for name, value in sent}
+
+
+def with_fields(fields: Mapping[str, Any]) -> Callable[[type[M]], type[M]]:
+    """Give a model fields that a table of the library declares: for each name its annotation and its `Field`."""
+
+    def extend(model: type[M]) -> type[M]:
+        return create_model(model.__name__, __base__=model, __module__=model.__module__, **fields)
+
+    return extend
 
 
 class Query(Sent):

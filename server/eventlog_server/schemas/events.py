@@ -2,34 +2,38 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
 from eventlog.errors import InvalidInput
-from eventlog.model.events import KEY_PATTERN, KIND_PATTERN
+from eventlog.model.events import DEFAULTS, FIELDS, KIND_PATTERN, EventField
+from eventlog.model.filters import FILTERS, FilterField
 from eventlog.model.ids import MAX_COUNTER
 from eventlog.model.pages import DEFAULT_PAGE, MAX_PAGE
 
-from .base import (
-    CURSOR,
-    ID,
-    RUN,
-    SECONDS,
-    WHOLE,
-    Absent,
-    Counter,
-    Duplicate,
-    Flag,
-    Position,
-    Query,
-    RunName,
-    Visibility,
-)
+from .base import CURSOR, ID, SECONDS, WHOLE, Absent, Counter, Duplicate, Flag, Position, Query, with_fields
 
 Payload = dict[str, Any]
-Kind = Annotated[str, Field(pattern=r"^([A-Za-z0-9_.:/-]{1,128}\*?|\*)$")]
 _LATEST_TIME_S = MAX_COUNTER // 1000
+_SHOWN = FIELDS[:-1]
+_DEFAULTS = dict(zip((field.name for field in FIELDS), DEFAULTS, strict=True))
 
 
+def _sent(field: EventField) -> tuple[Any, Any]:
+    default = _DEFAULTS[field.name]
+    schema = dict(field.text.schema) if default is not None else {"anyOf": [field.text.schema, {"type": "null"}]}
+    return Annotated[str | None, WithJsonSchema(schema)], Field(default=default, description=field.help)
+
+
+def _shown(field: EventField) -> tuple[Any, Any]:
+    always = _DEFAULTS[field.name] is not None
+    return _text(field), Field(default=... if always else "", description=field.help)
+
+
+def _text(field: EventField) -> Any:
+    return Annotated[str, WithJsonSchema(dict(field.text.schema))]
+
+
+@with_fields({field.name: _sent(field) for field in FIELDS})
 class EventIn(BaseModel):
     """An event to append."""
 
@@ -37,16 +41,9 @@ class EventIn(BaseModel):
 
     kind: str = Field(pattern=f"^{KIND_PATTERN}$", examples=["tool.invoked"])
     payload: Payload = Field(default={}, description="Any JSON object, at most 64 KiB encoded.")
-    run_id: str | None = Field(default=None, pattern=RUN)
-    lane_id: str | None = Field(default=None, pattern=RUN, description="Needs a run_id; main unless given.")
-    stage_name: str | None = Field(default=None, min_length=1, max_length=256)
-    group_id: str | None = Field(default=None, min_length=1, max_length=256)
-    visibility: Visibility = "public"
-    source: str | None = Field(default=None, min_length=1, max_length=256)
-    traceparent: str | None = Field(default=None, description="W3C trace context.")
-    idempotency_key: str | None = Field(default=None, pattern=f"^{KEY_PATTERN}$")
 
 
+@with_fields({field.name: _shown(field) for field in _SHOWN})
 class EventOut(BaseModel):
     """An event of the log. Absent attributes are left out."""
 
@@ -55,14 +52,7 @@ class EventOut(BaseModel):
     timestamp: float = Field(description="Seconds since the Unix epoch, by the Redis clock.")
     kind: str
     payload: Payload
-    run_id: str = ""
-    lane_id: str = ""
     seq: int = Field(default=1, description="1, 2, 3, … within (run, lane).")
-    stage_name: str = ""
-    group_id: str = ""
-    visibility: Visibility
-    source: str = ""
-    traceparent: str = ""
     duplicate: Duplicate = Field(
         default=True, description="Only on an answer to an append that repeated an earlier one."
     )
@@ -75,6 +65,7 @@ class BatchOut(BaseModel):
     duplicate: Duplicate = Field(default=True, description="Only where all of them are repetitions.")
 
 
+@with_fields({field.name.replace("_", ""): (_text(field), "") for field in _SHOWN if field.name != "source"})
 class CloudEvent(BaseModel):
     """A CloudEvent 1.0 in structured mode. `source` and `id` together are its idempotency key."""
 
@@ -87,12 +78,6 @@ class CloudEvent(BaseModel):
     time: str = Field(default="", description="Not kept on the way in: the log's clock counts.")
     datacontenttype: str = "application/json"
     data: Payload = {}
-    runid: str = ""
-    laneid: str = ""
-    stagename: str = ""
-    groupid: str = ""
-    visibility: Visibility = "public"
-    traceparent: str = ""
 
 
 class Gap(BaseModel):
@@ -159,30 +144,38 @@ class Cleared(BaseModel):
     removed: int
 
 
-class ReplayFilters(Query):
-    """The filters of a run's replay beside lane and seq."""
+def _filter(field: FilterField) -> tuple[Any, Any]:
+    def check(value: Any) -> Any:
+        field.check(field.name, value)
+        return value
 
-    kind: list[Kind] = Field(
-        default=[], max_length=64, description="A kind, or a prefix such as `tool.*`; repeat it for several."
+    schema = dict(field.schema)
+    if field.form == "texts":
+        several = {"type": "array", "maxItems": 64, "items": schema}
+        return Annotated[list[str], AfterValidator(check), WithJsonSchema(several)], Field([], description=field.help)
+    one = (
+        Annotated[int, WHOLE, AfterValidator(check), WithJsonSchema(schema)]
+        if field.form == "integer"
+        else Annotated[str, AfterValidator(check), WithJsonSchema(schema)]
     )
-    stage_name: str | Absent = Field(default=None, description="Only events of this stage.")
-    visibility: Visibility | Absent = Field(
-        default=None, description="A ceiling: this level and all before it. Absent: all."
-    )
+    return one | Absent, Field(None, description=field.help)
 
 
-class Filters(ReplayFilters):
+_FILTERS = {field.name: _filter(field) for field in FILTERS}
+
+
+@with_fields(_FILTERS)
+class Filters(Query):
     """The filters that every reading route takes."""
-
-    run_id: RunName | Absent = Field(default=None, description="Only events of this run.")
-    lane_id: RunName | Absent = Field(default=None, description="Only events of this lane.")
-    since_seq: Counter | Absent = Field(
-        default=None, description="Only events of runs whose seq within their lane is above this."
-    )
 
     def filters(self) -> dict[str, Any]:
         """The arguments of `EventFilter.of`."""
-        return {name: getattr(self, name) for name in Filters.model_fields}
+        return {name: getattr(self, name) for name in _FILTERS}
+
+
+@with_fields({name: field for name, field in _FILTERS.items() if name != "run_id"})
+class ReplayFilters(Query):
+    """The filters of the replay of one run."""
 
 
 SINCE = "Only what comes after this event id, cursor or offset; 0 is nothing seen yet."
@@ -223,7 +216,7 @@ class StreamQuery(Filters):
 
     @model_validator(mode="after")
     def _ends_with_a_run(self) -> Self:
-        if self.until_terminal and self.run_id is None:
+        if self.until_terminal and self.filters()["run_id"] is None:
             raise InvalidInput("until_terminal", "needs a run_id: it ends after that run's terminal event")
         return self
 

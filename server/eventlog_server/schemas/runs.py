@@ -11,7 +11,7 @@ from eventlog.runs.records import MOST_RUNS, RunStatus
 from eventlog.telemetry.sample import MOST_PUSHED, OLDEST_MS
 from eventlog.telemetry.terms import DEFAULT_SAMPLES, MOST_SAMPLES
 
-from .base import CURSOR, ID, WHOLE, Absent, Counter, Duplicate, Position, Query, RunName, Sent
+from .base import CURSOR, ID, WHOLE, Absent, Counter, Duplicate, Position, Query, Sent
 from .events import LIMIT, SINCE, EventOut, Gap, Limit, ReplayFilters
 
 
@@ -65,8 +65,6 @@ class ReplayOut(BaseModel):
 class ReplayQuery(ReplayFilters):
     """The query of a run's replay: arguments of `log.replay_page`."""
 
-    since_seq: Counter = Field(default=0, description="Only events whose seq within their lane is above this.")
-    lane_id: RunName | Absent = Field(default=None, description="Only events of this lane.")
     since: Position | Absent = Field(default=None, description=SINCE)
     limit: Limit = Field(default=DEFAULT_PAGE, description=LIMIT)
 
