@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from .client.blocking import EventLogClient as EventLogClient
     from .config import EventLogConfig as EventLogConfig
     from .config import ObservabilityConfig as ObservabilityConfig
-    from .dispatch.tasks import AsyncEventDispatcher as AsyncEventDispatcher
-    from .dispatch.threaded import EventDispatcher as EventDispatcher
+    from .dispatch.dispatchers import AsyncEventDispatcher as AsyncEventDispatcher
+    from .dispatch.dispatchers import EventDispatcher as EventDispatcher
     from .enforcement.completion import AsyncCompletionListener as AsyncCompletionListener
     from .enforcement.completion import CompletionListener as CompletionListener
     from .enforcement.enforcer import AsyncPolicyEnforcer as AsyncPolicyEnforcer
@@ -48,8 +48,7 @@ __getattr__, __all__ = exporter(
         "client.awaited": "AsyncEventLogClient",
         "client.blocking": "EventLogClient",
         "config": "EventLogConfig ObservabilityConfig",
-        "dispatch.tasks": "AsyncEventDispatcher",
-        "dispatch.threaded": "EventDispatcher",
+        "dispatch.dispatchers": "AsyncEventDispatcher EventDispatcher",
         "enforcement.completion": "AsyncCompletionListener CompletionListener",
         "enforcement.enforcer": "AsyncPolicyEnforcer PolicyEnforcer",
         "errors": "EventLogError",

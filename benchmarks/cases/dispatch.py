@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any
 
-from eventlog.dispatch.threaded import EventDispatcher
+from eventlog.dispatch.dispatchers import EventDispatcher
 
 from ..arena import KIND, MAX_ENTRIES, PAYLOAD, THEIR_STREAM, Arena, their_fields
 from ..contest import Contest, Lap, Metric, Sides

@@ -1,7 +1,7 @@
-"""Dispatchers: producers hand events over and go on at once; workers bring them to a sink, or drop and count them.
+"""Dispatchers: a producer hands events over and goes on at once; workers bring them to a sink, or drop and count them.
 
-`inflight.py` decides who has a place and what is counted, and is pure. `delivery.py` knows the sinks; `crew.py` has the
-threads, `pump.py` the tasks. `threaded.py` and `tasks.py` are what users call. Nothing here knows Redis or HTTP.
+`backlog.py` decides which event has a place, and counts. `sinks.py` knows the sinks; `threads.py` has the threads,
+`tasks.py` the tasks that deliver; `dispatchers.py` is what users call. Nothing here knows Redis or HTTP.
 """
 
 from typing import TYPE_CHECKING
@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING
 from ..exports import exporter
 
 if TYPE_CHECKING:
-    from .inflight import DispatchStats as DispatchStats
-    from .tasks import AsyncEventDispatcher as AsyncEventDispatcher
-    from .threaded import EventDispatcher as EventDispatcher
+    from .backlog import DispatchStats as DispatchStats
+    from .dispatchers import AsyncEventDispatcher as AsyncEventDispatcher
+    from .dispatchers import EventDispatcher as EventDispatcher
 
 __getattr__, __all__ = exporter(
     __name__,
     {
-        "inflight": "DispatchStats",
-        "tasks": "AsyncEventDispatcher",
-        "threaded": "EventDispatcher",
+        "backlog": "DispatchStats",
+        "dispatchers": "AsyncEventDispatcher EventDispatcher",
     },
 )

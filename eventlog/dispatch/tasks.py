@@ -1,61 +1,159 @@
-"""`AsyncEventDispatcher`: the asyncio twin of `EventDispatcher`. `pump.py` has the tasks that deliver."""
+"""The tasks of an event loop that bring events to an asynchronous sink. Events come from any thread."""
 
-from types import TracebackType
-from typing import Any, Self
+import asyncio
+import contextlib
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
-from .delivery import IsTerminal, is_terminal_kind, sink_of
-from .inflight import DispatchStats, Terms, checked_seconds
-from .pump import Pump
+from ..plan.drive import arun
+from .backlog import Backlog, Batch, Bounds
+from .sinks import Errors, Sink
+
+_GRACE_S = 0.5
+"""Tasks that were cancelled have so long to clean up before `shutdown` returns."""
 
 
-class AsyncEventDispatcher:
-    """Brings events to `track_event` in tasks of one event loop: the one that it is made, or first used, on.
+class Tasks:
+    """Belong to the loop that they are bound to. A delivery whose time is up is cancelled, and its place is free at
+    once; one that does not let itself be cancelled goes on by itself."""
 
-    `track_event` is a coroutine function, an object with such a method, or an `AsyncEventLog` or `AsyncEventLogClient`.
-    A plain function is called on the loop, and what it returns is awaited if it can be: it must not block. Bounds,
-    drops, order and terminal events are those of `EventDispatcher`. A delivery that takes longer than `call_timeout_s`
-    seconds is cancelled. Use `async with`, or `await shutdown()` before the loop ends: what is in flight then is lost
-    with the loop, and counted.
-    """
+    def __init__(self, sink: Sink, bounds: Bounds, backlog: Backlog) -> None:
+        self._sink = sink
+        self._bounds = bounds
+        self._begin(backlog)
 
-    def __init__(
-        self,
-        track_event: object,
-        max_workers: int = 10,
-        inflight_oversubscription: int | None = None,
-        *,
-        call_timeout_s: float = 10.0,
-        drain_timeout_s: float = 5.0,
-        is_terminal: IsTerminal = is_terminal_kind,
-    ) -> None:
-        self._sink = sink_of(track_event, is_terminal, max_workers, asynchronous=True)
-        each = self._sink.oversubscription if inflight_oversubscription is None else inflight_oversubscription
-        terms = Terms.of(max_workers, each, call_timeout_s, drain_timeout_s)
-        self._pump = Pump(self._sink, terms)
+    def _begin(self, backlog: Backlog) -> None:
+        self.backlog = backlog
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tasks: dict[asyncio.Task[Errors], Batch] = {}
+        self._watch: asyncio.Task[None] | None = None
+        self._turn_is_due = False
+        self._ended = asyncio.Event()
 
-    def dispatch(self, *, event_name: str, data: Any = None, operation_id: str | None = None) -> None:
-        """See `EventDispatcher.dispatch`. It is not awaited, and may be called from any thread."""
+    def begin_anew(self) -> None:
+        """Begin without loop and events, as a forked child must: they are its parent's."""
+        self._begin(Backlog(self._bounds, closed=self.backlog.closed))
+
+    def wake(self) -> None:
+        """See to it that what waits is delivered; what waits for a loop that was closed is given up."""
+        loop = self._loop or self._bound()
+        if loop is None or (self._turn_is_due and not loop.is_closed()):
+            return
+        self._turn_is_due = True
         try:
-            call = self._sink.call_of(event_name, data, operation_id)
-        except Exception as error:
-            self._pump.refuse(error)
+            # On the loop's own thread too: a signal handler may be calling, and the loop asleep.
+            loop.call_soon_threadsafe(self._turn)
+        except RuntimeError:
+            self.backlog.give_up()
+            self.backlog.report(at_once=True)
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether they belong to a loop. Until then nothing is delivered."""
+        return self._loop is not None
+
+    def _bound(self) -> asyncio.AbstractEventLoop | None:
+        """The loop that they belong to: the first that is running when they are used."""
+        with self.backlog.lock, contextlib.suppress(RuntimeError):
+            self._loop = self._loop or asyncio.get_running_loop()
+        return self._loop
+
+    def _turn(self) -> None:
+        """Begin as many deliveries as there may be."""
+        self._turn_is_due = False
+        loop = asyncio.get_running_loop()
+        while (batch := self.backlog.take()) is not None:
+            task = loop.create_task(self._deliver(batch), name="eventlog-dispatch")
+            self._tasks[task] = batch
+            timer = loop.call_later(self._bounds.timeout_s, self._time_out, task)
+            task.add_done_callback(partial(self._done, timer))
+        if self._tasks and (self._watch is None or self._watch.done()):
+            self._watch = loop.create_task(self._give_up_with_loop(), name="eventlog-dispatch")
+        self.backlog.report()
+        if self.backlog.closed and not self.backlog.in_flight:
+            self._ended.set()
+
+    async def _deliver(self, batch: Batch) -> Errors:
+        task = asyncio.current_task()
+        try:
+            return await arun(self._sink.deliver(batch), _call)
+        except BaseException as error:
+            if task is not None and task.cancelling():
+                raise
+            return [error] * len(batch.calls)
+
+    def _time_out(self, task: asyncio.Task[Errors]) -> None:
+        self.backlog.time_out(self._tasks[task])
+        task.cancel()
+        self._turn()
+
+    def _done(self, timer: asyncio.TimerHandle, task: asyncio.Task[Errors]) -> None:
+        timer.cancel()
+        batch = self._tasks.pop(task)
+        if task.cancelled():
+            self.backlog.time_out(batch)
+            self.backlog.hanging.discard(batch)
         else:
-            self._pump.dispatch(call)
+            self.backlog.settle(batch, task.result())
+        self._turn()
 
-    async def shutdown(self, wait: bool = True, *, timeout_s: float | None = None) -> bool:
-        """See `EventDispatcher.shutdown`. What is given up is cancelled."""
-        timeout_s = self._pump.terms.drain_timeout_s if timeout_s is None else checked_seconds("timeout_s", timeout_s)
-        return await self._pump.shutdown(timeout_s, wait=wait)
+    async def _give_up_with_loop(self) -> None:
+        """As long as there are deliveries: a loop that comes to its end cancels this, and nothing new may begin."""
+        try:
+            while self._tasks:
+                await asyncio.wait(list(self._tasks))
+        except asyncio.CancelledError:
+            self._give_up()
+            raise
 
-    def stats(self) -> DispatchStats:
-        """Counters since it was made."""
-        return self._pump.stats()
+    def _give_up(self) -> None:
+        self.backlog.give_up()
+        for task in self._tasks:
+            task.cancel()
 
-    async def __aenter__(self) -> Self:
-        self._pump.bind()
-        return self
+    async def until_ended(self) -> None:
+        """Deliver on the running loop, until no more events may come and none is in flight."""
+        if self._bound() is asyncio.get_running_loop():
+            self.wake()
+            await self._ended.wait()
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.shutdown()
+    async def shutdown(self, timeout_s: float, *, wait: bool) -> bool:
+        """Take no more events and wait until those in flight are delivered; cancel them when the time is up.
+
+        True if nothing had to be given up. Called by the sink it does not wait.
+        """
+        self.backlog.close()
+        loop = self._bound()
+        assert loop is not None
+        if loop is not asyncio.get_running_loop():
+            if loop.is_closed():
+                in_time = not self.backlog.in_flight
+                self.wake()
+                return in_time
+            there = asyncio.run_coroutine_threadsafe(self.shutdown(timeout_s, wait=wait), loop)
+            return await asyncio.wrap_future(there)
+        self._turn()
+        if not wait or asyncio.current_task() in self._tasks:
+            return not self.backlog.in_flight
+        in_time = await self._drained(timeout_s)
+        self._give_up()
+        left = [*self._tasks, *((self._watch,) if self._watch else ())]
+        if left:
+            await asyncio.wait(left, timeout=_GRACE_S)
+        self.backlog.report(at_once=True)
+        return in_time
+
+    async def _drained(self, timeout_s: float) -> bool:
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._ended.wait()
+        except TimeoutError:
+            return not self.backlog.in_flight
+        return True
+
+
+async def _call(effect: Callable[[], Any]) -> Any:
+    result = effect()
+    return await result if inspect.isawaitable(result) else result

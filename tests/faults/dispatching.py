@@ -13,8 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from eventlog.dispatch.tasks import AsyncEventDispatcher
-from eventlog.dispatch.threaded import EventDispatcher
+from eventlog.dispatch.dispatchers import AsyncEventDispatcher, EventDispatcher
 
 _never = threading.Event()
 

@@ -3,23 +3,25 @@
 import gc
 import logging
 import signal
+import sys
 import threading
 import time
 import tracemalloc
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
 import pytest
 
-from eventlog.dispatch import crew, inflight, monitor, notices, threaded
-from eventlog.dispatch.threaded import EventDispatcher
-from tests.support.dispatchers import Gate, Threads, balanced, until
+from eventlog.dispatch import backlog, dispatchers, threads
+from eventlog.dispatch.dispatchers import EventDispatcher
+from eventlog.plan import forks
+from tests.support.dispatchers import Gate, Threads, until
 from tests.support.interrupts import InterruptAt
 from tests.support.redis_process import eventually
 
-WATCHED = {module.__file__ for module in (crew, inflight, monitor, notices, threaded)}
+WATCHED = {module.__file__ for module in (backlog, dispatchers, threads)}
 
 
 def crew_threads() -> list[threading.Thread]:
@@ -48,19 +50,8 @@ def test_no_thread_runs_before_the_first_event() -> None:
     assert crew_threads() == []
     dispatching.dispatch("a")
     until(dispatching, lambda stats: stats.delivered == 1, "it is delivered")
-    assert len(crew_threads()) == 2, "the foreman and one worker"
+    assert len(crew_threads()) == 2, "one delivers, one watches the clock"
     assert all(thread.daemon for thread in crew_threads())
-    dispatching.shutdown()
-
-
-def test_threads_that_idle_end_and_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crew, "_IDLE_S", 0.05)
-    gate = Gate(is_open=True)
-    dispatching = Threads(gate.track, max_workers=3)
-    for n in range(1, 6):
-        dispatching.dispatch("a")
-        until(dispatching, lambda stats, n=n: stats.delivered == n, "it is delivered")  # type: ignore[misc]
-        eventually(lambda: not crew_threads(), "its threads have ended")
     dispatching.shutdown()
 
 
@@ -73,7 +64,7 @@ def test_calls_that_hang_are_replaced_up_to_a_hard_bound_and_come_back_to_work(g
     for n in range(1_000):
         here.dispatch("a", {"n": n})
     stats = here.stats()
-    assert len(crew_threads()) <= 7, "six workers and the foreman"
+    assert len(crew_threads()) <= 7, "six that hang, and one that watches the clock"
     assert (stats.timed_out, stats.in_flight, stats.hanging) == (6, 12, 6)
     assert stats.dropped["full"] == 2_000 - 18
     gate.open()
@@ -82,12 +73,12 @@ def test_calls_that_hang_are_replaced_up_to_a_hard_bound_and_come_back_to_work(g
     here.dispatch("again")
     assert here.shutdown()
     assert gate.names[-1] == "again"
-    assert balanced(here.stats())
+    assert here.stats().dispatched == 2_001
 
 
 def test_a_dispatcher_that_nobody_has_any_more_delivers_what_it_took_and_goes(gate: Gate) -> None:
     here = EventDispatcher(gate.track, max_workers=1)
-    engine = weakref.ref(here._crew)
+    workers = weakref.ref(here._workers)
     for name in "abc":
         here.dispatch(event_name=name)
     del here
@@ -96,10 +87,12 @@ def test_a_dispatcher_that_nobody_has_any_more_delivers_what_it_took_and_goes(ga
     eventually(lambda: gate.names == ["a", "b", "c"], "they are delivered")
     eventually(lambda: not crew_threads(), "its threads have ended")
     gc.collect()
-    assert engine() is None
+    assert workers() is None
 
 
 def test_many_dispatchers_leave_nothing_behind() -> None:
+    gc.collect()
+    before = dict(forks._methods)
     for _ in range(300):
         with EventDispatcher(lambda **given: None, max_workers=1) as here:
             here.dispatch(event_name="a")
@@ -108,7 +101,7 @@ def test_many_dispatchers_leave_nothing_behind() -> None:
     gc.collect()
     eventually(lambda: not crew_threads(), "their threads have ended")
     gc.collect()
-    assert len(crew._crews) == 0
+    assert forks._methods.keys() == before.keys()
 
 
 def test_a_burst_for_a_dead_sink_takes_bounded_memory(gate: Gate) -> None:
@@ -144,7 +137,7 @@ def test_a_log_handler_that_hands_over_events_itself_does_no_harm(gate: Gate) ->
         here.shutdown()
     finally:
         logger.removeHandler(handler)
-    assert balanced(here.stats())
+    assert here.stats().dispatched >= 101
 
 
 def test_destructors_that_hand_over_wherever_they_run_lose_nothing() -> None:
@@ -204,30 +197,128 @@ def is_watched(frame: FrameType) -> bool:
     return frame.f_code.co_filename in WATCHED
 
 
-@pytest.mark.parametrize("line", range(1, 90))
-def test_who_is_interrupted_as_it_hands_over_leaves_the_dispatcher_sound(line: int, gate: Gate) -> None:
-    here = dispatching(gate, max_workers=1, inflight_oversubscription=4)
-    if line % 2:  # with a crew at work already, and without
+def lines_of(work: Callable[[], object]) -> int:
+    """How many lines there are at which `work` can be interrupted."""
+    counter = InterruptAt(1_000_000, is_watched)
+    assert not counter.during(work)
+    return 1_000_000 - counter.left
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_producer_that_is_interrupted_at_any_line_leaves_the_dispatcher_sound(is_first: bool) -> None:
+    def prepared() -> tuple[Gate, Threads]:
+        gate = Gate()
+        here = dispatching(gate, max_workers=1, inflight_oversubscription=4)
+        if not is_first:
+            here.dispatch("first")
+            eventually(lambda: gate.began, "a thread is at work")
+        return gate, here
+
+    def ended(gate: Gate, here: Threads) -> None:
+        here.dispatch("run.finished")
+        gate.open()
+        assert here.shutdown(timeout_s=20), here.stats()
+        assert "run.finished" in gate.names
+        assert ("first" in gate.names) == (not is_first)
+        assert gate.names.count("interrupted") <= 1
+
+    gate, here = prepared()
+    lines = lines_of(lambda: here.dispatch("interrupted"))
+    ended(gate, here)
+    for line in range(1, lines + 1):
+        gate, here = prepared()
+        assert InterruptAt(line, is_watched).during(lambda here=here: here.dispatch("interrupted"))  # type: ignore[misc]
+        ended(gate, here)
+
+
+def test_a_shutdown_that_is_interrupted_at_any_line_may_be_repeated() -> None:
+    def prepared() -> tuple[Gate, Threads]:
+        gate = Gate()
+        here = dispatching(gate, max_workers=1, inflight_oversubscription=4)
+        for name in ("a", "b"):
+            here.dispatch(name)
+        eventually(lambda: gate.began, "a thread is at work")
+        return gate, here
+
+    def ended(gate: Gate, here: Threads) -> None:
+        gate.open()
+        here.shutdown(timeout_s=20)
+        stats = here.stats()
+        assert stats.in_flight == 0
+        assert stats.dispatched in (1, 2), "an event that was being dropped just then may be missing"
+
+    gate, here = prepared()
+    lines = lines_of(lambda: here.shutdown(timeout_s=0.01))
+    ended(gate, here)
+    for line in range(1, lines + 1):
+        gate, here = prepared()
+        assert InterruptAt(line, is_watched).during(lambda here=here: here.shutdown(timeout_s=0.01))  # type: ignore[misc]
+        ended(gate, here)
+
+
+class NestedAt:
+    """Calls `nested` at the n-th line in watched frames, as a signal handler or a finalizer would, and goes on."""
+
+    def __init__(self, line: int, nested: Callable[[], object]) -> None:
+        self.left = line
+        self.nested = nested
+
+    def __call__(self, frame: FrameType, event: str, arg: Any) -> Any:
+        if not is_watched(frame):
+            return None
+        if event == "line":
+            self.left -= 1
+            if self.left == 0:
+                self.nested()
+        return self
+
+    def during(self, work: Callable[[], object]) -> bool:
+        sys.settrace(self)
+        try:
+            work()
+        finally:
+            sys.settrace(None)
+        return self.left <= 0
+
+
+@pytest.mark.parametrize("kind", ["a", "run.finished"])
+def test_a_handler_may_hand_over_at_any_line_of_a_dispatch_and_of_a_shutdown(kind: str) -> None:
+    for outer in (lambda here: here.dispatch("outer"), lambda here: here.shutdown(timeout_s=0)):
+        line = 1
+        while True:
+            gate = Gate()
+            here = dispatching(gate, max_workers=1, inflight_oversubscription=2)
+            for name in ("running", "waiting"):
+                here.dispatch(name)
+            eventually(lambda gate=gate: gate.began, "one is being delivered")  # type: ignore[misc]
+            nested = NestedAt(line, lambda here=here: here.dispatch(kind))  # type: ignore[misc]
+            interrupted = nested.during(lambda here=here, outer=outer: outer(here))  # type: ignore[misc]
+            stats = here.stats()
+            assert stats.in_flight <= 3, "at most one over the bound, for one that came in between"
+            gate.open()
+            here.shutdown(timeout_s=20)
+            stats = here.stats()
+            handed = 2 + (outer.__code__.co_names[0] == "dispatch") + interrupted
+            assert (stats.dispatched, stats.in_flight, stats.waiting) == (handed, 0, 0)
+            if not interrupted:
+                break
+            line += 1
+        assert line > 10
+
+
+def test_a_handler_may_shut_down_at_any_line_of_a_dispatch_and_waits_for_what_is_in_flight() -> None:
+    line, interrupted = 1, True
+    while interrupted:
+        gate = Gate(is_open=True)
+        here = dispatching(gate, max_workers=1, inflight_oversubscription=4)
         here.dispatch("first")
-    InterruptAt(line, is_watched).during(lambda: here.dispatch("interrupted"))
-    assert balanced(here.stats())
-    here.dispatch("run.finished")
-    gate.open()
-    assert here.shutdown(timeout_s=20), here.stats()
-    assert "run.finished" in gate.names
-    assert ("first" in gate.names) == bool(line % 2)
-    assert gate.names.count("interrupted") <= 1
-    assert balanced(here.stats())
-
-
-@pytest.mark.parametrize("line", range(1, 60))
-def test_who_is_interrupted_as_it_shuts_down_may_do_so_again(line: int, gate: Gate) -> None:
-    here = dispatching(gate, max_workers=1, inflight_oversubscription=4)
-    for name in ("a", "b"):
-        here.dispatch(name)
-    InterruptAt(line, is_watched).during(lambda: here.shutdown(timeout_s=0.01))
-    gate.open()
-    here.shutdown(timeout_s=20)
-    stats = here.stats()
-    assert balanced(stats)
-    assert (stats.dispatched, stats.in_flight) == (2, 0)
+        answers: list[bool] = []
+        nested = NestedAt(line, lambda here=here, answers=answers: answers.append(here.shutdown(timeout_s=20)))  # type: ignore[misc]
+        interrupted = nested.during(lambda here=here: here.dispatch("outer"))  # type: ignore[misc]
+        here.shutdown(timeout_s=20)
+        stats = here.stats()
+        assert answers == [True] * interrupted
+        assert "first" in gate.names
+        assert (stats.dispatched, stats.in_flight) == (2, 0)
+        line += 1
+    assert line > 10

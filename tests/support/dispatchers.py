@@ -5,18 +5,11 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
-from eventlog.dispatch.inflight import DispatchStats
-from eventlog.dispatch.tasks import AsyncEventDispatcher
-from eventlog.dispatch.threaded import EventDispatcher
+from eventlog.dispatch.backlog import DispatchStats
+from eventlog.dispatch.dispatchers import AsyncEventDispatcher, EventDispatcher
 from tests.support.redis_process import eventually
 
 PATIENCE_S = 30.0
-
-
-def balanced(stats: DispatchStats) -> bool:
-    """Whether every event that was handed over is accounted for."""
-    ended = stats.delivered + stats.failed + stats.timed_out + stats.dropped_total
-    return stats.dispatched == ended + stats.in_flight and min(stats.dropped.values()) >= 0
 
 
 class Gate:
@@ -95,6 +88,12 @@ class Threads:
 
     def end(self) -> None:
         self.inner.shutdown(timeout_s=0)
+
+
+class Coroutines(Threads):
+    """The blocking dispatcher before a coroutine function."""
+
+    name = "coroutines"
 
 
 class Loop:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from eventlog.errors import BackendUnavailable, InvalidInput, LogClosed, PayloadTooLarge, RejectedContent
 from eventlog.log.append_each import append_each
 from eventlog.plan.drive import no_transport, run
+from tests.support.extent import examples
 
 
 class FakeLog:
@@ -97,7 +98,7 @@ def test_a_key_that_another_batch_had_is_an_error_of_the_events_without_an_answe
     assert log.names == ["a"]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     names=st.lists(st.sampled_from(["a", "b", "c", "x", "y"]), min_size=1, max_size=25),
     bad=st.sets(st.sampled_from(["b", "x", "y"])),

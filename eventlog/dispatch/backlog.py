@@ -1,0 +1,325 @@
+"""The events in flight: which wait, which are being delivered, which had to give way, and the counters. No I/O.
+
+A signal handler or a finalizer may call a dispatcher in the middle of any method here, on the same thread. So the lock
+is reentrant, and each method stays correct if another runs between two of its lines: at worst it decides by numbers
+one event old. Counters change in statements without a call, inside which CPython runs no handler.
+"""
+
+import logging
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ..model.events import Body
+
+DropReason = Literal["full", "displaced", "shutdown"]
+_DROPS: tuple[DropReason, ...] = ("full", "displaced", "shutdown")
+
+_log = logging.getLogger("eventlog")
+
+_WARN_EVERY_S = 5.0
+_LONGEST_DETAIL = 300
+_WARNINGS = {
+    "full": "dropped, too many in flight",
+    "displaced": "dropped for terminal events",
+    "failed": "failed",
+    "timed_out": "timed out",
+    "given_up": "given up at shutdown",
+}
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One event in flight. `body` is the event as a log takes it, None for other sinks."""
+
+    event_name: str
+    data: Any
+    operation_id: str | None
+    is_terminal: bool
+    body: Body | None = None
+    number: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """The events that a worker delivers at once; `deadline` is on the monotonic clock."""
+
+    calls: list[Call]
+    deadline: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """`workers` deliver at once, as many as `hanging` more may hang in batches that were given up."""
+
+    in_flight: int
+    workers: int
+    hanging: int
+    batch_events: int
+    batch_bytes: int
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class DispatchStats:
+    """Counters of a dispatcher since it was made.
+
+    `dropped` counts by reason: `full` (no place), `displaced` (gave its place to a terminal event), `shutdown` (came
+    after it, or still waited when its time was up). `high_water` is the most that was ever in flight. `late` of those
+    that timed out came to an end after all; `hanging` workers are in such a call now.
+    """
+
+    delivered: int
+    failed: int
+    timed_out: int
+    dropped: dict[DropReason, int]
+    in_flight: int
+    waiting: int
+    high_water: int
+    late: int
+    hanging: int
+
+    @property
+    def dropped_total(self) -> int:
+        """Dropped for whatever reason."""
+        return sum(self.dropped.values())
+
+    @property
+    def dispatched(self) -> int:
+        """All that were handed over: each is in flight, or counted once as what became of it."""
+        return self.delivered + self.failed + self.timed_out + self.dropped_total + self.in_flight
+
+
+class Backlog:
+    """At most `bounds.in_flight` events, and as many terminal ones again, so that these are not lost before others.
+
+    A terminal event that finds no place takes that of the oldest ordinary one that waits. Where none waits it has a
+    place in the reserve; only with that full too is it dropped. Events are taken in the order in which they came.
+    `changed` is notified when there is work, and when nothing is in flight any more.
+    """
+
+    def __init__(self, bounds: Bounds, *, closed: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
+        self.lock = threading.RLock()
+        self.changed = threading.Condition(self.lock)
+        self.closed = closed
+        self.hanging: set[Batch] = set()
+        self._bounds = bounds
+        self._clock = clock
+        self._ordinary: deque[Call] = deque()
+        self._terminal: deque[Call] = deque()
+        self._running: dict[Batch, int] = {}  # the number of events in each, in the order of their deadlines
+        self._running_calls = 0
+        self._number = 0
+        self._high_water = 0
+        self._counts = dict.fromkeys(("delivered", "late", "shutdown", *_WARNINGS), 0)
+        self._unreported = dict.fromkeys(_WARNINGS, 0)
+        self._has_news = False
+        self._detail = ""
+        self._warn_at = -math.inf
+
+    @property
+    def waiting(self) -> int:
+        """Events that no worker has taken yet."""
+        return len(self._ordinary) + len(self._terminal)
+
+    @property
+    def in_flight(self) -> int:
+        """Events that wait or are being delivered."""
+        return len(self._ordinary) + len(self._terminal) + self._running_calls
+
+    @property
+    def may_take(self) -> bool:
+        """Whether one more worker may deliver."""
+        running, bounds = len(self._running), self._bounds
+        return running < bounds.workers and running + len(self.hanging) < bounds.workers + bounds.hanging
+
+    def admit(self, call: Call) -> None:
+        """Give `call` a place; or drop it, or another for it, and count that. Waits for nothing."""
+        with self.lock:
+            if self.closed:
+                self._counts["shutdown"] += 1
+            elif self._has_place(call):
+                self._number += 1
+                call.number = self._number
+                (self._terminal if call.is_terminal else self._ordinary).append(call)
+                in_flight = self.in_flight
+                if in_flight > self._high_water:
+                    self._high_water = in_flight
+                if self.may_take:
+                    self.changed.notify()
+            else:
+                self._count("full")
+        self.report()
+
+    def _has_place(self, call: Call) -> bool:
+        in_flight = self.in_flight
+        if in_flight < self._bounds.in_flight:
+            return True
+        if not call.is_terminal:
+            return False
+        try:
+            self._ordinary.popleft()
+        except IndexError:
+            return in_flight < 2 * self._bounds.in_flight
+        self._count("displaced")
+        return True
+
+    def refuse(self, error: Exception) -> None:
+        """Count an event that the sink could never take."""
+        with self.lock:
+            if self.closed:
+                self._counts["shutdown"] += 1
+            else:
+                self._count("failed", detail=error)
+        self.report()
+
+    def take(self) -> Batch | None:
+        """What to deliver next; None where nothing waits, or no more workers may deliver."""
+        with self.lock:
+            calls: list[Call] = []
+            size = 0
+            while self.may_take and len(calls) < self._bounds.batch_events and size < self._bounds.batch_bytes:
+                call = self._pop()
+                if call is None:
+                    break
+                calls.append(call)
+                size += 0 if call.body is None else len(call.body.payload_json)
+            if not calls:
+                return None
+            batch = Batch(calls, self._clock() + self._bounds.timeout_s)
+            self._running[batch] = len(calls)
+            self._recount()
+            return batch
+
+    def _pop(self) -> Call | None:
+        """The oldest event that waits."""
+        try:
+            if self._terminal and not (self._ordinary and self._ordinary[0].number < self._terminal[0].number):
+                return self._terminal.popleft()
+            return self._ordinary.popleft()
+        except IndexError:
+            return None
+
+    def settle(self, batch: Batch, errors: Sequence[BaseException | None]) -> None:
+        """A worker came to the end of its batch, in time or late. `errors` has None for what was delivered."""
+        with self.lock:
+            self.hanging.discard(batch)
+            in_time = self._end(batch)
+            for call, error in zip(batch.calls, errors, strict=True):
+                if not in_time:
+                    self._counts["late"] += 1
+                elif error is None:
+                    self._counts["delivered"] += 1
+                else:
+                    self._count("failed", detail=error)
+                if error is not None:
+                    _log.debug("event dispatch: %s failed", call.event_name, exc_info=error)
+        self.report()
+
+    def _end(self, batch: Batch) -> bool:
+        """Free the places of a batch. False if that was done before."""
+        was_running = self._running.pop(batch, 0) > 0
+        self._recount()
+        if not self.in_flight:
+            self.changed.notify_all()
+        return was_running
+
+    def _recount(self) -> None:
+        # From scratch, so that a count that an interrupt made wrong is soon right again.
+        self._running_calls = sum(self._running.values())
+
+    def expire(self) -> None:
+        """Give up the batches whose time is up: their places are free, and their workers hang."""
+        with self.lock:
+            now = self._clock()
+            for batch in list(self._running):
+                if batch.deadline > now:
+                    break
+                self.time_out(batch)
+
+    def time_out(self, batch: Batch) -> None:
+        """Give up a batch. It may still come to an end, late."""
+        with self.lock:
+            if self._end(batch):
+                self.hanging.add(batch)
+                self._count("timed_out", len(batch.calls), f"no end within {self._bounds.timeout_s:g} s")
+
+    def close(self) -> None:
+        """Take no more events; those in flight are still delivered."""
+        with self.lock:
+            self.closed = True
+            self._recount()
+            self.changed.notify_all()
+
+    def give_up(self) -> None:
+        """Wait for nothing any more: what waits is dropped, what is being delivered counts as timed out."""
+        with self.lock:
+            self.close()
+            while self._pop() is not None:
+                self._counts["shutdown"] += 1
+                self._add_news("given_up", 1)
+            for batch in list(self._running):
+                if self._end(batch):
+                    self.hanging.add(batch)
+                    self._counts["timed_out"] += len(batch.calls)
+                    self._add_news("given_up", len(batch.calls))
+            self.changed.notify_all()
+
+    def wait_until_empty(self, timeout_s: float) -> bool:
+        """Block until nothing is in flight. Lets go of the lock altogether, even in the middle of another method."""
+        with self.lock:
+            return self.changed.wait_for(lambda: not self.in_flight, timeout_s)
+
+    def rest_s(self) -> float:
+        """How long a worker may sleep that finds nothing to do: until something may be overdue, or is to be logged.
+
+        What another worker takes meanwhile is not overdue before that.
+        """
+        with self.lock:
+            first = next(iter(list(self._running)), None)
+            wake_at = [math.inf if first is None else first.deadline, self._warn_at if self._has_news else math.inf]
+            return min(self._bounds.timeout_s, max(min(wake_at) - self._clock(), 0.0))
+
+    def stats(self) -> DispatchStats:
+        """The counters as they are."""
+        with self.lock:
+            return DispatchStats(
+                delivered=self._counts["delivered"],
+                failed=self._counts["failed"],
+                timed_out=self._counts["timed_out"],
+                dropped={reason: self._counts[reason] for reason in _DROPS},
+                in_flight=self.in_flight,
+                waiting=self.waiting,
+                high_water=self._high_water,
+                late=self._counts["late"],
+                hanging=len(self.hanging),
+            )
+
+    def _count(self, what: str, calls: int = 1, detail: object = "") -> None:
+        self._counts[what] += calls
+        self._add_news(what, calls)
+        if isinstance(detail, BaseException):
+            detail = f"{type(detail).__name__}: {detail}" if str(detail) else type(detail).__name__
+        self._detail = str(detail)[:_LONGEST_DETAIL] or self._detail
+
+    def _add_news(self, what: str, calls: int) -> None:
+        self._unreported[what] += calls
+        self._has_news = True
+
+    def report(self, *, at_once: bool = False) -> None:
+        """Log what came to nothing: the first at once, what follows added up, at most every five seconds."""
+        if not self._has_news or not (at_once or self._clock() >= self._warn_at):
+            return
+        with self.lock:
+            self._has_news = False
+            self._warn_at = self._clock() + _WARN_EVERY_S
+            news, self._unreported = self._unreported, dict.fromkeys(_WARNINGS, 0)
+            detail, self._detail = self._detail, ""
+        # Outside the lock: nobody knows how long a log handler takes.
+        text = ", ".join(f"{news[what]} {words}" for what, words in _WARNINGS.items() if news[what])
+        if text:
+            _log.warning("event dispatch: %s", f"{text} (last: {detail})" if detail else text)
