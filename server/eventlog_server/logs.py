@@ -125,7 +125,7 @@ class Logs:
     def _backend(self, workspace: str) -> Backend:
         if self._on_redis:
             return redis_backend(self.config, workspace)
-        config = self.config.model_copy(update={"workspace": workspace})
+        config = replace(self.config, workspace=workspace)
         return create_async_event_log(config=config).core.backend
 
     async def in_time(self, work: Awaitable[T], *, writes: bool = True) -> T:
