@@ -103,6 +103,7 @@ class User:
         after: str = "",
         env: dict[str, str] | None = None,
         own_session: bool = False,
+        pass_fds: tuple[int, ...] = (),
     ) -> None:
         self.url = ""
         self.server_pid = 0
@@ -113,6 +114,7 @@ class User:
             env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
             text=True,
             start_new_session=own_session,
+            pass_fds=pass_fds,
         )
 
     def begin(self) -> None:

@@ -210,9 +210,8 @@ def test_a_forked_child_that_ends_does_not_stop_its_parents_server(child: str, d
 
 def test_a_forked_child_keeps_the_server_when_its_parent_dies(data_dir: Path) -> None:
     reader, writer = os.pipe()
-    fork = f"import os\nif os.fork() == 0:\n    os.close({writer})\n    os.read({reader}, 1)\n    os._exit(0)"
-    os.set_inheritable(reader, True)
-    with User(data_dir, after=f"{fork}\n") as user:
+    fork = f"import os\nif os.fork() == 0:\n    os.read({reader}, 1)\n    os._exit(0)\n"
+    with User(data_dir, after=fork, pass_fds=(reader,)) as user:
         os.close(reader)
         user.kill()
         assert pongs(user.url)
