@@ -100,7 +100,7 @@ class Connection:
     def _open(self) -> None:
         place = self.place
         self._changed = threading.Condition()
-        self._asking = self._reading = 0
+        self._under_way = {"exchange": 0, "stream": 0}
         self._gate = threading.Semaphore(_AT_ONCE)
         self._sockets: weakref.WeakSet[Any] = weakref.WeakSet()
         self._client = httpx.Client(base_url=place.base_url, limits=_LIMITS, trust_env=place.trust_env, verify=_tls())
@@ -113,33 +113,35 @@ class Connection:
             case OpenStream():
                 return self._open_stream(effect)
             case ReadStream(stream):
-                with self._admitted(reads=True), _transport_errors(self.place, wrote=False):
+                with self._counted("stream"), _transport_errors(self.place, wrote=False):
                     return next(stream.pieces, b"")
             case CloseStream(stream):
                 stream.response.close()
         return None
 
     def _exchange(self, exchange: Exchange) -> bytes:
-        with self._admitted(), self._at_work(exchange):
+        with self._counted("exchange"), self._turn(exchange):
             with _transport_errors(self.place, wrote=exchange.request.method != "GET"):
                 answer = self._client.send(self._built(exchange.request, exchange.timeout_s))
             return _content(answer)
 
     @contextlib.contextmanager
-    def _at_work(self, exchange: Exchange) -> Iterator[None]:
-        gate = None if exchange.waits else self._gate
-        if gate is not None and not gate.acquire(timeout=exchange.timeout_s):
+    def _turn(self, exchange: Exchange) -> Iterator[None]:
+        """Wait until one of the limited requests may be sent."""
+        if exchange.waits:
+            yield
+            return
+        if not self._gate.acquire(timeout=exchange.timeout_s):
             raise _overloaded()
         try:
             if self._closed:
                 raise LogClosed(_CLOSED)
             yield
         finally:
-            if gate is not None:
-                gate.release()
+            self._gate.release()
 
     def _open_stream(self, opening: OpenStream) -> "Stream":
-        with self._admitted(reads=True), _transport_errors(self.place, wrote=False):
+        with self._counted("stream"), _transport_errors(self.place, wrote=False):
             request = self._built(opening.request, opening.timeout_s)
             response = self._client.send(request, stream=True)
             if response.is_success:
@@ -163,29 +165,23 @@ class Connection:
                 _cut(info["return_value"])
 
     @contextlib.contextmanager
-    def _admitted(self, *, reads: bool = False) -> Iterator[None]:
+    def _counted(self, kind: str) -> Iterator[None]:
         with self._changed:
             if self._closed:
                 raise LogClosed(_CLOSED)
-            self._count(1, reads)
+            self._under_way[kind] += 1
         try:
             yield
         finally:
             with self._changed:
-                self._count(-1, reads)
+                self._under_way[kind] -= 1
                 self._changed.notify_all()
                 over = self._is_over()
             if over:
                 self._client.close()
 
-    def _count(self, change: int, reads: bool) -> None:
-        if reads:
-            self._reading += change
-        else:
-            self._asking += change
-
     def _is_over(self) -> bool:
-        return self._closed and not (self._asking or self._reading)
+        return self._closed and not any(self._under_way.values())
 
     def close(self, patience_s: float = _PATIENCE_S) -> None:
         """Refuse new calls, give those under way `patience_s` seconds, then close all connections. Idempotent.
@@ -196,7 +192,7 @@ class Connection:
             if self._closed:
                 return
             self._closed = True
-            self._changed.wait_for(lambda: not self._asking, patience_s)
+            self._changed.wait_for(lambda: not self._under_way["exchange"], patience_s)
             for stream in list(self._sockets):
                 _cut(stream)
             # The number of a closed socket may be reused while a thread still reads it: the last reader closes.
@@ -257,7 +253,7 @@ class AsyncConnection:
 
     async def _exchange(self, exchange: Exchange) -> bytes:
         self._refuse_if_closed()
-        async with self._cut_by_closing(self._asking, wrote=exchange.request.method != "GET"), self._at_work(exchange):
+        async with self._cut_by_closing(self._asking, wrote=exchange.request.method != "GET"), self._turn(exchange):
             answer = await self._client.send(_built(self._client, exchange.request, exchange.timeout_s, {}))
         return _content(answer)
 
@@ -278,21 +274,21 @@ class AsyncConnection:
             raise BackendUnavailable(f"no answer from {self.place.origin}: {_CLOSED}", outcome_unknown=wrote) from None
 
     @contextlib.asynccontextmanager
-    async def _at_work(self, exchange: Exchange) -> AsyncIterator[None]:
-        gate = None if exchange.waits else self._gate
-        if gate is not None:
-            try:
-                async with asyncio.timeout(exchange.timeout_s):
-                    await gate.acquire()
-            except TimeoutError:
-                raise _overloaded() from None
+    async def _turn(self, exchange: Exchange) -> AsyncIterator[None]:
+        if exchange.waits:
+            yield
+            return
+        try:
+            async with asyncio.timeout(exchange.timeout_s):
+                await self._gate.acquire()
+        except TimeoutError:
+            raise _overloaded() from None
         try:
             if self._closed:
                 raise LogClosed(_CLOSED)
             yield
         finally:
-            if gate is not None:
-                gate.release()
+            self._gate.release()
 
     async def _open_stream(self, opening: OpenStream) -> "Stream":
         self._refuse_if_closed()

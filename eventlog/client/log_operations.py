@@ -69,15 +69,15 @@ class LogCalls(Asker, LogOperations):
     def get(self, event_id: str) -> Asking[Event]:
         """One event; raises `NotFound`."""
         wanted = EventId.parse(event_id)
-        return self.ask(wire.Request("GET", f"/events/{wanted}", []), wire.read_event)
+        return self.ask(wire.Request("GET", f"/events/{wanted}"), Event.from_dict)
 
     def clear(self) -> Asking[int]:
         """Remove all events."""
-        return self.ask(wire.Request("DELETE", "/events", [], repeatable=False), wire.read_removed)
+        return self.ask(wire.Request("DELETE", "/events", repeatable=False), lambda answer: int(answer["removed"]))
 
     def info(self) -> Asking[LogInfo]:
         """The state of the log."""
-        return self.ask(wire.Request("GET", "/log", []), wire.read_info)
+        return self.ask(wire.Request("GET", "/log"), wire.read_info)
 
     def list_runs(self, query: RunsQuery) -> Asking[RunsPage]:
         """A page of runs."""
@@ -85,7 +85,7 @@ class LogCalls(Asker, LogOperations):
 
     def run(self, run_id: str) -> Asking[RunSummary]:
         """One run; raises `NotFound`."""
-        return self.ask(run_wire.run_request(checked_run(run_id)), RunSummary.from_dict)
+        return self.ask(wire.Request("GET", run_wire.run_path(checked_run(run_id))), RunSummary.from_dict)
 
     def read_replay(self, request: PageRequest) -> Asking[ReplayPage]:
         """One page of a run's events; raises `NotFound`."""
@@ -115,7 +115,7 @@ class LogCalls(Asker, LogOperations):
 
     def stages(self, run_id: str) -> Asking[list[StageView]]:
         """The stages of a run; raises `NotFound`."""
-        return self.ask(run_wire.stages_request(checked_run(run_id)), run_wire.read_stages)
+        return self.ask(wire.Request("GET", f"{run_wire.run_path(checked_run(run_id))}/stages"), run_wire.read_stages)
 
     def push_telemetry(
         self,
@@ -150,7 +150,7 @@ class LogCalls(Asker, LogOperations):
         while True:
             asked = min(left, _SAMPLES_A_PAGE)
             request = run_wire.telemetry_request(run_id, next_seq, stage, asked)
-            page = yield from self.ask(request, run_wire.read_telemetry)
+            page = yield from self.ask(request, TelemetryPage.from_dict)
             found += page.samples
             missed += page.missed
             left -= len(page.samples)

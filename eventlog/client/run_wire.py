@@ -6,12 +6,12 @@ from typing import Any
 
 import orjson
 
-from ..model.log_values import Gap
+from ..model.events import Event
 from ..model.pages import PageRequest
 from ..runs.fold import StageView
 from ..runs.records import ENDINGS, ReplayPage, RunsPage, RunsQuery, RunSummary
-from ..telemetry.sample import OLDEST_MS, Posted, Sample, TelemetryPage
-from .wire import JSON, KEY_HEADER, Params, Request, filter_params, position_params, read_event
+from ..telemetry.sample import OLDEST_MS, Posted, Sample
+from .wire import JSON, KEY_HEADER, Params, Request, filter_params, position_params, read_gap
 
 
 def runs_request(query: RunsQuery) -> Request:
@@ -23,21 +23,11 @@ def runs_request(query: RunsQuery) -> Request:
     return Request("GET", "/runs", params)
 
 
-def run_request(run_id: str) -> Request:
-    """Ask how one run stands."""
-    return Request("GET", _run(run_id), [])
-
-
 def replay_request(request: PageRequest) -> Request:
     """Ask for a page of a run's events."""
     params = [*position_params("since", request.since), ("limit", request.limit), *filter_params(request.wanted)]
     params = [(name, value) for name, value in params if name != "run_id"]
-    return Request("GET", f"{_run(str(request.wanted.run_id))}/events", params)
-
-
-def stages_request(run_id: str) -> Request:
-    """Ask for the stages of a run."""
-    return Request("GET", f"{_run(run_id)}/stages", [])
+    return Request("GET", f"{run_path(str(request.wanted.run_id))}/events", params)
 
 
 def push_request(run_id: str, samples: Sequence[Posted], capacity: int | None, key: str, waited_ms: int = 0) -> Request:
@@ -46,7 +36,7 @@ def push_request(run_id: str, samples: Sequence[Posted], capacity: int | None, k
     if capacity is not None:
         body["capacity"] = capacity
     headers = {"Content-Type": JSON, KEY_HEADER: key}
-    return Request("POST", f"{_run(run_id)}/telemetry", [], orjson.dumps(body), headers)
+    return Request("POST", f"{run_path(run_id)}/telemetry", [], orjson.dumps(body), headers)
 
 
 def _sample(posted: Posted, waited_ms: int) -> dict[str, Any]:
@@ -61,7 +51,7 @@ def telemetry_request(run_id: str, from_seq: int, stage_name: str | None, limit:
     params: Params = [("from_seq", from_seq), ("limit", limit)]
     if stage_name is not None:
         params.append(("stage_name", stage_name))
-    return Request("GET", f"{_run(run_id)}/telemetry", params)
+    return Request("GET", f"{run_path(run_id)}/telemetry", params)
 
 
 def read_stages(answer: Any) -> list[StageView]:
@@ -75,11 +65,6 @@ def read_pushed(answer: Any, *, of_caller: bool) -> list[Sample]:
     return [replace(sample, duplicate=sample.duplicate and of_caller) for sample in samples]
 
 
-def read_telemetry(answer: Any) -> TelemetryPage:
-    """Samples as the server sent them."""
-    return TelemetryPage.from_dict(answer)
-
-
 def read_runs(answer: Any) -> RunsPage:
     """A page of runs as the server sent it."""
     return RunsPage([RunSummary.from_dict(run) for run in answer["runs"]], answer["cursor"], answer["at_end"])
@@ -89,14 +74,14 @@ def read_replay(answer: Any) -> ReplayPage:
     """A page of a run's events as the server sent it."""
     return ReplayPage(
         run_id=answer["run_id"],
-        events=[read_event(event) for event in answer["events"]],
+        events=[Event.from_dict(event) for event in answer["events"]],
         cursor=answer["cursor"],
         at_end=answer["at_end"],
         missed=answer["missed"],
-        gap=None if answer["gap"] is None else Gap(**answer["gap"]),
+        gap=read_gap(answer["gap"]),
     )
 
 
-def _run(run_id: str) -> str:
+def run_path(run_id: str) -> str:
     """A run's path. All characters of an id may stand there, but `.` or `..` alone would be resolved as a path."""
     return f"/runs/{run_id.replace('.', '%2E') if run_id in ('.', '..') else run_id}"

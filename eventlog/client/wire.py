@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import orjson
@@ -55,7 +55,7 @@ class Request:
 
     method: str
     path: str
-    params: Params
+    params: Params = field(default_factory=list)
     content: bytes | None = None
     headers: Mapping[str, str] | None = None
     repeatable: bool = True
@@ -131,31 +131,20 @@ def read_appended(answer: Any, given: Sequence[Body]) -> list[Event]:
         keyed = [True] * len(found)
     batch_duplicate = bool(answer.get("duplicate", False))
     return [
-        read_event({**event, "duplicate": (event.get("duplicate", False) or batch_duplicate) and of_caller})
+        Event.from_dict({**event, "duplicate": (event.get("duplicate", False) or batch_duplicate) and of_caller})
         for event, of_caller in zip(found, keyed, strict=True)
     ]
 
 
-def read_event(data: Any) -> Event:
-    """One event in its wire form."""
-    return Event.from_dict(data)
-
-
 def read_page(answer: Any) -> Page:
     """A page as the server sent it."""
-    gap = answer["gap"]
     return Page(
-        events=[read_event(event) for event in answer["events"]],
+        events=[Event.from_dict(event) for event in answer["events"]],
         cursor=answer["cursor"],
-        gap=None if gap is None else _gap(gap),
+        gap=read_gap(answer["gap"]),
         at_end=answer["at_end"],
         epoch=answer["epoch"] or "",
     )
-
-
-def read_removed(answer: Any) -> int:
-    """How many events a clear removed."""
-    return int(answer["removed"])
 
 
 def read_info(answer: Any) -> LogInfo:
@@ -171,12 +160,13 @@ def read_line(line: bytes) -> Event | Control | None:
     data = orjson.loads(line)
     name = data.get("control")
     if name is None:
-        return read_event(data)
-    return Control(name, data.get("cursor"), _gap(data) if name == "gap" else None)
+        return Event.from_dict(data)
+    return Control(name, data.get("cursor"), read_gap(data) if name == "gap" else None)
 
 
-def _gap(data: Mapping[str, Any]) -> Gap:
-    return Gap(*(data[name] for name in Gap._fields))
+def read_gap(data: Mapping[str, Any] | None) -> Gap | None:
+    """A gap, if there is one."""
+    return None if data is None else Gap(*(data[name] for name in Gap._fields))
 
 
 def problem(status: int, content: bytes, retry_after: str | None) -> EventLogError:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ..client import EventLogClient
 from ..errors import BackendUnavailable
 from ..factory import create_event_log
 from ..log.blocking import EventLog
@@ -22,24 +21,20 @@ class Task(NamedTuple):
     """What a worker was started with: its name, its log and where that is, the pause between its events in seconds."""
 
     name: str
-    log: EventLog | EventLogClient
+    log: EventLog
     url: str
     pace_s: float
 
 
 def task(description: str) -> Task:
-    """Read the arguments and open the log: an http:// URL through the server, all else straight on Redis."""
+    """Read the arguments and open the log, through a server or straight on Redis."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--name", required=True)
     parser.add_argument("--url", required=True)
     parser.add_argument("--workspace", required=True)
     parser.add_argument("--pace", type=float, default=0.5)
     given = parser.parse_args()
-    log: EventLog | EventLogClient
-    if given.url.startswith(("http://", "https://")):
-        log = EventLogClient(given.url, workspace=given.workspace)
-    else:
-        log = create_event_log("redis", url=given.url, workspace=given.workspace)
+    log = create_event_log(url=given.url, workspace=given.workspace)
     return Task(given.name, log, given.url, given.pace)
 
 

@@ -32,7 +32,7 @@ __all__ = [
 
 
 class StageLog(Protocol):
-    """What a stage needs of a log: `EventLog`, `EventLogClient`, or anything with these calls."""
+    """What a stage needs of a log: an `EventLog`, or anything with these calls."""
 
     def append_many(self, events: Iterable[EventInput]) -> list[Event]: ...
 
@@ -50,7 +50,7 @@ class StageLog(Protocol):
 
 
 class AsyncStageLog(Protocol):
-    """The asyncio twin of `StageLog`: `AsyncEventLog`, `AsyncEventLogClient`."""
+    """The asyncio twin of `StageLog`: an `AsyncEventLog`."""
 
     async def append_many(self, events: Iterable[EventInput]) -> list[Event]: ...
 
