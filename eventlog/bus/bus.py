@@ -1,13 +1,11 @@
 """The event bus that users call: over a log, or of its own."""
 
 import asyncio
-import concurrent.futures
-import os
 import threading
 import time
-import weakref
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Mapping
+from concurrent.futures import CancelledError, Future
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,9 +13,10 @@ from ..errors import InvalidInput, LogClosed, RejectedContent
 from ..log.awaited import AsyncEventLog
 from ..log.blocking import EventLog
 from ..model.events import DEFAULT_LANE, DEFAULT_PAYLOAD_MAX_BYTES, Body, Event
-from ..model.filters import EventFilter, Filters
+from ..model.filters import EventFilter
 from ..model.guard import ContentGuard
 from ..model.log_values import Gap
+from ..plan.forks import call_in_child
 from .emission import Emission
 from .fanout import BusStats
 from .local import LocalBus
@@ -36,13 +35,12 @@ class EventBus:
     """Publish and subscribe, for threads and for tasks of any event loops at once.
 
     Without a `log` the bus is this process' own: an event is queued for every subscriber when `emit` returns, and the
-    newest `max_history` events are kept. Over a `log` it is the log's: `emit` appends, and whoever subscribes, in
-    whichever process, is given what anybody appended, in the order of the log. An `AsyncEventLog` needs the bus to be
-    made on its event loop; that loop does the bus' work. A forked child may go on with the bus; subscriptions that it
-    inherits end.
+    newest `max_history` events are kept. Over a `log` it is the log's: `emit` appends, and subscribers in any process
+    are given what any process appended, in the order of the log. An `AsyncEventLog` needs the bus to be made on its
+    event loop; that loop does the bus' work. A forked child may go on with the bus; subscriptions that it inherits end.
 
-    A producer never waits for subscribers. For each at most `max_queue_size` events are queued; what does not fit, a
-    subscriber reads of the history or the log once it has come so far, and it is told exactly what is gone by then.
+    A producer never waits for subscribers. For each at most `max_queue_size` events are queued. What does not fit, a
+    subscriber reads from the history or the log once it has come so far; what is gone by then is reported exactly.
     Events that end a run are always given.
 
     `guard` screens what is emitted, beside the log's own guard; by default a bus without a log has `ContentGuard()`.
@@ -71,15 +69,11 @@ class EventBus:
         self._emitted = 0
         self._refused = 0
         self._next_seqs: dict[str, int] = defaultdict(int)
-        self._pending: set[concurrent.futures.Future[Event]] = set()
         self._closed = False
-        self._local: LocalBus | None = None
-        self._shared: SharedBus | None = None
-        if log is None:
-            self._local = LocalBus(max_queue_size, max_history, clock)
-        else:
-            self._shared = SharedBus(log, max_queue_size, patience_s)
-        _buses.add(self)
+        self._source: LocalBus | SharedBus = (
+            LocalBus(max_queue_size, max_history, clock) if log is None else SharedBus(log, max_queue_size, patience_s)
+        )
+        call_in_child(self._start_over)
 
     def emit(self, event: Emittable) -> Emission:
         """Publish an event, from anywhere; the answer carries `event`, and may be awaited for it.
@@ -94,9 +88,11 @@ class EventBus:
         given = self._screened(event)
         if given is None:
             return Emission()
-        shared = self._shared
-        if shared is not None and shared.port.must_not_block:
-            return Emission(future=self._emit_soon(shared, given))
+        source = self._source
+        if isinstance(source, SharedBus) and source.port.must_not_block:
+            future = source.emit_soon(given)
+            future.add_done_callback(self._count_emission)
+            return Emission(future=future)
         return Emission(self._emit_now(given))
 
     def emit_sync(self, event: Emittable) -> Event | None:
@@ -112,49 +108,30 @@ class EventBus:
             try:
                 screened = self._guard.screen(body)
             except RejectedContent:
-                self._count_refused()
+                self._count(refused=1)
                 return None
             if screened is not body:
                 body = screened.within(self._payload_max_bytes)
                 event = Event(*event.position, body, event.seq) if isinstance(event, Event) else body
-        return event if isinstance(event, Event) and self._local is not None else body
-
-    def _count_refused(self) -> None:
-        with self._lock:
-            self._refused += 1
+        return event if isinstance(event, Event) else body
 
     def _emit_now(self, given: Event | Body) -> Event | None:
-        if self._local is not None:
-            event = self._local.emit(given)
-        else:
-            assert self._shared is not None
-            assert isinstance(given, Body)
-            try:
-                event = self._shared.append(given)
-            except RejectedContent:
-                self._count_refused()
-                return None
-            self._shared.emitted(event)
-        with self._lock:
-            self._emitted += 1
+        try:
+            event = self._source.emit(given)
+        except RejectedContent:
+            self._count(refused=1)
+            return None
+        self._count(emitted=1)
         return event
 
-    def _emit_soon(self, shared: SharedBus, given: Event | Body) -> "concurrent.futures.Future[Event]":
-        assert isinstance(given, Body)
-        future = shared.port.append_soon(given)
-        with self._lock:
-            self._pending.add(future)
-        future.add_done_callback(self._emitted_at_last)
-        return future
+    def _count_emission(self, future: "Future[Event]") -> None:
+        error = CancelledError() if future.cancelled() else future.exception()
+        self._count(emitted=error is None, refused=isinstance(error, RejectedContent))
 
-    def _emitted_at_last(self, future: "concurrent.futures.Future[Event]") -> None:
-        error = concurrent.futures.CancelledError() if future.cancelled() else future.exception()
-        if error is None and self._shared is not None:
-            self._shared.emitted(future.result())
+    def _count(self, emitted: int = 0, refused: int = 0) -> None:
         with self._lock:
-            self._pending.discard(future)
-            self._emitted += error is None
-            self._refused += isinstance(error, RejectedContent)
+            self._emitted += emitted
+            self._refused += refused
 
     def subscribe(
         self,
@@ -176,34 +153,20 @@ class EventBus:
         Over a log it stands in the log when this returns; on an event loop, soon after: what this bus emits is not
         missed in between, and `async with` waits for it. Raises `InvalidInput`.
         """
-        unnamed = self._local is not None
+        unnamed = isinstance(self._source, LocalBus)
         selection = Selection(visibility, lane_id, kinds, run_id, ends_unnamed=unnamed)
         return self._source.subscribe(selection, on_gap, replay)
 
-    @property
-    def _source(self) -> LocalBus | SharedBus:
-        if self._local is not None:
-            return self._local
-        assert self._shared is not None
-        return self._shared
-
     def replay(self, run_id: str | None = None, lane_id: str | None = None, since_seq: int = 0) -> list[Event]:
         """The events that are there, in order; with `since_seq` those with a higher seq. Over a log this blocks."""
-        filters: Filters = {"run_id": run_id, "lane_id": lane_id, "since_seq": since_seq}
-        if self._shared is not None:
-            return self._shared.port.ask(self._shared.port.core.query(**filters))
-        assert self._local is not None
-        return list(filter(EventFilter.of(**filters).matcher(), self._local.events()))
+        return self._source.events(run_id=run_id, lane_id=lane_id, since_seq=since_seq)
 
     async def areplay(self, run_id: str | None = None, lane_id: str | None = None, since_seq: int = 0) -> list[Event]:
         """`replay` for event loops."""
-        if self._shared is None:
-            return self.replay(run_id, lane_id, since_seq)
-        port = self._shared.port
-        return await port.aask(port.core.query(run_id=run_id, lane_id=lane_id, since_seq=since_seq))
+        return await self._source.aevents(run_id=run_id, lane_id=lane_id, since_seq=since_seq)
 
     def next_seq(self, lane_id: str = DEFAULT_LANE) -> int:
-        """Reserve the next seq of a lane, 1, 2, 3, …, for who builds events of their own. A log gives its own."""
+        """Reserve the next seq of a lane, 1, 2, 3, …, for producers that build `Event`s. A log gives its own."""
         EventFilter.of(lane_id=lane_id)
         with self._lock:
             self._next_seqs[lane_id] += 1
@@ -212,10 +175,7 @@ class EventBus:
     @property
     def history_size(self) -> int:
         """How many events are there for late subscribers. Over a log this asks the log, blocking."""
-        if self._shared is not None:
-            return self._shared.port.ask(self._shared.port.core.info()).length
-        assert self._local is not None
-        return len(self._local.history)
+        return self._source.history_size
 
     @property
     def subscriber_count(self) -> int:
@@ -234,22 +194,13 @@ class EventBus:
         Does not close the log. On an event loop, await the answer: what is under way has been emitted then.
         """
         self._closed = True
-        if self._shared is None or running_loop() is None:
-            self._close()
+        if isinstance(self._source, LocalBus) or running_loop() is None:
+            self._source.close()
             return Closing()
-        return Closing(asyncio.get_running_loop().run_in_executor(None, self._close))
-
-    def _close(self) -> None:
-        if self._local is not None:
-            self._local.close()
-        if self._shared is not None:
-            with self._lock:
-                under_way = set(self._pending)
-            self._shared.close(under_way)
+        return Closing(asyncio.get_running_loop().run_in_executor(None, self._source.close))
 
     def _start_over(self) -> None:
         self._lock = threading.Lock()
-        self._pending = set()
         self._source.start_over()
 
     def __enter__(self) -> Self:
@@ -291,16 +242,3 @@ def _body_of(event: object, payload_max_bytes: int) -> Body:
 def _check_size(name: str, size: object, least: int) -> None:
     if isinstance(size, bool) or not isinstance(size, int) or not least <= size <= _LARGEST:
         raise InvalidInput(name, f"{size!r} is not an integer from {least} to {_LARGEST}")
-
-
-_buses: "weakref.WeakSet[EventBus]" = weakref.WeakSet()
-
-
-def _start_over() -> None:
-    for bus in list(_buses):
-        bus._start_over()
-
-
-if hasattr(os, "register_at_fork"):
-    # Other threads of the parent may have held the locks, and none of them are here.
-    os.register_at_fork(after_in_child=_start_over)

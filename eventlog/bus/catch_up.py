@@ -54,7 +54,7 @@ class LogSubscription(Subscription):
 
 
 class CatchUp:
-    """Reads pages of the log for subscriptions that are behind, in turn. Ends when nobody asked for a while."""
+    """Reads pages of the log for subscriptions that are behind, in turn. Ends when nothing was asked for in a while."""
 
     def __init__(self, bus: "Fanout[LogSubscription]", port: Port, page: int, patience_s: float) -> None:
         self._bus = bus

@@ -16,7 +16,7 @@ _log = logging.getLogger("eventlog")
 class Emission:
     """What became of an event that was emitted: `event`, or await it; both give None for one that was refused.
 
-    Awaiting raises what the append raised. Where nobody asks, a failure is logged.
+    Awaiting raises what the append raised. A failure that nobody awaits is logged.
     """
 
     __slots__ = ("_asked", "_event", "_future")
@@ -52,10 +52,10 @@ class Emission:
         future = self._future
         if future is not None and not self._asked:
             with contextlib.suppress(RuntimeError):
-                future.add_done_callback(_tell_failure)
+                future.add_done_callback(_log_failure)
 
 
-def _tell_failure(future: "Future[Event]") -> None:
+def _log_failure(future: "Future[Event]") -> None:
     error = None if future.cancelled() else future.exception()
     if error is not None and not isinstance(error, RejectedContent):
         _log.warning("an event was not emitted: %s", error)

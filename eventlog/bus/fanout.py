@@ -20,7 +20,7 @@ S = TypeVar("S", bound=Subscription)
 class BusStats:
     """Counters since the bus was made.
 
-    `emitted` events were taken; `refused` ones were not, for their content. `delivered` were handed to readers,
+    `emitted` events were taken; `refused` ones were not, for their content. `delivered` were given to readers,
     `missed` could no longer be given to one, `overflows` counts how often a subscriber fell behind.
     """
 

@@ -2,9 +2,11 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Unpack
 
 from ..errors import LogClosed
 from ..model.events import Body, Event
+from ..model.filters import EventFilter, Filters
 from ..model.ids import EventId
 from ..model.log_values import Gap
 from .fanout import Fanout
@@ -75,10 +77,20 @@ class LocalBus(Fanout[Subscription]):
         if mailbox.behind:
             self.read_history(subscription)
 
-    def events(self) -> list[Event]:
-        """What is kept, in order."""
+    def events(self, **filters: Unpack[Filters]) -> list[Event]:
+        """What is kept and passes the filters, in order."""
+        matches = EventFilter.of(**filters).matcher()
         with self.lock:
-            return [event.unshared() for _, event in self.history]
+            return [event.unshared() for _, event in self.history if matches(event)]
+
+    async def aevents(self, **filters: Unpack[Filters]) -> list[Event]:
+        """`events` for event loops."""
+        return self.events(**filters)
+
+    @property
+    def history_size(self) -> int:
+        """How many events are kept."""
+        return len(self.history)
 
     def close(self) -> None:
         """Take nothing any more. Subscribers end when they have been given what there is. Idempotent."""

@@ -5,16 +5,17 @@ somebody subscribes. For a subscription that is behind `catch_up.py` reads the l
 """
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent import futures
 from concurrent.futures import Future
+from typing import Unpack
 
 from ..errors import LogClosed
 from ..log.awaited import AsyncEventLog
 from ..log.blocking import EventLog
 from ..log.reading import Tail
 from ..model.events import Body, Event
-from ..model.filters import EventFilter
+from ..model.filters import EventFilter, Filters
 from ..model.ids import ZERO, EventId
 from ..model.log_values import Gap
 from ..plan.effects import Plan
@@ -43,12 +44,13 @@ class SharedBus(Fanout[LogSubscription]):
         self._patience_s = patience_s
         self._finished = False  # all that was emitted here is published
         self._bound = max_queue_size
-        self._emitted = ZERO
+        self._emitted = ZERO  # the last position that was emitted here
         self._closed = False
         self._begin()
 
     def _begin(self) -> None:
         self.history = History(self._bound)
+        self._under_way: set[Future[Event]] = set()
         self.epoch: str | None = None
         self._following = False
         self._moved = threading.Condition(self.lock)
@@ -60,14 +62,30 @@ class SharedBus(Fanout[LogSubscription]):
         self._begin()
         self.port.start_over()
 
-    def append(self, body: Body) -> Event:
-        """Append, blocking; what is appended by then is published. Raises as the log."""
+    def emit(self, given: Event | Body) -> Event:
+        """Append, blocking, when the follower is ready, 5 s at most. Raises as the log."""
         if not self.ready.is_set() and not self.port.on_its_loop:
             self.ready.wait(READY_S)
-        return self.port.ask(self.port.core.append_body(body))
+        event = self.port.ask(self.port.core.append_body(_body(given)))
+        self._emitted_here(event)
+        return event
 
-    def emitted(self, event: Event) -> None:
-        """This event was emitted here: it is published before the bus closes; if it ends a run, in any case."""
+    def emit_soon(self, given: Event | Body) -> "Future[Event]":
+        """Append without blocking, in the order of the calls."""
+        future = self.port.append_soon(_body(given))
+        with self.lock:
+            self._under_way.add(future)
+        future.add_done_callback(self._appended)
+        return future
+
+    def _appended(self, future: "Future[Event]") -> None:
+        if not future.cancelled() and future.exception() is None:
+            self._emitted_here(future.result())
+        with self.lock:
+            self._under_way.discard(future)
+
+    def _emitted_here(self, event: Event) -> None:
+        """Publish this event before the bus closes, and in any case if it ends a run."""
         if self.port.core.backend.name == "disabled":
             return  # nothing of it will ever come
         woken: list[Waiter] = []
@@ -151,7 +169,7 @@ class SharedBus(Fanout[LogSubscription]):
             self._break_off(after, woken)
 
     def _break_off(self, after: EventId, woken: list[Waiter]) -> None:
-        """Something is missing between what was published and `after`: what, the log tells each subscription."""
+        """Something is missing between what was published and `after`: each subscription asks the log what."""
         for kept in self.history:
             self.keep(*kept, woken)
         self.history = History(self._bound, after)
@@ -174,10 +192,25 @@ class SharedBus(Fanout[LogSubscription]):
         self.ready.set()
         self._moved.notify_all()
 
-    def close(self, under_way: Iterable[Future[Event]]) -> None:
+    def events(self, **filters: Unpack[Filters]) -> list[Event]:
+        """What is resident in the log and passes the filters, in order; blocking."""
+        return self.port.ask(self.port.core.query(**filters))
+
+    async def aevents(self, **filters: Unpack[Filters]) -> list[Event]:
+        """`events` for event loops."""
+        return await self.port.aask(self.port.core.query(**filters))
+
+    @property
+    def history_size(self) -> int:
+        """How many events are resident in the log; blocking."""
+        return self.port.ask(self.port.core.info()).length
+
+    def close(self) -> None:
         """End the subscriptions when they have what was emitted here; waits for that, bounded. Idempotent."""
         self._closed = True
         self.port.stop_taking()
+        with self.lock:
+            under_way = set(self._under_way)
         futures.wait(under_way, _UNDER_WAY_S)
         woken: list[Waiter] = []
         with self._moved:
@@ -196,3 +229,7 @@ class SharedBus(Fanout[LogSubscription]):
 
     def _published_all(self) -> bool:
         return not self._following or (self.ready.is_set() and self.history.last >= self._emitted)
+
+
+def _body(given: Event | Body) -> Body:
+    return given.body if isinstance(given, Event) else given

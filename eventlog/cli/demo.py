@@ -25,15 +25,15 @@ def demo(
     data_dir: DataDir = None,
 ) -> None:
     """Start Redis, the server and a few real processes that share a log, and show it until Ctrl-C."""
-    from ..demo.show import Wish, show
+    from ..demo.show import DemoOptions, show
 
     if pace < 0:
         raise InvalidInput("pace", f"{pace} is not 0 or more seconds")
-    show(Wish(_config(workspace, data_dir), _port(port), duration, pace))
+    show(DemoOptions(_config(workspace, data_dir), _port(port), duration, pace))
 
 
 def _config(workspace: str | None, data_dir: Path | None) -> EventLogConfig:
-    """The demo brings its own server, so the URL of another is none of its business."""
+    """The demo brings its own server, so the URL of another does not concern it."""
     environ = {name: value for name, value in os.environ.items() if name != "EVENTLOG_URL"}
     return find_target(None, workspace, data_dir, environ).config
 

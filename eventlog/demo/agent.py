@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .worker import Steps, Stopping, Task, runs, task
+from .worker import RunWriter, Stopping, Worker, runs, start_worker
 
 _SOURCES = Path(__file__).resolve().parents[1]
 _BETWEEN_RUNS = 3
@@ -15,43 +15,43 @@ _GOALS = ("find the longest module", "fingerprint the scripts", "count what is w
 
 
 def main() -> None:
-    """Make runs until told to stop."""
+    """Make runs until asked to stop."""
     stopping = Stopping()
-    work = task(__doc__ or "")
-    with work.log:
-        for run_id in runs(work.name, stopping, work.pace_s * _BETWEEN_RUNS):
-            _one_run(work, stopping, run_id)
+    worker = start_worker(__doc__ or "")
+    with worker.log:
+        for run_id in runs(worker.name, stopping, worker.pace_s * _BETWEEN_RUNS):
+            _one_run(worker, stopping, run_id)
 
 
-def _one_run(work: Task, stopping: Stopping, run_id: str) -> None:
-    steps = Steps(work, stopping, run_id)
+def _one_run(worker: Worker, stopping: Stopping, run_id: str) -> None:
+    run = RunWriter(worker, stopping, run_id)
     goal = random.choice(_GOALS)
-    steps.say("run.started", {"goal": goal})
+    run.append("run.started", {"goal": goal})
     used = 0
     for turn in range(1, random.randint(2, 4)):
-        steps.say("turn.started", {"turn": turn}, visibility="internal")
+        run.append("turn.started", {"turn": turn}, visibility="internal")
         for lane in random.sample(("read", "search"), k=random.randint(1, 2)):
             if stopping:
-                steps.say("run.cancelled", {"reason": "the demo ends"})
+                run.append("run.cancelled", {"reason": "the demo ends"})
                 return
             used += 1
-            if not _use_tool(steps, random.choice(_TOOLS), lane):
-                steps.say("run.failed", {"goal": goal, "turns": turn, "tools": used})
+            if not _use_tool(run, random.choice(_TOOLS), lane):
+                run.append("run.failed", {"goal": goal, "turns": turn, "tools": used})
                 return
-    steps.say("run.finished", {"goal": goal, "tools": used})
+    run.append("run.finished", {"goal": goal, "tools": used})
 
 
-def _use_tool(steps: Steps, tool: Callable[[], dict[str, Any]], lane: str) -> bool:
+def _use_tool(run: RunWriter, tool: Callable[[], dict[str, Any]], lane: str) -> bool:
     name = tool.__name__.strip("_")
-    steps.say("tool.invoked", {"tool": name}, lane_id=lane)
+    run.append("tool.invoked", {"tool": name}, lane_id=lane)
     began = time.perf_counter()
     try:
         found = tool()
     except OSError as error:
-        steps.say("tool.failed", {"tool": name, "error": str(error)}, lane_id=lane)
+        run.append("tool.failed", {"tool": name, "error": str(error)}, lane_id=lane)
         return False
     took_ms = round((time.perf_counter() - began) * 1000, 3)
-    steps.say("tool.completed", {"tool": name, "duration_ms": took_ms, **found}, lane_id=lane)
+    run.append("tool.completed", {"tool": name, "duration_ms": took_ms, **found}, lane_id=lane)
     return True
 
 
@@ -73,7 +73,7 @@ def _count_bytes() -> dict[str, Any]:
 
 def _read_notes() -> dict[str, Any]:
     # One of these does not exist: that is how runs of the demo fail.
-    name = random.choice(("__init__.py", "log.py", "events.py", "lost.txt"))
+    name = random.choice(("__init__.py", "config.py", "errors.py", "lost.txt"))
     return {"file": name, "bytes": len((_SOURCES / name).read_bytes())}
 
 

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from .worker import Steps, Stopping, Task, runs, task
+from .worker import RunWriter, Stopping, Worker, runs, start_worker
 
 _SOURCES = Path(__file__).resolve().parents[1] / "store"
 _BETWEEN_BUILDS = 6
@@ -31,49 +31,49 @@ class Command(NamedTuple):
 
 
 def main() -> None:
-    """Build until told to stop."""
+    """Build until asked to stop."""
     stopping = Stopping()
-    work = task(__doc__ or "")
-    with work.log, tempfile.TemporaryDirectory(prefix="eventlog-demo-") as scratch:
-        for run_id in runs(work.name, stopping, work.pace_s * _BETWEEN_BUILDS):
-            _build(work, stopping, run_id, Path(scratch))
+    worker = start_worker(__doc__ or "")
+    with worker.log, tempfile.TemporaryDirectory(prefix="eventlog-demo-") as scratch:
+        for run_id in runs(worker.name, stopping, worker.pace_s * _BETWEEN_BUILDS):
+            _build(worker, stopping, run_id, Path(scratch))
 
 
-def _build(work: Task, stopping: Stopping, run_id: str, scratch: Path) -> None:
-    steps = Steps(work, stopping, run_id)
-    steps.say("run.started", {"goal": "build"})
+def _build(worker: Worker, stopping: Stopping, run_id: str, scratch: Path) -> None:
+    run = RunWriter(worker, stopping, run_id)
+    run.append("run.started", {"goal": "build"})
     archive = str(scratch / "store.zip")
     commands = (
         Command("check", ("-m", "tabnanny", str(_SOURCES))),
         Command("measure", ("-m", "timeit", "-n", "200000", "-s", _FLAKY, "sum(range(100))"), after="check"),
         Command("package", ("-m", "zipfile", "-c", archive, str(_SOURCES)), after="measure"),
     )
-    steps.plan({command.stage: [command.after] if command.after else [] for command in commands})
+    run.plan({command.stage: [command.after] if command.after else [] for command in commands})
     for command in commands:
-        exit_code = _stage(work, stopping, run_id, command)
+        exit_code = _stage(worker, stopping, run_id, command)
         if stopping:
-            steps.say("run.cancelled", {"reason": "the demo ends"})
+            run.append("run.cancelled", {"reason": "the demo ends"})
             return
         if exit_code != 0:
-            steps.say("run.failed", {"stage": command.stage, "exit_code": exit_code})
+            run.append("run.failed", {"stage": command.stage, "exit_code": exit_code})
             return
-    steps.say("run.finished", {"archive_bytes": Path(archive).stat().st_size})
+    run.append("run.finished", {"archive_bytes": Path(archive).stat().st_size})
 
 
-def _stage(work: Task, stopping: Stopping, run_id: str, command: Command) -> int:
+def _stage(worker: Worker, stopping: Stopping, run_id: str, command: Command) -> int:
     """Run one command under a slot of `build`, and return its exit code."""
     options = {
         "action": "build",
         "max-concurrent": str(_AT_ONCE),
-        # In the log and in `eventlog slots` this tells who waits for whom.
+        # By this name the stage is found in the log and in `eventlog slots`.
         "execution-id": f"{run_id}.{command.stage}",
         "run": run_id,
         "stage": command.stage,
         "retries": "1",
         "sample-interval": "0.25",
-        "source": work.name,
-        "url": work.url,
-        "workspace": work.log.workspace,
+        "source": worker.name,
+        "url": worker.url,
+        "workspace": worker.log.workspace,
     }
     if command.after is not None:
         options["depends-on"] = command.after
@@ -89,7 +89,7 @@ def _stage(work: Task, stopping: Stopping, run_id: str, command: Command) -> int
             running.send_signal(signal.SIGTERM)
         exit_code = running.wait()
     stopping.react = lambda: None
-    stopping.pause(work.pace_s)
+    stopping.pause(worker.pace_s)
     return exit_code
 
 

@@ -7,28 +7,28 @@ from dataclasses import dataclass, field
 from ..errors import BackendUnavailable
 from ..model.events import Event
 from ..model.log_values import Gap
-from .worker import Stopping, Task, task
+from .worker import Stopping, Worker, start_worker
 
-_TELL_EVERY_S = 5.0
+_REPORT_EVERY_S = 5.0
 _KIND = "demo.counted"
 
 
 def main() -> None:
-    """Count until told to stop."""
+    """Count until asked to stop."""
     stopping = Stopping()
-    work = task(__doc__ or "")
-    with work.log:
+    worker = start_worker(__doc__ or "")
+    with worker.log:
         count = _Count()
         while not stopping:
             try:
-                _follow(work, stopping, count)
+                _follow(worker, stopping, count)
             except BackendUnavailable:
                 stopping.pause(1.0)
 
 
 @dataclass(slots=True)
 class _Count:
-    """What was seen: every event, or told as missed. Counting goes on behind `last_id`."""
+    """What was seen: every event, or its gap. Counting goes on behind `last_id`."""
 
     events: int = 0
     missed: int = 0
@@ -50,18 +50,18 @@ class _Count:
         self.expected = None
 
 
-def _follow(work: Task, stopping: Stopping, count: _Count) -> None:
+def _follow(worker: Worker, stopping: Stopping, count: _Count) -> None:
     """Count what comes; raises `BackendUnavailable` after a long outage."""
-    follower = work.log.follow(count.last_id, on_gap=count.miss)
+    follower = worker.log.follow(count.last_id, on_gap=count.miss)
     stopping.react = follower.close
-    told_at = time.monotonic()
+    reported_at = time.monotonic()
     for event in follower:
         count.see(event)
-        if time.monotonic() - told_at >= _TELL_EVERY_S and event.kind != _KIND:
-            told_at = time.monotonic()
+        if time.monotonic() - reported_at >= _REPORT_EVERY_S and event.kind != _KIND:
+            reported_at = time.monotonic()
             commonest = [kind for kind, _ in count.kinds.most_common(3)]
-            told = {"events": count.events, "missed": count.missed, "holes": count.holes, "commonest": commonest}
-            work.log.append(_KIND, told, source=work.name)
+            report = {"events": count.events, "missed": count.missed, "holes": count.holes, "commonest": commonest}
+            worker.log.append(_KIND, report, source=worker.name)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ class Process:
             # Ctrl-C in the terminal is for the demo, which stops its processes in order.
             start_new_session=True,
         )
-        self._told_of_end = False
+        self._reported = False
 
     @property
     def pid(self) -> int:
@@ -35,14 +35,14 @@ class Process:
         return self._popen.poll()
 
     def ended_unexpectedly(self) -> bool:
-        """True once, after it ended without having been told to."""
-        news = self.exit_code is not None and not self._told_of_end
-        self._told_of_end = self._told_of_end or news
-        return news
+        """True once, after it ended without having been asked to."""
+        unexpected = self.exit_code is not None and not self._reported
+        self._reported = self._reported or unexpected
+        return unexpected
 
-    def tell_to_stop(self) -> None:
+    def ask_to_stop(self) -> None:
         """Ask it to end, without waiting."""
-        self._told_of_end = True
+        self._reported = True
         with contextlib.suppress(ProcessLookupError):
             self._popen.terminate()
 
@@ -60,7 +60,7 @@ class Process:
 def stop(processes: Sequence[Process]) -> None:
     """Stop processes all at once, within a few seconds."""
     for process in processes:
-        process.tell_to_stop()
+        process.ask_to_stop()
     deadline = time.monotonic() + _GRACE_S
     for process in processes:
         process.await_end(deadline)

@@ -30,8 +30,8 @@ _STEP_S = 0.25
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class Wish(NamedTuple):
-    """What the demo is to be: `port` 0 takes any, `duration_s` None lasts until it is interrupted."""
+class DemoOptions(NamedTuple):
+    """How the demo runs: `port` 0 takes any, `duration_s` None lasts until it is interrupted."""
 
     config: EventLogConfig
     port: int
@@ -39,31 +39,31 @@ class Wish(NamedTuple):
     pace_s: float
 
 
-def show(wish: Wish) -> None:
+def show(options: DemoOptions) -> None:
     """Run the demo until Ctrl-C, SIGTERM or the end of its time. Leaves no process and no socket behind."""
     with contextlib.suppress(KeyboardInterrupt), ExitStack() as stack:
         # The first to begin is the last to end: stopping is bounded, so it is never interrupted.
         stack.callback(_restore_signals, {number: signal.signal(number, _interrupt) for number in _SIGNALS})
         try:
-            _run(wish, stack)
+            _run(options, stack)
         finally:
             _ignore_signals()
 
 
-def _run(wish: Wish, stack: ExitStack) -> None:
+def _run(options: DemoOptions, stack: ExitStack) -> None:
     began = time.monotonic()
-    redis_url, where = _redis(stack, wish.config)
-    log = stack.enter_context(create_event_log("redis", url=redis_url, workspace=wish.config.workspace))
-    port = _free_port(wish.port)
+    redis_url, where = _redis(stack, options.config)
+    log = stack.enter_context(create_event_log("redis", url=redis_url, workspace=options.config.workspace))
+    port = _free_port(options.port)
     server = _server(stack, port, redis_url)
     base = f"http://{_HOST}:{port}"
     _await_ready(server, base)
     state = log.info()
-    put(_introduction(wish, base, redis_url, where, state.last_offset))
-    fleet = _fleet(stack, wish, redis_url, base)
+    put(_introduction(options, base, redis_url, where, state.last_offset))
+    fleet = _fleet(stack, options, redis_url, base)
     view = open_view()
     stack.callback(view.close)
-    _watch(log, state.last_id or "0", [server, *fleet], view, wish.duration_s, began)
+    _watch(log, state.last_id or "0", [server, *fleet], view, options.duration_s, began)
 
 
 def _interrupt(*_: object) -> None:
@@ -82,7 +82,7 @@ def _restore_signals(before: dict[signal.Signals, object]) -> None:
 
 
 def _redis(stack: ExitStack, config: EventLogConfig) -> tuple[str, str]:
-    """The URL of the Redis, and what to say of it. The embedded one lives as long as the demo."""
+    """The URL of the Redis, and its description. The embedded one lives as long as the demo."""
     if config.redis_url is not None:
         return config.redis_url, "the Redis of EVENTLOG_REDIS_URL"
     embedded = stack.enter_context(EmbeddedRedis.start(config.data_dir))
@@ -90,7 +90,7 @@ def _redis(stack: ExitStack, config: EventLogConfig) -> tuple[str, str]:
 
 
 def _free_port(wanted: int) -> int:
-    """`wanted` if nobody has it, else any free one."""
+    """`wanted` if it is free, else any free one."""
     for port in (wanted, 0):
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -126,7 +126,7 @@ def _await_ready(server: Process, base: str) -> None:
             time.sleep(0.05)
 
 
-def _fleet(stack: ExitStack, wish: Wish, redis_url: str, base: str) -> list[Process]:
+def _fleet(stack: ExitStack, options: DemoOptions, redis_url: str, base: str) -> list[Process]:
     """Three agents, three builders and a reader; one agent and the reader go through the server."""
     fleet: list[Process] = []
     stack.callback(stop, fleet)
@@ -139,13 +139,13 @@ def _fleet(stack: ExitStack, wish: Wish, redis_url: str, base: str) -> list[Proc
         ("mason", "builder", redis_url),
         ("joiner", "builder", redis_url),
     ):
-        args = ["--name", name, "--url", url, "--workspace", wish.config.workspace, "--pace", str(wish.pace_s)]
+        args = ["--name", name, "--url", url, "--workspace", options.config.workspace, "--pace", str(options.pace_s)]
         fleet.append(Process(name, f"eventlog.demo.{module}", args))
     return fleet
 
 
-def _introduction(wish: Wish, base: str, redis_url: str, where: str, last_offset: int) -> str:
-    workspace = wish.config.workspace
+def _introduction(options: DemoOptions, base: str, redis_url: str, where: str, last_offset: int) -> str:
+    workspace = options.config.workspace
     program = _program()
     stands = f"continues at offset {last_offset + 1}" if last_offset else "begins at offset 1"
     of = "" if workspace == "default" else f" -w {shlex.quote(workspace)}"
@@ -198,7 +198,7 @@ def _watch(
                     view.event(item)
             for process in processes:
                 if process.ended_unexpectedly():
-                    view.say(f"{process.name} ended with exit code {process.exit_code}")
+                    view.note(f"{process.name} ended with exit code {process.exit_code}")
             view.tick()
     finally:
         follower.close()

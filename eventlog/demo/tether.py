@@ -27,7 +27,7 @@ def _end_with(tether: int) -> None:
     while os.read(tether, 1024):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
-    # Whoever does not end by itself is ended.
+    # A process that does not end by itself is ended.
     threading.Event().wait(_GRACE_S)
     os._exit(1)
 

@@ -4,7 +4,6 @@ import os
 import sys
 import time
 from collections import Counter, deque
-from typing import Protocol
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -13,31 +12,13 @@ from rich.text import Text
 
 from ..model.events import Event
 from ..model.log_values import Gap
+from ..printing import output
 from ..printing.escape import escaped
-from ..printing.output import EventPrinter, Format, gap_line, note, wants_colour
+from ..printing.output import EventPrinter, Format, gap_line, wants_colour
 
 _MOST_ROWS = 18
 _TAKEN_ROWS = 16
 _RATE_S = 5.0
-
-
-class View(Protocol):
-    """Shows what happens until it is closed."""
-
-    def event(self, event: Event) -> None: ...
-
-    def gap(self, gap: Gap) -> None: ...
-
-    def say(self, text: str) -> None: ...
-
-    def tick(self) -> None: ...
-
-    def close(self) -> None: ...
-
-
-def open_view() -> View:
-    """The view that suits stdout."""
-    return LiveView() if sys.stdout.isatty() and os.environ.get("TERM") != "dumb" else PlainView()
 
 
 class PlainView:
@@ -52,8 +33,8 @@ class PlainView:
     def gap(self, gap: Gap) -> None:
         self._printer.gap(gap)
 
-    def say(self, text: str) -> None:
-        note(text)
+    def note(self, text: str) -> None:
+        output.note(text)
 
     def tick(self) -> None:
         """Nothing waits to be drawn."""
@@ -81,9 +62,9 @@ class LiveView:
         self._recent.append(time.monotonic())
 
     def gap(self, gap: Gap) -> None:
-        self.say(gap_line(gap))
+        self.note(gap_line(gap))
 
-    def say(self, text: str) -> None:
+    def note(self, text: str) -> None:
         self._console.print(Text(escaped(text)))
 
     def tick(self) -> None:
@@ -101,10 +82,18 @@ class LiveView:
             table.add_column(name, no_wrap=True, overflow="ellipsis", ratio=ratio)
         for event in tuple(self._rows):
             table.add_row(*(Text(escaped(cell), style=style) for cell, style in _cells(event)))
-        told = ", ".join(f"{name} {count}" for name, count in self._sources.copy().most_common(8))
+        by_source = ", ".join(f"{name} {count}" for name, count in self._sources.copy().most_common(8))
         rate = len(self._recent) / _RATE_S
-        totals = Text(escaped(f"{self._total} events, {rate:.1f} a second: {told}"), style="bold")
+        totals = Text(escaped(f"{self._total} events, {rate:.1f} a second: {by_source}"), style="bold")
         return Group(Text(), table, totals)
+
+
+View = PlainView | LiveView
+
+
+def open_view() -> View:
+    """The view that suits stdout."""
+    return LiveView() if sys.stdout.isatty() and os.environ.get("TERM") != "dumb" else PlainView()
 
 
 def _cells(event: Event) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""What the processes of the fleet have in common: their arguments, their log, and being told to stop."""
+"""What the processes of the fleet have in common: their arguments, their log, and the request to stop."""
 
 import argparse
 import random
@@ -17,8 +17,8 @@ from ..runs.stages import stage_queued
 _RETRY_S = 1.0
 
 
-class Task(NamedTuple):
-    """What a worker was started with: its name, its log and where that is, the pause between its events in seconds."""
+class Worker(NamedTuple):
+    """What a process was started with: its name, its log and where that is, the pause between its events in seconds."""
 
     name: str
     log: EventLog
@@ -26,8 +26,8 @@ class Task(NamedTuple):
     pace_s: float
 
 
-def task(description: str) -> Task:
-    """Read the arguments and open the log, through a server or straight on Redis."""
+def start_worker(description: str) -> Worker:
+    """Read the arguments and open the log: an http:// URL is a server, another one a Redis."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--name", required=True)
     parser.add_argument("--url", required=True)
@@ -35,27 +35,27 @@ def task(description: str) -> Task:
     parser.add_argument("--pace", type=float, default=0.5)
     given = parser.parse_args()
     log = create_event_log(url=given.url, workspace=given.workspace)
-    return Task(given.name, log, given.url, given.pace)
+    return Worker(given.name, log, given.url, given.pace)
 
 
 class Stopping:
     """Set by SIGTERM. `react` is called then too, within the signal handler."""
 
     def __init__(self) -> None:
-        self._told = threading.Event()
+        self._asked = threading.Event()
         self.react: Callable[[], object] = lambda: None
-        signal.signal(signal.SIGTERM, self._tell)
+        signal.signal(signal.SIGTERM, self._stop)
 
-    def _tell(self, *_: object) -> None:
-        self._told.set()
+    def _stop(self, *_: object) -> None:
+        self._asked.set()
         self.react()
 
     def __bool__(self) -> bool:
-        return self._told.is_set()
+        return self._asked.is_set()
 
     def pause(self, seconds: float) -> bool:
-        """Wait, unless told to stop; returns whether to go on."""
-        return not self._told.wait(seconds)
+        """Wait, unless asked to stop; returns whether to go on."""
+        return not self._asked.wait(seconds)
 
 
 def runs(name: str, stopping: Stopping, pause_s: float) -> Iterator[str]:
@@ -68,34 +68,34 @@ def runs(name: str, stopping: Stopping, pause_s: float) -> Iterator[str]:
             return
 
 
-class Steps:
+class RunWriter:
     """Appends the events of one run; an outage of Redis or the server is waited out, and the event is not lost."""
 
-    def __init__(self, work: Task, stopping: Stopping, run_id: str) -> None:
-        self._work = work
+    def __init__(self, worker: Worker, stopping: Stopping, run_id: str) -> None:
+        self._worker = worker
         self._stopping = stopping
         self._run_id = run_id
 
-    def say(self, kind: str, payload: Mapping[str, Any] | None = None, **parts: Any) -> None:
+    def append(self, kind: str, payload: Mapping[str, Any] | None = None, **parts: Any) -> None:
         """Append one event of the run, then pause for about the worker's pace."""
-        if self._append(Body.of(kind, payload, run_id=self._run_id, source=self._work.name, **parts)):
-            self._stopping.pause(self._work.pace_s * random.uniform(0.5, 1.5))
+        if self._append_all(Body.of(kind, payload, run_id=self._run_id, source=self._worker.name, **parts)):
+            self._stopping.pause(self._worker.pace_s * random.uniform(0.5, 1.5))
 
     def plan(self, stages: Mapping[str, Sequence[str]]) -> None:
-        """Tell which stages there will be, and after which others each of them comes."""
-        self._append(
+        """Append which stages there will be, and after which others each of them comes."""
+        self._append_all(
             *(
-                stage_queued(name, run_id=self._run_id, depends_on=after, source=self._work.name)
+                stage_queued(name, run_id=self._run_id, depends_on=after, source=self._worker.name)
                 for name, after in stages.items()
             )
         )
 
-    def _append(self, *events: Body) -> bool:
+    def _append_all(self, *events: Body) -> bool:
         """False if it was time to stop before the log took them."""
         key = f"{self._run_id}-{random.getrandbits(64):x}"
         while True:
             try:
-                self._work.log.append_many(events, idempotency_key=key)
+                self._worker.log.append_many(events, idempotency_key=key)
                 return True
             except BackendUnavailable:
                 if not self._stopping.pause(_RETRY_S):

@@ -16,7 +16,7 @@ from .wakeups import ENDING, Interrupted, Wakeups
 from .watch import Watch, Watching, unwatched
 
 _RECORD_PATIENCE_S = 5.0
-# Nobody waits long for the record of nothing.
+# The record of an execution that ran nothing is not worth a long wait.
 _NOTHING_RUN_PATIENCE_S = 1.0
 _SAMPLES_PATIENCE_S = 2.0
 _LONGEST_PAUSE_S = 1.0
@@ -31,13 +31,13 @@ def perform(
     watch: Watch = unwatched,
     code_of: Callable[[EventLogError], int | None] = lambda _: None,
 ) -> int:
-    """Carry out `task` in the main thread and return the exit code; `note` tells the person something.
+    """Carry out `task` in the main thread and return the exit code; `note` shows a line to the person at the terminal.
 
-    Raises what `acquire` raises: then nothing was run, and `code_of` is what the caller exits with for it, told as the
-    exit code of the run. Output goes to our own stdout and stderr.
+    Raises what `acquire` raises: then nothing was run. `code_of` gives the code that the caller exits with for it,
+    which is recorded as the exit code of the run. Output goes to our own stdout and stderr.
     """
     wakeups = Wakeups()
-    story = Story(task, log, claim, on_end=wakeups.tell)
+    story = Story(task, log, claim, on_end=wakeups.wake)
     try:
         return _Attempts(task, acquire, story, note, wakeups, watch, code_of).run()
     finally:
@@ -80,7 +80,7 @@ class _Attempts:
         self._await_record(_NOTHING_RUN_PATIENCE_S if self._slot is None else _RECORD_PATIENCE_S)
         # By now the run is known to the log, so its samples are taken.
         self._stop_watching(_SAMPLES_PATIENCE_S if self._story.record.ended else 0.0)
-        self._tell_losses()
+        self._report_losses()
         return outcome.exit_code
 
     def _attempts(self) -> Outcome:
@@ -101,12 +101,12 @@ class _Attempts:
                 self._story.skip(signal_name(interrupted.number))
                 raise
             except EventLogError as error:
-                self._tell_refusal(error)
+                self._record_refusal(error)
                 raise
             return self._perform(slot, group, attempts_left)
 
     def _another(self, before: Outcome, attempts_left: int) -> tuple[Outcome, bool]:
-        """At the end of the line, like everybody. Without a slot `before` was the last."""
+        """Queue again, at the end. Without a slot the attempt `before` was the last."""
         self._stop_watching(_SAMPLES_PATIENCE_S)
         with closing(CommandGroup(self._task.grace_s)) as group:
             self._story.queue_again(before, attempts_left)
@@ -125,7 +125,7 @@ class _Attempts:
         slot = None
         try:
             with self._wakeups.interrupting():
-                slot = self._acquire(lambda *_: self._wakeups.tell())
+                slot = self._acquire(lambda *_: self._wakeups.wake())
         except Interrupted:
             if slot is not None:
                 slot.release()
@@ -144,16 +144,16 @@ class _Attempts:
 
     # The record
 
-    def _tell_refusal(self, error: EventLogError) -> None:
-        """No slot, so nothing is run; whoever waits for us is told why by the error itself."""
+    def _record_refusal(self, error: EventLogError) -> None:
+        """No slot, so nothing is run. The caller learns why from the error itself."""
         if isinstance(error, AlreadyHeld):
-            # Another process carries out this very execution: how its stage and run end is not ours to say.
+            # Another process carries out this very execution, and records how its stage and run end.
             self._story.record.close()
         else:
             self._story.skip(str(error))
             code = self._code_of(error)
             self._story.close("run.failed", {"reason": str(error), **({} if code is None else {"exit_code": code})})
-        # Who was not answered about a slot has waited long enough.
+        # With Redis away the record would not be appended either: do not wait for a second deadline.
         self._await_record(0.0 if isinstance(error, BackendUnavailable) else _NOTHING_RUN_PATIENCE_S)
 
     def _await_record(self, patience_s: float) -> None:
@@ -166,7 +166,7 @@ class _Attempts:
         if not record.ended:
             record.abandon()
 
-    def _tell_losses(self) -> None:
+    def _report_losses(self) -> None:
         stats = self._story.record.stats()
         if stats.dropped:
             self._note(f"{stats.dropped} lines of output came too fast to be recorded")

@@ -64,7 +64,7 @@ class CommandGroup:
         assert self._guardian.stdin is not None
         assert self._guardian.stdout is not None
         self._tether = self._guardian.stdin
-        self._said = self._guardian.stdout
+        self._replies = self._guardian.stdout
         # A guardian that is stopped must not hold us up.
         os.set_blocking(self._tether.fileno(), False)
         self._command: subprocess.Popen[bytes] | None = None
@@ -77,7 +77,7 @@ class CommandGroup:
 
     def start(self, command: Sequence[str], environ: Mapping[str, str]) -> Pipes:
         """Start the command. Raises `OSError` with the command as `filename` if it cannot be carried out."""
-        if self._said.readline() != b"ready\n":
+        if self._replies.readline() != b"ready\n":
             raise ChildProcessError("the guardian of the process group did not start")
         self._own_maxrss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         with contextlib.ExitStack() as ours:
@@ -88,7 +88,7 @@ class CommandGroup:
                     stdout=stdout[1],
                     stderr=stderr[1],
                     env=environ,
-                    # Whatever else was handed to us, such as a job server's pipe, was meant for the command.
+                    # Other descriptors that we inherited, such as a job server's pipe, are meant for the command.
                     close_fds=False,
                     process_group=self.id,
                 )
@@ -107,7 +107,7 @@ class CommandGroup:
     def poll(self, last_look: Callable[[], object] = lambda: None) -> Stopped | Ended | None:
         """What became of the command since the last call; after its end, None.
 
-        `last_look` is called once it has ended, and the system still tells what it used, where there is such a moment.
+        `last_look` is called once it has ended, and the system still knows what it used, where there is such a moment.
         """
         command = self._command
         if command is None or command.returncode is not None:
@@ -137,11 +137,11 @@ class CommandGroup:
         self.signal(signal.SIGCONT)
 
     def allow(self, seconds: float) -> None:
-        """The group may run for so long without another word. Does not wait."""
-        self._tell(f"until {moment() + seconds:.3f}")
+        """The group may run for so long without another message. Does not wait."""
+        self._send(f"until {moment() + seconds:.3f}")
 
-    def _tell(self, line: str) -> None:
-        # A guardian that is gone needs no telling: it was killed with the group. One that is stopped may miss a word.
+    def _send(self, line: str) -> None:
+        # A guardian that is gone was killed with the group. One that is stopped may miss a message.
         with contextlib.suppress(OSError):
             os.write(self._tether.fileno(), line.encode() + b"\n")
 
@@ -149,7 +149,7 @@ class CommandGroup:
     def ended_by_guardian(self) -> bool:
         """True once the guardian has set about to end the group."""
         poll = select.poll()
-        poll.register(self._said, select.POLLIN)
+        poll.register(self._replies, select.POLLIN)
         return any(state & select.POLLIN for _, state in poll.poll(0))
 
     def close(self) -> None:
@@ -159,18 +159,18 @@ class CommandGroup:
         if self._command is not None and self._command.returncode is None:
             self.signal(signal.SIGKILL)
             self._command.wait()
-        self._tell("done")
+        self._send("done")
         try:
             self._guardian.wait(_PATIENCE_S)
         except subprocess.TimeoutExpired:
             self._guardian.kill()
             self._guardian.wait()
         self._tether.close()
-        self._said.close()
+        self._replies.close()
 
 
 def _has_ended(pid: int) -> bool:
-    """Whether a child has ended; it is not reaped. False too where the system cannot tell that without."""
+    """Whether a child has ended; it is not reaped. False too where the system cannot say so without reaping it."""
     if not hasattr(os, "waitid"):
         return False
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None

@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 
-# News that was sent in time may still be on its way.
+# A message that was sent in time may still be on its way.
 _SLACK_S = 0.3
 _LONGEST_WAIT_S = 1.0
 
@@ -32,7 +32,7 @@ moment = _clock()
 
 
 def main() -> None:
-    """Guard the group until told that it is done."""
+    """Guard the group until the message that it is done."""
     # Signals to the group are for the command. Only SIGKILL ends the guardian, and then all of the group is gone.
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}:
         signal.signal(number, signal.SIG_IGN)
@@ -43,7 +43,7 @@ def main() -> None:
     try:
         os.write(1, b"ending\n")
     except BrokenPipeError:
-        pass  # nobody is left to read it
+        pass  # the reader is gone
     os.killpg(0, signal.SIGTERM)
     # What is stopped does not hear SIGTERM otherwise.
     os.killpg(0, signal.SIGCONT)

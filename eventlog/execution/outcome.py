@@ -35,7 +35,7 @@ class Outcome(NamedTuple):
 
     @property
     def worth_repeating(self) -> bool:
-        """The command itself failed; it was not ended by us, or by whoever asked us to end it."""
+        """The command itself failed; it was not ended by us, nor by a signal that asked us to end it."""
         return self.status is Status.failed and self.ran
 
     @property
@@ -51,7 +51,7 @@ class Outcome(NamedTuple):
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """What every event of the end says."""
+        """What the payload of every event of the end has."""
         return {"exit_code": self.command_code, **({"reason": self.reason} if self.reason else {})}
 
 

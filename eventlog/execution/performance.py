@@ -105,11 +105,11 @@ class Performance:
         self._lost = self._lost or not self._slot.valid
         killed = self._kill_at is not None or self._group.ended_by_guardian
         if killed:
-            # Whatever is left of it has no slot either.
+            # What is left of its group has no slot either.
             self._group.signal(signal.SIGKILL)
         # From here on no lease counts: the slot is given back.
         self._group.close()
-        self._ending.tell()
+        self._ending.announce()
         return outcome_of(ended.exit_code, ended.signal, asked_by=self._asked_by, taken=killed), ended.usage, pumps
 
     def _begin_watching(self) -> Watching:
@@ -141,7 +141,7 @@ class Performance:
 
     def _pump(self, stream: str, source: int, sink: int) -> Pump:
         take, finish = self._story.take(stream)
-        return Pump(source, sink, self._ending, take=take, finish=finish, on_end=self._wakeups.tell)
+        return Pump(source, sink, self._ending, take=take, finish=finish, on_end=self._wakeups.wake)
 
     def _supervise(self, watching: Watching) -> Ended:
         """Pass on signals, watch the lease, until the command has ended."""
@@ -177,7 +177,7 @@ class Performance:
             self._group.signal(number)
 
     def _has_stopped(self, number: int) -> None:
-        """The command was stopped: by the terminal, which it wanted to have, by Ctrl-Z, or by anybody."""
+        """The command was stopped: by the terminal, which it wanted to have, by Ctrl-Z, or by another process."""
         self._stopped = True
         wants_terminal = number in (signal.SIGTTIN, signal.SIGTTOU)
         if wants_terminal and self._unheard:
@@ -189,7 +189,7 @@ class Performance:
             self._stop_too()
 
     def _stop_too(self) -> None:
-        """Stop, for the sake of the shell that waits for us; whoever lets us go on lets the command go on."""
+        """Stop, for the sake of the shell that waits for us; when it lets us go on, the command goes on."""
         self._lend_again = self._terminal.take_back()
         if self._lend_again:
             # The terminal stopped the command alone, and the shell waits for all of our job.

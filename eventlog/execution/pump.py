@@ -1,7 +1,7 @@
 """Passing one stream of a command through, byte for byte, while it is recorded beside.
 
-Whoever reads our output sets the pace, as they would the command's. A reader that goes away is felt by the command: its
-pipe closes. What others keep open after the command has ended is read for a while, then left.
+The reader of our output sets the pace, as it would the command's. A reader that goes away is felt by the command: its
+pipe closes. What other processes keep open after the command has ended is read for a while, then left.
 """
 
 import contextlib
@@ -18,13 +18,13 @@ _PIPE_BYTES = 256 * 1024
 
 
 class Ending:
-    """Tells pumps that the command has ended, and for how long to go on reading what others keep open."""
+    """Lets pumps see that the command has ended, and for how long to go on reading what other processes keep open."""
 
     def __init__(self, patience_s: float) -> None:
         self.patience_s = patience_s
         self.seen, self._held = os.pipe()
 
-    def tell(self) -> None:
+    def announce(self) -> None:
         """The command has ended. Idempotent."""
         if self._held >= 0:
             # The pumps see the other end hang up.
@@ -33,7 +33,7 @@ class Ending:
 
     def close(self) -> None:
         """For when the pumps are done."""
-        self.tell()
+        self.announce()
         os.close(self.seen)
 
 
@@ -112,13 +112,13 @@ class Pump(threading.Thread):
             return None
 
     def _pass(self, chunk: bytes) -> bool:
-        """Write it all; False if nobody will read it any more."""
+        """Write it all; False if its reader is gone."""
         rest = memoryview(chunk)
         while rest:
             try:
                 rest = rest[os.write(self._sink, rest) :]
             except BlockingIOError:
-                # Whoever we share the sink with has made it so.
+                # Another process that shares the sink has made it non-blocking.
                 poll = select.poll()
                 poll.register(self._sink, select.POLLOUT)
                 poll.poll()

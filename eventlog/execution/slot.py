@@ -24,7 +24,7 @@ class HeldSlot(Protocol):
         """For how long the lease is certain without another renewal."""
 
     def release(self) -> object:
-        """Give it back. Raises an `EventLogError` where that cannot be told to Redis."""
+        """Give it back. Raises an `EventLogError` where Redis does not answer."""
 
 
 Acquire = Callable[[Callable[..., None]], HeldSlot]

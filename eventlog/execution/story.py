@@ -1,4 +1,4 @@
-"""What is told of an execution in its run: which events, in which words. How they reach the log is the record's."""
+"""What is recorded of an execution in its run: which events, with which payloads. `record.py` appends them."""
 
 import shlex
 import time
@@ -16,7 +16,7 @@ _OF_THE_RUN = ("run.", "execution.")
 
 
 class Story:
-    """Tells without waiting. Every run that it begins has an end, as long as there is a log to tell it to."""
+    """Records without waiting. Every run that it begins has an end, as long as the log takes it."""
 
     def __init__(self, task: Task, log: Appender, claim: Claim, on_end: Callable[[], object]) -> None:
         self._task = task
@@ -25,9 +25,9 @@ class Story:
         self._attempt: Attempt | None = None
         # Counted before the attempt.
         self._lines_before = self._dropped_before = 0
-        self._who: dict[str, Any] = {"action": task.action, "execution_id": task.execution_id}
+        self._identity: dict[str, Any] = {"action": task.action, "execution_id": task.execution_id}
         if task.group_key is not None:
-            self._who["group"] = task.group_key
+            self._identity["group"] = task.group_key
 
     @property
     def record(self) -> Record:
@@ -39,26 +39,26 @@ class Story:
         task = self._task
         self._record.start()
         if task.whole_run:
-            self._record.tell("run.started", {"command": _shown(task.command), **self._who})
+            self._record.tell("run.started", {"command": _shown(task.command), **self._identity})
         self._record.tell("stage.queued", self._waiting())
 
     def queue_again(self, before: Outcome, attempts_left: int) -> None:
         """After an attempt that ended with `before` the stage waits for another slot; others may follow that."""
-        told = {**self._waiting(), "attempts_left": attempts_left}
-        self._tell_of_next("stage.queued", told, _failure(before))
+        payload = {**self._waiting(), "attempts_left": attempts_left}
+        self._record_next("stage.queued", payload, _failure(before))
 
     def give_up(self, before: Outcome, why: str) -> None:
         """There is no slot for another attempt: the stage has failed with `before`."""
-        told = {**self._who, "exit_code": before.command_code}
-        self._tell_of_next("stage.failed", told, f"{_failure(before)}; not run again: {why}")
+        payload = {**self._identity, "exit_code": before.command_code}
+        self._record_next("stage.failed", payload, f"{_failure(before)}; not run again: {why}")
 
     def start(self, slot: HeldSlot) -> None:
         """An attempt at the stage begins under `slot`."""
         lines = self._record.stats()
         self._lines_before, self._dropped_before = lines.lines, lines.dropped
         needs = {"depends_on": list(self._task.depends_on)} if self._task.depends_on else {}
-        told = {"command": _shown(self._task.command), **self._who, **needs, **_of_slot(slot)}
-        self._attempt = self._record.begin({**told, "waited_ms": round(slot.waited_s * 1000)})
+        payload = {"command": _shown(self._task.command), **self._identity, **needs, **_of_slot(slot)}
+        self._attempt = self._record.begin({**payload, "waited_ms": round(slot.waited_s * 1000)})
 
     def take(self, stream: str) -> tuple[Callable[[bytes], None], Callable[[], None]]:
         """What to call with each piece of a stream of the command's output, and at its end."""
@@ -72,47 +72,47 @@ class Story:
 
     def lose(self, slot: HeldSlot) -> None:
         """The lease on the slot is lost."""
-        told = {"action": self._task.action, **_of_slot(slot), "ended": self._task.ends_when_lost}
-        self._record.tell("exec.lease_lost", told)
+        payload = {"action": self._task.action, **_of_slot(slot), "ended": self._task.ends_when_lost}
+        self._record.tell("exec.lease_lost", payload)
 
     def end(self, outcome: Outcome, facts: Mapping[str, Any], attempts_left: int) -> None:
         """The attempt is over; after a failure there may be others."""
-        told = {**outcome.facts, **facts}
+        payload = {**outcome.facts, **facts}
         if self._task.record_output:
             stats = self._record.stats()
             dropped = stats.dropped - self._dropped_before
-            told |= {"output_lines": stats.lines - self._lines_before + dropped, "output_lines_dropped": dropped}
+            payload |= {"output_lines": stats.lines - self._lines_before + dropped, "output_lines_dropped": dropped}
         if attempts_left:
-            told["attempts_left"] = attempts_left
-        self._record.tell(outcome.stage_kind, told, self._attempt)
+            payload["attempts_left"] = attempts_left
+        self._record.tell(outcome.stage_kind, payload, self._attempt)
 
     def skip(self, reason: str) -> None:
         """There is no slot: the stage is not carried out."""
-        self._record.tell("stage.skipped", {**self._who, "reason": reason})
+        self._record.tell("stage.skipped", {**self._identity, "reason": reason})
 
     def complete(self, outcome: Outcome, slot: HeldSlot, lost: bool) -> None:
-        """The execution is over, so nobody needs to hold a slot for it."""
+        """The execution is over, so it needs no slot any more."""
         loss = {"lease_lost": True} if lost else {}
-        told = {**self._who, **_of_slot(slot), "status": outcome.status, **outcome.facts, **loss}
-        self._record.tell("execution.completed", told)
+        payload = {**self._identity, **_of_slot(slot), "status": outcome.status, **outcome.facts, **loss}
+        self._record.tell("execution.completed", payload)
 
     def close(self, kind: str, facts: Mapping[str, Any]) -> None:
-        """The run is over with an event of `kind`; nothing more is told."""
+        """The run is over with an event of `kind`; nothing more is recorded."""
         if self._task.whole_run:
             self._record.tell(kind, {**facts, "duration_ms": round((time.monotonic() - self._began) * 1000)})
         self._record.close()
 
     def _waiting(self) -> dict[str, Any]:
         limit = {} if self._task.max_concurrent is None else {"max_concurrent": self._task.max_concurrent}
-        return {**self._who, **limit, "depends_on": list(self._task.depends_on)}
+        return {**self._identity, **limit, "depends_on": list(self._task.depends_on)}
 
-    def _tell_of_next(self, kind: str, told: Mapping[str, Any], reason: str) -> None:
-        """Tell of the attempt after the one at hand, with why there is one."""
+    def _record_next(self, kind: str, payload: Mapping[str, Any], reason: str) -> None:
+        """Record the attempt after the one at hand, with the reason for it."""
 
         def facts(number: int | None) -> Mapping[str, Any]:
             if number is None:
-                return {**told, "reason": f"the attempt {reason}"}
-            return {**told, "reason": f"attempt {number} {reason}", "stage_attempt": number + 1}
+                return {**payload, "reason": f"the attempt {reason}"}
+            return {**payload, "reason": f"attempt {number} {reason}", "stage_attempt": number + 1}
 
         self._record.tell_by(self._attempt, kind, facts)
 

@@ -7,10 +7,10 @@ from ..model.events import DEFAULT_LANE
 
 
 class Task(NamedTuple):
-    """What is to be done. `whole_run` is False where others say how the run begins and ends.
+    """What is to be done. `whole_run` is False where the caller records how the run begins and ends.
 
     A command that fails is started again up to `retries` times, each time under a new slot. `environ` is what it is
-    started with (None: our own), beside what tells it of its execution.
+    started with (None: our own), beside the variables that describe its execution.
     """
 
     command: Sequence[str]

@@ -1,4 +1,4 @@
-"""Whose turn it is at the terminal. A process group reads from its terminal only while that is lent to it."""
+"""Lending the terminal to a process group. A group reads from its terminal only while that is lent to it."""
 
 import contextlib
 import os
@@ -47,7 +47,7 @@ class Terminal:
 
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Whoever passes the terminal on without having it is stopped, unless they do not listen."""
+    """A process that passes the terminal on without having it is stopped, unless it blocks SIGTTOU."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
     try:
         yield

@@ -22,7 +22,7 @@ _NEWS = 0
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal that asks us to end came while there was no command to hand it to."""
+    """A signal that asks us to end came while there was no command to pass it on to."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -46,9 +46,9 @@ class Wakeups:
             if number is signal.SIGCHLD or signal.getsignal(number) is not signal.SIG_IGN
         }
 
-    def tell(self) -> None:
+    def wake(self) -> None:
         """Wake the main thread, from any thread."""
-        # A full pipe wakes it as well, and a closed one has nobody to wake.
+        # A full pipe wakes it as well, and with a closed one there is nothing to wake.
         with contextlib.suppress(OSError):
             os.write(self._write, bytes((_NEWS,)))
 
@@ -70,7 +70,7 @@ class Wakeups:
                 self._interrupt(number)
             yield
         except Interrupted:
-            # It was heard: whoever waits next waits for another.
+            # It was handled: the next wait is for another.
             self.wait(0)
             raise
         finally:
@@ -94,7 +94,7 @@ class Wakeups:
             signal.signal(number, handler)
         signal.set_wakeup_fd(self._fd_before)
         read, write = self._read, self._write
-        # Whoever still has news finds no pipe, rather than another's.
+        # A late `wake` finds no pipe, rather than another's.
         self._read = self._write = -1
         os.close(read)
         os.close(write)

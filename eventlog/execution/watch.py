@@ -1,4 +1,4 @@
-"""Who watches what a command uses while it runs. How that is measured, and where it is told, is not said here."""
+"""Watching what a command uses while it runs: the interface. Measuring and sending samples is the caller's."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -11,19 +11,19 @@ class Watching(Protocol):
         """Look now, too."""
 
     def stop(self, timeout_s: float) -> object:
-        """Tell what is not told yet, and end, within so many seconds. Idempotent."""
+        """Send what is not sent yet, and end, within so many seconds. Idempotent."""
 
 
 Watch = Callable[[int], Watching]
 """Begins to watch the process of this id."""
 
 
-class _Nobody:
+class _Unwatched:
     def sample(self) -> None: ...
 
     def stop(self, timeout_s: float) -> None: ...
 
 
 def unwatched(_: int) -> Watching:
-    """Nobody watches."""
-    return _Nobody()
+    """Watch nothing."""
+    return _Unwatched()

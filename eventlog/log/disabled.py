@@ -28,6 +28,7 @@ class DisabledBackend:
     """Ids grow as in a real log; every read finds it empty, and reports all that was appended as trimmed."""
 
     name = "disabled"
+    stream_key: str | None = None
 
     def __init__(self, retention: Retention) -> None:
         self.retention = retention

@@ -77,6 +77,7 @@ class MemoryBackend:
     """Complete, thread-safe, with an injectable `clock` in seconds since the Unix epoch."""
 
     name = "memory"
+    stream_key: str | None = None
 
     def __init__(self, retention: Retention, clock: Callable[[], float] = time.time) -> None:
         self.retention = retention

@@ -33,6 +33,8 @@ class Backend(LogReader, Protocol):
     """Guarantees every backend gives. All methods are plans (see `plan/effects.py`)."""
 
     name: str
+    stream_key: str | None
+    """The Redis stream of this log, for a reader that follows many logs over one connection; None if there is none."""
 
     def append(self, appends: Sequence[Append], call_number: int) -> Plan[list[Outcome]]:
         """Carry out several appends in order, each atomic, all in one step, each with its own outcome.

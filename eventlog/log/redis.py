@@ -46,6 +46,7 @@ class RedisBackend:
 
     def __init__(self, keys: WorkspaceKeys, retention: Retention, deadline_s: float) -> None:
         self.keys = keys
+        self.stream_key: str | None = keys.log
         self.retention = retention
         self.deadline_s = deadline_s
         self._retention = f"{retention.ttl_ms} {retention.max_entries}"

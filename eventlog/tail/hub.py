@@ -1,7 +1,7 @@
 """The hub: follows the logs of all workspaces over one blocking connection and fans out to bounded followers.
 
-A follower reads the log by its cursor until it has caught up, then takes what the hub hands out. Where that does not
-join what it has seen (it was slow, the log was trimmed or lost), it reads the log again, which tells what was missed.
+A follower reads the log by its cursor until it has caught up, then takes what the hub publishes. Where that does not
+join what it has seen (it was slow, the log was trimmed or lost), it reads the log again, and the page reports the gap.
 """
 
 import asyncio
@@ -17,7 +17,6 @@ from ..errors import EventLogError, LogClosed
 from ..log.encoding import decode_entry
 from ..log.protocol import Backend
 from ..log.reading import Tail, joins, missed
-from ..log.redis import RedisBackend
 from ..model.events import Event
 from ..model.filters import EventFilter
 from ..model.ids import Cursor, EventId
@@ -25,7 +24,7 @@ from ..model.log_values import Gap, ReadRequest
 from ..plan.drive import ano_transport, arun
 from ..plan.effects import Command
 from ..store.links import LinkLost, Refused
-from .subscription import Subscribed, Subscription, Topic
+from .buffer import Buffer, Topic
 
 _log = logging.getLogger("eventlog")
 
@@ -39,7 +38,7 @@ _LONGEST_PAUSE_S = 1.0
 
 
 class CaughtUp(NamedTuple):
-    """The follower has handed out all there was; what comes now is live."""
+    """The follower has returned all there was; what comes now is live."""
 
     cursor: str
 
@@ -73,8 +72,8 @@ class HubStats:
 
 
 class Hub:
-    """Two connections' worth of Redis, however many follow: `link` for pages (shared with others), and one of its
-    own, made by `connect_reader`, that blocks. Without `connect_reader` (memory) each follower waits by itself."""
+    """Two connections to Redis, however many follow: `link` for pages (shared with others), and one of its own, made by
+    `connect_reader`, that blocks. Without `connect_reader` (memory) each follower waits by itself."""
 
     def __init__(
         self,
@@ -110,12 +109,12 @@ class Hub:
         """Begin to follow; "now" (`since=None`) is this moment. Raises `BackendUnavailable`, `LogClosed`."""
         if self._closed:
             raise LogClosed("the server is closing")
-        subscription = None
+        buffer = None
         if self._connect_reader is not None:
             topic = self._topics.get(workspace) or Topic(workspace, backend)
-            subscription = Subscription(topic, self._buffer_events, self._attach)
+            buffer = Buffer(topic, self._buffer_events, self._attach)
         tail = Tail(
-            backend if subscription is None else Subscribed(subscription),
+            backend if buffer is None else buffer,
             since,
             wanted,
             epoch=epoch,
@@ -123,7 +122,7 @@ class Hub:
             patience_s=math.inf,
         )
         await arun(tail.resolve(), self._execute)
-        follower = HubFollower(self, tail, subscription)
+        follower = HubFollower(self, tail, buffer)
         self._followers.add(follower)
         return follower
 
@@ -138,7 +137,7 @@ class Hub:
         return self._stats
 
     async def close(self) -> None:
-        """Tell every follower at once, then stop reading. Idempotent."""
+        """Interrupt every follower at once, then stop reading. Idempotent."""
         self._closed = True
         for follower in list(self._followers):
             follower.interrupt()
@@ -148,12 +147,12 @@ class Hub:
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
 
-    def _attach(self, subscription: Subscription, position: EventId) -> None:
+    def _attach(self, buffer: Buffer, position: EventId) -> None:
         """Have the topic read from `position` on, or from where it is already read if that is a later place."""
-        topic = self._topics.setdefault(subscription.topic.workspace, subscription.topic)
-        subscription.topic = topic
-        joined = subscription in topic.subscriptions
-        topic.subscriptions.add(subscription)
+        topic = self._topics.setdefault(buffer.topic.workspace, buffer.topic)
+        buffer.topic = topic
+        joined = buffer in topic.buffers
+        topic.buffers.add(buffer)
         if joined or topic.tail is None:
             topic.tail = position
             topic.epoch = None
@@ -162,18 +161,18 @@ class Hub:
             self._attached.set()
             self._start()
 
-    def _detach(self, subscription: Subscription) -> None:
-        topic = subscription.topic
-        topic.subscriptions.discard(subscription)
-        self._stats.overflows += subscription.overflows
-        if not topic.subscriptions and self._topics.get(topic.workspace) is topic:
+    def _detach(self, buffer: Buffer) -> None:
+        topic = buffer.topic
+        topic.buffers.discard(buffer)
+        self._stats.overflows += buffer.overflows
+        if not topic.buffers and self._topics.get(topic.workspace) is topic:
             del self._topics[topic.workspace]
 
-    def forget(self, follower: "HubFollower", subscription: Subscription | None) -> None:
+    def forget(self, follower: "HubFollower", buffer: Buffer | None) -> None:
         """A follower has closed."""
         self._followers.discard(follower)
-        if subscription is not None:
-            self._detach(subscription)
+        if buffer is not None:
+            self._detach(buffer)
 
     def _start(self) -> None:
         if self._reader is None:
@@ -215,9 +214,9 @@ class Hub:
     async def _read_once(self, reader: Link) -> None:
         self._seen_generation = self._wanted_generation
         topics = {
-            topic.backend.keys.log.encode(): topic
+            topic.backend.stream_key.encode(): topic
             for topic in self._topics.values()
-            if topic.tail is not None and isinstance(topic.backend, RedisBackend)
+            if topic.tail is not None and topic.backend.stream_key is not None
         }
         if not topics:
             self._attached.clear()
@@ -244,10 +243,10 @@ class Hub:
             topic.publish(events)
         else:
             topic.tail = events[-1].position
-            topic.unsettle()
+            topic.break_off()
 
     async def _check_some(self) -> None:
-        """Look at logs that have been quiet: a wiped log gives no signal to those who wait for it."""
+        """Look at logs that have been quiet: a reader that waits for a log is not woken when the log is wiped."""
         now = time.monotonic()
         due = [t for t in self._topics.values() if t.tail is not None and now - t.checked_at > _CHECK_S]
         for topic in due[:_CHECKS_A_ROUND]:
@@ -260,19 +259,19 @@ class Hub:
             known, topic.epoch = topic.epoch, segment.state.epoch
             if missed(Cursor(*tail), known, segment) is not None:
                 topic.tail = segment.state.last
-                topic.unsettle()
+                topic.break_off()
 
 
 class HubFollower:
-    """One reader at its own pace. `cursor` is behind the last item handed out."""
+    """One reader at its own pace. `cursor` is behind the last item returned."""
 
-    def __init__(self, hub: Hub, tail: Tail, subscription: Subscription | None) -> None:
+    def __init__(self, hub: Hub, tail: Tail, buffer: Buffer | None) -> None:
         self._hub = hub
         self._tail = tail
-        self._subscription = subscription
+        self._subscription = buffer
         self._scope: asyncio.Timeout | None = None
         self._interrupted = False
-        self._tell_caught_up = True
+        self._reports_caught_up = True
 
     @property
     def cursor(self) -> str:
@@ -281,7 +280,7 @@ class HubFollower:
 
     @property
     def ended(self) -> bool:
-        """With `until_terminal`: the run's terminal event has been handed out, now or before."""
+        """With `until_terminal`: the run's terminal event has been returned, now or before."""
         return self._tail.ended
 
     async def next(self, timeout_s: float = 15.0) -> list[Item]:
@@ -312,11 +311,11 @@ class HubFollower:
         live = self._tail.caught_up
         items: list[Item] = list(await arun(self._tail.step(block_s), self._hub._execute))
         if self._tail.caught_up and not self.ended:
-            if self._tell_caught_up:
+            if self._reports_caught_up:
                 items.append(CaughtUp(self.cursor))
-            self._tell_caught_up = False
+            self._reports_caught_up = False
         elif items and not live:
-            self._tell_caught_up = True
+            self._reports_caught_up = True
         return items
 
     def interrupt(self) -> None:

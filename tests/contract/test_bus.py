@@ -10,6 +10,7 @@ import pytest
 
 from eventlog import Event, Gap
 from eventlog.bus.bus import EventBus
+from eventlog.bus.shared import SharedBus
 from eventlog.bus.subscription import Subscription
 from eventlog.errors import InvalidInput, LogClosed
 from tests.contract.colours import AsyncColour, Colour
@@ -263,8 +264,8 @@ def test_closing_gives_all_that_was_emitted_and_then_the_end(log: Colour, open_b
 def test_nobody_is_followed_for_when_nobody_subscribes(log: Colour, open_bus: Opening) -> None:
     bus = open_bus(log)
     subscription = bus.subscribe()
-    shared = bus._shared
-    assert shared is not None
+    shared = bus._source
+    assert isinstance(shared, SharedBus)
     assert shared._following
     del subscription
     eventually(lambda: bus.subscriber_count == 0, "what is dropped is gone, when nothing is read for it any more")

@@ -7,6 +7,7 @@ import pytest
 
 from eventlog import Event
 from eventlog.bus.bus import EventBus
+from eventlog.bus.shared import SharedBus
 from eventlog.errors import BackendUnavailable
 from tests.faults.bus_workers import BusWorker
 from tests.faults.opening import open_async_log, open_log
@@ -66,7 +67,9 @@ def test_a_redis_that_stays_away_is_told_to_subscribers_when_their_patience_ends
             with pytest.raises(BackendUnavailable):
                 for _ in subscription:
                     pass
-        eventually(lambda: bus._shared is not None and not bus._shared._following, "nobody follows")
+        shared = bus._source
+        assert isinstance(shared, SharedBus)
+        eventually(lambda: not shared._following, "nobody follows")
         own_server.start()
         again = bus.subscribe()
         event = bus.emit_sync({"kind": "b"})
