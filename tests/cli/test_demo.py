@@ -36,6 +36,21 @@ def demo(demo_dir: Path) -> Program:
     return Program({"EVENTLOG_DATA_DIR": str(demo_dir), "EVENTLOG_PORT": "0"})
 
 
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Program, Running]]:
+    """A demo that runs until all tests have looked at it, and the command line beside it."""
+    program = Program({"EVENTLOG_DATA_DIR": str(tmp_path_factory.mktemp("demo")), "EVENTLOG_PORT": "0"})
+    with program.start("demo", "--pace", "0.05") as running:
+        running.until(lambda: _all_started(running), "the fleet")
+        yield program, running
+        running.signal(signal.SIGINT)
+        assert running.end() == 0
+
+
+# One process of the tests has them all, so there is one demo.
+LOOKS = pytest.mark.xdist_group("demo")
+
+
 def _family(running: Running) -> list[psutil.Process]:
     return psutil.Process(running.process.pid).children(recursive=True)
 
@@ -114,23 +129,20 @@ def test_a_second_demo_continues_at_the_next_offset(demo: Program, demo_dir: Pat
     assert audit.returncode == 0, audit.stdout
 
 
-def test_processes_of_every_kind_append_and_can_be_followed_from_outside(demo: Program) -> None:
-    with demo.start("demo", "--pace", "0.05") as running:
-        url = _url(running)
-        wanted = {"atlas", "boreas", "comet", "builder", "counter"}
-        sources: set[str] = set()
-        with demo.start("follow", "--url", url, "-o", "json") as follower, httpx.Client(trust_env=False) as client:
-            with client.stream(
-                "GET", f"{url}/v1/workspaces/default/events/stream?since=0", timeout=PATIENCE_S
-            ) as stream:
-                for line in stream.iter_lines():
-                    found = re.search(r'"source":"(\w+)"', line)
-                    sources |= {found[1]} if found is not None else set()
-                    if sources >= wanted:
-                        break
-            assert len(follower.lines(10)) >= 10
-        running.signal(signal.SIGINT)
-        assert running.end() == 0
+@LOOKS
+def test_processes_of_every_kind_append_and_can_be_followed_from_outside(shown: tuple[Program, Running]) -> None:
+    demo, running = shown
+    url = _url(running)
+    wanted = {"atlas", "boreas", "comet", "builder", "counter"}
+    sources: set[str] = set()
+    with demo.start("follow", "--url", url, "-o", "json") as follower, httpx.Client(trust_env=False) as client:
+        with client.stream("GET", f"{url}/v1/workspaces/default/events/stream?since=0", timeout=PATIENCE_S) as stream:
+            for line in stream.iter_lines():
+                found = re.search(r'"source":"(\w+)"', line)
+                sources |= {found[1]} if found is not None else set()
+                if sources >= wanted:
+                    break
+        assert len(follower.lines(10)) >= 10
 
 
 def test_it_ends_by_itself_after_the_time_that_it_is_given(demo: Program, demo_dir: Path) -> None:
@@ -139,34 +151,36 @@ def test_it_ends_by_itself_after_the_time_that_it_is_given(demo: Program, demo_d
     assert not (demo_dir / "redis.sock").exists()
 
 
-def test_the_builders_hold_their_slot_one_at_a_time(demo: Program) -> None:
+@LOOKS
+def test_the_builders_hold_their_slot_one_at_a_time(shown: tuple[Program, Running]) -> None:
+    _, running = shown
     everybody = {"builder", "mason", "joiner"}
-    with demo.start("demo", "--pace", "0.05") as running:
-        running.until(lambda: _who_succeeded(running.out) == everybody, "a stage of every builder")
-        running.signal(signal.SIGINT)
-        assert running.end() == 0
+    running.until(lambda: _who_succeeded(running.out) == everybody, "a stage of every builder")
     kinds = re.findall(r" (slot\.granted|slot\.released) ", "\n".join(running.out))
     assert len(kinds) >= 6
     assert kinds == ["slot.granted", "slot.released"] * (len(kinds) // 2) + ["slot.granted"] * (len(kinds) % 2)
+
+
+def _sources(lines: list[str]) -> set[str]:
+    return set(re.findall(r" source=(\w+) ", "\n".join(lines)))
 
 
 def _who_succeeded(lines: list[str]) -> set[str]:
     return set(re.findall(r" stage\.succeeded .* source=(\w+) ", "\n".join(lines)))
 
 
-def test_the_builders_runs_have_stages_and_samples_to_look_at(demo: Program) -> None:
-    with demo.start("demo", "--pace", "0.05") as running:
-        url = _url(running)
-        running.until(lambda: any(" stage.succeeded " in line for line in running.out), "a stage that is done")
-        [line] = [line for line in running.out if " stage.succeeded " in line][:1]
-        found = re.search(r" ([\w-]+)/main:\d+ ", line)
-        assert found is not None
-        with httpx.Client(base_url=f"{url}/v1/workspaces/default/runs/{found[1]}", trust_env=False) as client:
-            stages = client.get("/stages").json()["stages"]
-            telemetry = client.get("/telemetry").json()
-        shown = demo("runs", "show", found[1], "--url", url)
-        running.signal(signal.SIGINT)
-        assert running.end() == 0
+@LOOKS
+def test_the_builders_runs_have_stages_and_samples_to_look_at(shown: tuple[Program, Running]) -> None:
+    demo, running = shown
+    url = _url(running)
+    running.until(lambda: any(" stage.succeeded " in line for line in running.out), "a stage that is done")
+    [line] = [line for line in running.out if " stage.succeeded " in line][:1]
+    found = re.search(r" ([\w-]+)/main:\d+ ", line)
+    assert found is not None
+    with httpx.Client(base_url=f"{url}/v1/workspaces/default/runs/{found[1]}", trust_env=False) as client:
+        stages = client.get("/stages").json()["stages"]
+        telemetry = client.get("/telemetry").json()
+    table = demo("runs", "show", found[1], "--url", url)
     assert [(stage["stage_name"], stage["depends_on"]) for stage in stages] == [
         ("check", []),
         ("measure", ["check"]),
@@ -174,8 +188,8 @@ def test_the_builders_runs_have_stages_and_samples_to_look_at(demo: Program) -> 
     ]
     assert stages[0]["status"] == "succeeded"
     assert telemetry["next_seq"] > 0
-    assert shown.returncode == 0, shown.stderr
-    assert {"check", "measure", "package"} <= set(shown.stdout.decode().split())
+    assert table.returncode == 0, table.stderr
+    assert {"check", "measure", "package"} <= set(table.stdout.decode().split())
 
 
 def test_a_demo_that_is_killed_leaves_nobody_working_for_ever(demo: Program, demo_dir: Path) -> None:
@@ -199,14 +213,15 @@ def test_a_port_that_is_taken_is_told_and_another_is_used(demo: Program) -> None
             assert running.end() == 0
 
 
-def test_a_worker_that_dies_is_told_and_the_demo_goes_on(demo: Program) -> None:
-    with demo.start("demo", "--pace", "0.05") as running:
-        running.until(lambda: _all_started(running), "the fleet")
-        agent = next(one for one in _family(running) if "atlas" in one.cmdline())
-        agent.kill()
-        running.until(lambda: "atlas ended with exit code -9" in running.err, "a word about it")
-        running.signal(signal.SIGINT)
-        assert running.end() == 0
+@LOOKS
+def test_a_worker_that_dies_is_told_and_the_demo_goes_on(shown: tuple[Program, Running]) -> None:
+    _, running = shown
+    running.until(lambda: "atlas" in _sources(running.out), "an event of the one that is to die")
+    agent = next(one for one in _family(running) if "atlas" in one.cmdline())
+    agent.kill()
+    running.until(lambda: "atlas ended with exit code -9" in running.err, "a word about it")
+    seen = len(running.out)
+    running.until(lambda: len(running.out) > seen, "events after that")
 
 
 def test_a_reader_of_the_demo_that_goes_away_ends_it(demo: Program, demo_dir: Path) -> None:

@@ -16,6 +16,9 @@ from tests.support.redis_process import RedisProcess
 from .program import PATIENCE_S, Program
 from .serving import Server, serving
 
+# One process of the tests has them all, so there is one server.
+pytestmark = pytest.mark.xdist_group("exec_shown")
+
 SUITE = """
     import time
 
@@ -49,7 +52,9 @@ def server(variables: dict[str, str]) -> Iterator[Server]:
 def program(request: pytest.FixtureRequest, variables: dict[str, str], server: Server) -> Program:
     """The command line on one side or the other; the server sees the same log."""
     where = variables if request.param == "straight on Redis" else {"EVENTLOG_URL": server.url}
-    return Program({**where, "EVENTLOG_WORKSPACE": f"w{uuid.uuid4().hex[:12]}"})
+    # The suite that is run needs none of the plugins that happen to be installed, some of which take seconds to load.
+    alone = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    return Program({**where, **alone, "EVENTLOG_WORKSPACE": f"w{uuid.uuid4().hex[:12]}"})
 
 
 @pytest.fixture
