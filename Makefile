@@ -9,7 +9,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
-JOBS ?= 2
+JOBS ?= 5
 ARGS ?=
 
 # Twice quiet: errors are shown, warnings about the local pip configuration are not.
@@ -43,7 +43,10 @@ serve: $(RUNTIME)
 bench: $(RUNTIME) $(BENCH)
 	@$(RUN_UNTIL_INTERRUPTED) $(BIN)/python -m benchmarks $(ARGS)
 
-# `loadgroup` keeps tests that share a marked resource on one worker and spreads all others.
+# `loadgroup` keeps tests that share a marked resource on one worker and spreads all others. There are more workers than
+# cores because tests wait more than they work. Each worker, and each of the hundreds of programs that the tests start,
+# would compile all it imports anew in an environment that keeps no bytecode; here it is kept.
+test: export PYTHONDONTWRITEBYTECODE =
 test: $(DEV)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
 
