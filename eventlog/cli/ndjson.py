@@ -3,7 +3,10 @@
 import os
 import select
 from collections.abc import Iterator
+from itertools import count
 from typing import NamedTuple
+
+from ..model.lines import LineCutter
 
 LONGEST_LINE_BYTES = 17 * 1024 * 1024
 _BATCH_LINES = 500
@@ -37,22 +40,12 @@ def batches(source: int) -> Iterator[list[Line]]:
 
 def _lines(source: int) -> Iterator[Line | None]:
     """Every line, and None whenever the input pauses."""
-    number = 0
-    rest = bytearray()
-    too_long = False
+    cutter = LineCutter(LONGEST_LINE_BYTES)
+    numbers = count(1)
     while chunk := os.read(source, _CHUNK_BYTES):
-        *ended, begun = chunk.split(b"\n")
-        for end in ended:
-            number += 1
-            rest += end
-            yield Line(number, None if too_long or len(rest) > LONGEST_LINE_BYTES else bytes(rest))
-            rest.clear()
-            too_long = False
-        rest += begun
-        if len(rest) > LONGEST_LINE_BYTES:
-            too_long = True
-            rest.clear()
+        for text in cutter.feed(chunk):
+            yield Line(next(numbers), text)
         if not select.select([source], [], [], 0)[0]:
             yield None
-    if rest or too_long:
-        yield Line(number + 1, None if too_long else bytes(rest))
+    for text in cutter.end():
+        yield Line(next(numbers), text)

@@ -7,6 +7,7 @@ from typing import Any
 from ..errors import BackendUnavailable, EventLogError, InvalidInput
 from ..log.reading import BLOCK_S, FollowStart
 from ..model.events import Event
+from ..model.lines import LineCutter
 from ..model.log_values import Gap
 from ..plan.effects import Park
 from . import wire
@@ -32,7 +33,7 @@ class StreamTail:
         self._calls = calls
         self._start = start
         self._since = None if start.since is None else str(start.since)
-        self._lines = wire.LineSplitter()
+        self._lines = LineCutter(wire.LONGEST_LINE_BYTES)
         self._closing = False
         self._failing_since: float | None = None
         self._pause_s = _FIRST_PAUSE_S
@@ -82,7 +83,7 @@ class StreamTail:
         params = wire.stream_params(self.cursor, self._start.wanted, self._start.until_terminal, self.epoch)
         headers = {"Accept": wire.LINES, "Accept-Encoding": "identity"}
         request = wire.Request("GET", "/events/stream", params, headers=headers)
-        self._lines, self._closing = wire.LineSplitter(), False
+        self._lines, self._closing = LineCutter(wire.LONGEST_LINE_BYTES), False
         self.stream = yield OpenStream(request, self._calls.deadline_s, _SILENCE_S)
 
     def _over(self) -> None:

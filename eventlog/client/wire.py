@@ -32,6 +32,7 @@ from ..model.pages import Page, PageRequest
 
 JSON = "application/json"
 LINES = "application/x-ndjson"
+LONGEST_LINE_BYTES = 64 * 1024 * 1024
 KEY_HEADER = "Idempotency-Key"
 
 Params = list[tuple[str, str | int | float | bool | None]]
@@ -153,8 +154,10 @@ def read_info(answer: Any) -> LogInfo:
     return LogInfo(**{**own, **answer["retention"]})
 
 
-def read_line(line: bytes) -> Event | Control | None:
+def read_line(line: bytes | None) -> Event | Control | None:
     """One line of a stream; None for a heartbeat. Readers ignore a control event of an unknown name."""
+    if line is None:
+        raise ValueError("a line that is too long")
     if not line.strip():
         return None
     data = orjson.loads(line)
@@ -238,20 +241,3 @@ def _unknown_problem(status: int) -> EventLogError:
 
 def _seconds(retry_after: str | None) -> float:
     return float(retry_after) if retry_after is not None and retry_after.isdecimal() else 1.0
-
-
-class LineSplitter:
-    """Cuts a stream of chunks into lines, of whatever length; only `\\n` ends a line."""
-
-    def __init__(self) -> None:
-        self._rest: list[bytes] = []
-
-    def feed(self, chunk: bytes) -> list[bytes]:
-        """The lines that `chunk` completes."""
-        *ended, begun = chunk.split(b"\n")
-        if ended and self._rest:
-            ended[0] = b"".join((*self._rest, ended[0]))
-            self._rest = []
-        if begun:
-            self._rest.append(begun)
-        return ended

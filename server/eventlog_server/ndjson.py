@@ -5,7 +5,6 @@ results that the client has not taken yet.
 """
 
 import asyncio
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import orjson
@@ -14,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from eventlog.errors import EventLogError, InvalidInput, PayloadTooLarge
 from eventlog.log.awaited import AsyncEventLog
 from eventlog.model.events import Body, Event
+from eventlog.model.lines import LineCutter
 from eventlog.model.strictjson import strict_loads
 
 from .answers import drop_connection
@@ -38,47 +38,6 @@ class Line(NamedTuple):
     content: Body | EventLogError
 
 
-class LineReader:
-    """Cuts a stream of bytes into lines, at most `longest` bytes each; longer ones are skipped and told."""
-
-    def __init__(self, longest: int) -> None:
-        self._longest = longest
-        self._rest = bytearray()
-        self._skipping = False
-        self._number = 0
-
-    def feed(self, data: bytes) -> Iterator[tuple[int, bytes | None]]:
-        """The lines that `data` completes, with their numbers; None stands for one that is too long."""
-        start = 0
-        while (end := data.find(b"\n", start)) >= 0:
-            yield from self._complete(data[start:end])
-            start = end + 1
-        self._keep(data[start:])
-
-    def end(self) -> Iterator[tuple[int, bytes | None]]:
-        """The last line, if it had no newline."""
-        if self._rest or self._skipping:
-            yield from self._complete(b"")
-
-    def _complete(self, data: bytes) -> Iterator[tuple[int, bytes | None]]:
-        self._keep(data)
-        line, skipped = bytes(self._rest), self._skipping
-        self._rest.clear()
-        self._skipping = False
-        self._number += 1
-        if skipped:
-            yield self._number, None
-        elif line.strip():
-            yield self._number, line
-
-    def _keep(self, data: bytes) -> None:
-        if not self._skipping:
-            self._rest += data
-        if len(self._rest) > self._longest:
-            self._rest.clear()
-            self._skipping = True
-
-
 async def append_lines(logs: Logs, log: AsyncEventLog, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer an NDJSON request. Raises what is wrong with the whole of it as long as nothing was answered."""
     try:
@@ -93,7 +52,8 @@ class _Ingest:
         self._log = log
         self._receive = receive
         self._send = send
-        self._reader = LineReader(logs.settings.body_max_bytes)
+        self._lines = LineCutter(logs.settings.body_max_bytes)
+        self._number = 0
         self._started = False
 
     async def run(self) -> None:
@@ -102,8 +62,11 @@ class _Ingest:
             data, more = await self._next()
             block: list[Line] = []
             size = 0
-            for number, raw in (*self._reader.feed(data), *(() if more else self._reader.end())):
-                block.append(Line(number, self._parsed(raw)))
+            for raw in (*self._lines.feed(data), *(() if more else self._lines.end())):
+                self._number += 1
+                if raw is not None and not raw.strip():
+                    continue
+                block.append(Line(self._number, self._parsed(raw)))
                 size += 0 if raw is None else len(raw)
                 if len(block) >= BLOCK_EVENTS or size >= BLOCK_BYTES:
                     await self._answer(block)

@@ -76,14 +76,6 @@ def test_a_stream_keeps_its_filter() -> None:
     ]
 
 
-def test_lines_come_whole_however_they_are_cut() -> None:
-    raw = b'{"a":1}\n\n{"b":"\xe2\x80\xa8"}\n{"c'
-    for size in range(1, len(raw) + 1):
-        splitter = wire.LineSplitter()
-        lines = [line for at in range(0, len(raw), size) for line in splitter.feed(raw[at : at + size])]
-        assert lines == [b'{"a":1}', b"", b'{"b":"\xe2\x80\xa8"}']
-
-
 def test_control_lines_are_told_from_events() -> None:
     assert wire.read_line(b"") is None
     gap = wire.read_line(
