@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
 from eventlog import AsyncEventLog, Event, EventLog, Gap, create_async_event_log, create_event_log
+from eventlog.errors import EventLogError
 from eventlog.model import Audit, LogInfo, Page
 from eventlog.runs.fold import StageView
 from eventlog.runs.records import ReplayPage, RunsPage, RunSummary
@@ -34,6 +35,8 @@ class Colour(Protocol):
     def append(self, *args: Any, **kwargs: Any) -> Event: ...
 
     def append_many(self, *args: Any, **kwargs: Any) -> list[Event]: ...
+
+    def append_each(self, *args: Any, **kwargs: Any) -> list[Event | EventLogError]: ...
 
     def query(self, *args: Any, **kwargs: Any) -> list[Event]: ...
 

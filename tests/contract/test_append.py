@@ -1,11 +1,12 @@
 """Appending: positions, atomic batches, conditions, sequence numbers."""
 
 import time
+from typing import Any
 
 import pytest
 
 from eventlog import Event
-from eventlog.errors import Conflict, InvalidInput, PayloadTooLarge
+from eventlog.errors import Conflict, InvalidInput, PayloadTooLarge, RejectedContent
 from eventlog.model import EventId
 from tests.contract.colours import Colour
 from tests.contract.worlds import World
@@ -203,3 +204,22 @@ def test_ids_of_all_appends_are_positions(log: Colour) -> None:
     assert isinstance(event, Event)
     assert isinstance(event.position, EventId)
     assert EventId.parse(event.id) == event.position
+
+
+def test_append_each_appends_all_but_what_is_refused_and_says_why_in_its_place(log: Colour) -> None:
+    given: list[Any] = [
+        {"kind": "a", "payload": {"n": 0}},
+        {"kind": "no kind at all"},
+        {"kind": "a", "payload": {"chain_of_thought": "hidden"}},
+        {"kind": "a", "payload": {"n": 1}},
+        {"kind": "a", "payload": {"x": "y" * 70_000}},
+        {"kind": "a", "payload": {"n": 2}},
+    ]
+    results = log.append_each(given, idempotency_key="k")
+    assert [type(result) for result in results] == [Event, InvalidInput, RejectedContent, Event, PayloadTooLarge, Event]
+    assert [result.index for result in results if isinstance(result, InvalidInput)] == [None] * 3
+    assert log.query() == [result for result in results if isinstance(result, Event)]
+    again = log.append_each(given, idempotency_key="k")
+    assert [result.duplicate for result in again if isinstance(result, Event)] == [True] * 3
+    assert [event.payload["n"] for event in log.query()] == [0, 1, 2]
+    assert log.append_each([]) == []
