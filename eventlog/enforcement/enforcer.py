@@ -1,27 +1,29 @@
 """Policies enforced on executions: wait for what the limits allow, then hold the slot until the execution is over.
 
 The scripts do the deciding (the most specific limit wins; rates and quotas are checked first, and used up only by the
-grant). Here is what a caller sees, for both colours: the steps are written once, and a driver carries each one out.
+grant). Here is what a caller sees: plans whose effects are calls on the slot queues, and both their colours.
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from operator import methodcaller
 from types import TracebackType
 from typing import Any, Generic, Self, TypedDict, TypeVar, Unpack
 
 from ..errors import AlreadyHeld, LeaseLost, QueueTimeout
+from ..plan.colours import awaited, blocking
+from ..plan.drive import Steps, arun, run
 from ..slots.awaited import AsyncSlot, AsyncSlotQueue
 from ..slots.blocking import Slot, SlotQueue
 from ..slots.holding import Holding
 from ..slots.policy import Policy, Scope, checked_name, merged, queue_name
-from ..slots.request import DEFAULT_QUEUE_TIMEOUT_S, SlotOptions, checked_timeout, moment
+from ..slots.request import DEFAULT_QUEUE_TIMEOUT_S, checked_timeout, moment
 
 S = TypeVar("S", bound=Holding)
 P = TypeVar("P", bound="_Permit[Any]")
 T = TypeVar("T")
 
-# A step is a call on the slot queue; in the asyncio twin what it returns is awaited.
-Steps = Generator[Callable[[Any], Any], Any, T]
+Plan = Steps[Callable[[Any], Any], T]
+"""Its effects are calls on the slot queues; on asyncio what they return is awaited."""
 
 _LOOK_S = 0.5
 
@@ -151,39 +153,89 @@ class AsyncPermit(_Permit[AsyncSlot]):
             await self.slot.__aexit__(kind, error, trace)
 
 
-def _waiting(
-    permit: P, action: str, execution_id: str | None, timeout_s: float | None, options: SlotOptions
-) -> Steps[P]:
-    """Wait for a slot; share the one that the execution has, or is waited for elsewhere."""
-    patience_s = DEFAULT_QUEUE_TIMEOUT_S if timeout_s is None else checked_timeout(timeout_s)
-    group_key = options.get("group_key")
-    while True:
-        left_s = max(0.0, patience_s - permit.waits_for_s())
+class Enforcement(Generic[P]):
+    """The calls of an enforcer, each once, as plans; `kind` makes the permits of a colour."""
+
+    def __init__(self, kind: Callable[[Callable[[P], None] | None], P]) -> None:
+        self._kind = kind
+
+    def enforce_and_wait(
+        self,
+        action: str,
+        pack: str | None = None,
+        execution_id: str | None = None,
+        *,
+        timeout_s: float | None = None,
+        on_end: Callable[[P], None] | None = None,
+        **options: Unpack[PermitOptions],
+    ) -> Plan[P]:
+        """Wait, at most `timeout_s` (default 3600) seconds, first come, first served, until the execution may run.
+
+        An execution that holds its slot already goes on at once, with the same fencing token; one that waits already is
+        not queued twice: both callers get the slot. The slot is held until `release`, the end of a `with` block, or
+        the execution's `execution.completed` event where a `CompletionListener` runs; the permit renews its lease until
+        then. Raises `QueueFull`, `QueueTimeout`, `RateLimited` or `QuotaExceeded` (a limit stands in the way for longer
+        than `timeout_s`), `SlotCancelled`, `InvalidInput`, `BackendUnavailable`; then nothing is held.
+        """
+        permit = self._kind(on_end)
+        patience_s = DEFAULT_QUEUE_TIMEOUT_S if timeout_s is None else checked_timeout(timeout_s)
+        group_key = options.get("group_key")
+        asked = {**options, "pack": pack, "on_lost": permit.notice}
+        while True:
+            left_s = max(0.0, patience_s - permit.waits_for_s())
+            try:
+                slot = yield methodcaller("acquire", action, execution_id, timeout_s=left_s, **asked)
+            except AlreadyHeld as there:
+                found = yield from _join(permit, there, action, group_key)
+                if found is not None:
+                    return found
+                if left_s == 0:
+                    raise QueueTimeout(there.queue, there.execution_id, permit.waits_for_s()) from there
+                look_s = min(left_s, _LOOK_S)
+                yield methodcaller("state", action, there.execution_id, group_key=group_key, wait_s=look_s)
+            else:
+                return (yield from _granted(permit, slot))
+
+    def enforce(
+        self,
+        action: str,
+        pack: str | None = None,
+        execution_id: str | None = None,
+        *,
+        on_end: Callable[[P], None] | None = None,
+        **options: Unpack[PermitOptions],
+    ) -> Plan[P | None]:
+        """As `enforce_and_wait`, but do not wait: None if no slot is free or others wait.
+
+        Raises `RateLimited`, `QuotaExceeded`; their `retry_after_s` says when to come again.
+        """
+        permit = self._kind(on_end)
+        asked = {**options, "pack": pack, "on_lost": permit.notice}
         try:
-            slot = yield methodcaller(
-                "acquire", action, execution_id, timeout_s=left_s, on_lost=permit.notice, **options
-            )
+            slot = yield methodcaller("try_acquire", action, execution_id, **asked)
         except AlreadyHeld as there:
-            found = yield from _joining(permit, there, action, group_key)
-            if found is not None:
-                return found
-            if left_s == 0:
-                raise QueueTimeout(there.queue, there.execution_id, permit.waits_for_s()) from there
-            look_s = min(left_s, _LOOK_S)
-            yield methodcaller("state", action, there.execution_id, group_key=group_key, wait_s=look_s)
-        else:
-            return (yield from _granted(permit, slot))
+            return (yield from _join(permit, there, action, options.get("group_key")))
+        return None if slot is None else (yield from _granted(permit, slot))
+
+    def policy(
+        self,
+        action: str,
+        pack: str | None = None,
+        *,
+        group_key: str | None = None,
+        max_concurrent: int | None = None,
+    ) -> Plan[Policy]:
+        """What would be in force for an execution; None in a field: not limited, or the default."""
+        scopes = [Scope("global"), Scope("action", checked_name("action", action))]
+        if pack is not None:
+            scopes.insert(1, Scope("pack", checked_name("pack", pack)))
+        scopes.append(Scope("queue", queue_name(action, group_key)))
+        stored = yield methodcaller("policies")
+        set_for = (stored[scope].policy for scope in scopes if scope in stored)
+        return merged(Policy.of(max_concurrent=max_concurrent), *set_for)
 
 
-def _trying(permit: P, action: str, execution_id: str | None, options: SlotOptions) -> Steps[P | None]:
-    try:
-        slot = yield methodcaller("try_acquire", action, execution_id, on_lost=permit.notice, **options)
-    except AlreadyHeld as there:
-        return (yield from _joining(permit, there, action, options.get("group_key")))
-    return None if slot is None else (yield from _granted(permit, slot))
-
-
-def _joining(permit: P, there: AlreadyHeld, action: str, group_key: str | None) -> Steps[P | None]:
+def _join(permit: P, there: AlreadyHeld, action: str, group_key: str | None) -> Plan[P | None]:
     """The permit for a slot that the execution holds already; None if it only waits."""
     if there.fencing_token is None:
         return None
@@ -196,9 +248,12 @@ def _joining(permit: P, there: AlreadyHeld, action: str, group_key: str | None) 
     return permit
 
 
-def _granted(permit: P, slot: Any) -> Steps[P]:
+def _granted(permit: P, slot: Any) -> Plan[P]:
     try:
         policy = yield from _in_force(slot.action, slot.group_key)
+    except GeneratorExit:
+        slot.abandon()
+        raise
     except BaseException:
         yield lambda _: slot.release()
         raise
@@ -206,20 +261,10 @@ def _granted(permit: P, slot: Any) -> Steps[P]:
     return permit
 
 
-def _in_force(action: str, group_key: str | None) -> Steps[Policy]:
+def _in_force(action: str, group_key: str | None) -> Plan[Policy]:
     stats = yield methodcaller("stats", action, group_key=group_key, listed=1)
     policy: Policy = stats.policy
     return policy
-
-
-def _looking(action: str, pack: str | None, group_key: str | None, max_concurrent: int | None) -> Steps[Policy]:
-    scopes = [Scope("global"), Scope("action", checked_name("action", action))]
-    if pack is not None:
-        scopes.insert(1, Scope("pack", checked_name("pack", pack)))
-    scopes.append(Scope("queue", queue_name(action, group_key)))
-    stored = yield methodcaller("policies")
-    set_for = (stored[scope].policy for scope in scopes if scope in stored)
-    return merged(Policy.of(max_concurrent=max_concurrent), *set_for)
 
 
 class PolicyEnforcer:
@@ -230,123 +275,27 @@ class PolicyEnforcer:
     """
 
     def __init__(self, slots: SlotQueue) -> None:
+        self.operations = Enforcement(Permit)
         self._slots = slots
 
-    def _drive(self, steps: Steps[T]) -> T:
-        reply: Any = None
-        failure: BaseException | None = None
-        while True:
-            try:
-                call = steps.send(reply) if failure is None else steps.throw(failure)
-            except StopIteration as done:
-                return done.value  # type: ignore[no-any-return]
-            reply = failure = None
-            try:
-                reply = call(self._slots)
-            except BaseException as error:
-                failure = error
+    def _run(self, plan: Plan[T], /) -> T:
+        return run(plan, lambda call: call(self._slots))
 
-    def enforce_and_wait(
-        self,
-        action: str,
-        pack: str | None = None,
-        execution_id: str | None = None,
-        *,
-        timeout_s: float | None = None,
-        on_end: Callable[[Permit], None] | None = None,
-        **options: Unpack[PermitOptions],
-    ) -> Permit:
-        """Wait, at most `timeout_s` (default 3600) seconds, first come, first served, until the execution may run.
-
-        An execution that holds its slot already goes on at once, with the same fencing token; one that waits already is
-        not queued twice: both callers get the slot. The slot is held until `release`, the end of a `with` block, or
-        the execution's `execution.completed` event where a `CompletionListener` runs; the permit renews its lease until
-        then. Raises `QueueFull`, `QueueTimeout`, `RateLimited` or `QuotaExceeded` (a limit stands in the way for longer
-        than `timeout_s`), `SlotCancelled`, `InvalidInput`, `BackendUnavailable`; then nothing is held.
-        """
-        return self._drive(_waiting(Permit(on_end), action, execution_id, timeout_s, {**options, "pack": pack}))
-
-    def enforce(
-        self,
-        action: str,
-        pack: str | None = None,
-        execution_id: str | None = None,
-        *,
-        on_end: Callable[[Permit], None] | None = None,
-        **options: Unpack[PermitOptions],
-    ) -> Permit | None:
-        """As `enforce_and_wait`, but do not wait: None if no slot is free or others wait.
-
-        Raises `RateLimited`, `QuotaExceeded`; their `retry_after_s` says when to come again.
-        """
-        return self._drive(_trying(Permit(on_end), action, execution_id, {**options, "pack": pack}))
-
-    def policy(
-        self,
-        action: str,
-        pack: str | None = None,
-        *,
-        group_key: str | None = None,
-        max_concurrent: int | None = None,
-    ) -> Policy:
-        """What would be in force for an execution; None in a field: not limited, or the default."""
-        return self._drive(_looking(action, pack, group_key, max_concurrent))
+    enforce_and_wait = blocking(Enforcement[Permit].enforce_and_wait)
+    enforce = blocking(Enforcement[Permit].enforce)
+    policy = blocking(Enforcement[Permit].policy)
 
 
 class AsyncPolicyEnforcer:
     """The asyncio twin of `PolicyEnforcer`."""
 
     def __init__(self, slots: AsyncSlotQueue) -> None:
+        self.operations = Enforcement(AsyncPermit)
         self._slots = slots
 
-    async def _drive(self, steps: Steps[T]) -> T:
-        reply: Any = None
-        failure: BaseException | None = None
-        while True:
-            try:
-                call = steps.send(reply) if failure is None else steps.throw(failure)
-            except StopIteration as done:
-                return done.value  # type: ignore[no-any-return]
-            reply = failure = None
-            try:
-                reply = await call(self._slots)
-            except BaseException as error:
-                failure = error
+    async def _run(self, plan: Plan[T], /) -> T:
+        return await arun(plan, lambda call: call(self._slots))
 
-    async def enforce_and_wait(
-        self,
-        action: str,
-        pack: str | None = None,
-        execution_id: str | None = None,
-        *,
-        timeout_s: float | None = None,
-        on_end: Callable[[AsyncPermit], None] | None = None,
-        **options: Unpack[PermitOptions],
-    ) -> AsyncPermit:
-        """See `PolicyEnforcer.enforce_and_wait`."""
-        return await self._drive(
-            _waiting(AsyncPermit(on_end), action, execution_id, timeout_s, {**options, "pack": pack})
-        )
-
-    async def enforce(
-        self,
-        action: str,
-        pack: str | None = None,
-        execution_id: str | None = None,
-        *,
-        on_end: Callable[[AsyncPermit], None] | None = None,
-        **options: Unpack[PermitOptions],
-    ) -> AsyncPermit | None:
-        """See `PolicyEnforcer.enforce`."""
-        return await self._drive(_trying(AsyncPermit(on_end), action, execution_id, {**options, "pack": pack}))
-
-    async def policy(
-        self,
-        action: str,
-        pack: str | None = None,
-        *,
-        group_key: str | None = None,
-        max_concurrent: int | None = None,
-    ) -> Policy:
-        """See `PolicyEnforcer.policy`."""
-        return await self._drive(_looking(action, pack, group_key, max_concurrent))
+    enforce_and_wait = awaited(Enforcement[AsyncPermit].enforce_and_wait)
+    enforce = awaited(Enforcement[AsyncPermit].enforce)
+    policy = awaited(Enforcement[AsyncPermit].policy)

@@ -1,117 +1,55 @@
-"""A consumer group on a log's stream: several readers share the events of one kind, each event acknowledged when done.
+"""The consumer of a log that no other process shares: it follows the log. Plans."""
 
-Plans. The group is made when it is first needed, and again where it was lost with the stream.
-"""
-
-import uuid
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 from ..model.events import Event
-from ..plan.effects import Command, Pause, Plan
-from ..store.calls import call_script
-from ..store.keys import WorkspaceKeys
-from ..store.links import LinkLost, Refused
-from ..store.scripts import script
-from .encoding import decode_entry
-
-_LOOKED_AT_ONCE = 200
-_BLOCK_MARGIN_S = 2.0
-_FORGET_CONSUMER_MS = 600_000
+from ..model.filters import EventFilter
+from ..model.ids import Cursor
+from ..model.log_values import Gap, ReadRequest
+from ..plan.effects import Plan
+from .protocol import Consumer, Delivery, LogReader
+from .reading import Tail
 
 
-class Taken(NamedTuple):
-    """What one look at the log gave: `events` to act upon and then to call `done`.
+class FollowingConsumer:
+    """The only consumer of a log that is this process' own: it follows the log from the oldest event that is there."""
 
-    `missed`: events that were gone before anybody of the group looked at them (trimmed, cleared, or those of a new log
-    where `began_anew`), pending ones among them. `lag`: events still to be looked at. `more`: look again at once.
-    """
-
-    events: list[Event]
-    missed: int
-    began_anew: bool
-    lag: int
-    looked_at: int
-    more: bool
-
-
-class LogGroup:
-    """One consumer of the group `name`. What dead consumers left is taken over after `take_over_s` seconds."""
-
-    def __init__(self, keys: WorkspaceKeys, name: str, kind: str, *, take_over_s: float, deadline_s: float) -> None:
-        self._log, self._meta, self._standing = keys.log, keys.meta, keys.group + name
-        self._name = name
-        self._consumer = uuid.uuid4().hex
+    def __init__(self, backend: LogReader, kind: str) -> None:
+        self._backend = backend
         self._kind = kind
-        # At least one: what was given to somebody within this very call is not taken over.
-        self._take_over_ms = max(1, round(take_over_s * 1000))
-        self._deadline_s = deadline_s
-        self._done: list[str] = []
-        self._epoch = ""
-        self._present = False
-        self._position = "0-0"
+        self._tail: Tail | None = None
+        self._ready: list[Event | Gap] = []
 
-    def take(self) -> Plan[Taken]:
-        """One call of `group_take.lua`; it acknowledges what is done by then."""
-        acknowledged = tuple(self._done)
-        epoch, how, missed, lost, lag, position, looked_at, entries = yield from call_script(
-            script("log/group_take"),
-            (self._log, self._meta, self._standing),
-            (self._name, self._consumer, self._kind, _LOOKED_AT_ONCE, self._take_over_ms, *acknowledged),
-            deadline_s=self._deadline_s,
-            writes=True,
-        )
-        del self._done[: len(acknowledged)]
-        self._position = position.decode()
-        began_anew = how == b"reset" or (self._epoch not in ("", epoch.decode()) and epoch != b"")
-        self._epoch = epoch.decode() or self._epoch
-        if how == b"new" and not began_anew and not self._present:
-            missed = 0  # what went before the group was not for it
-        self._present = True
-        events = [decode_entry(entry) for entry in entries]
-        return Taken(events, missed + lost, began_anew, lag, looked_at, looked_at >= _LOOKED_AT_ONCE or bool(events))
+    def _step(self, block_s: float) -> Plan[list[Event | Gap]]:
+        if self._tail is None:
+            state = (yield from self._backend.read(ReadRequest())).state
+            self._tail = Tail(self._backend, Cursor(None, state.base_offset - 1), EventFilter.of(kind=self._kind))
+        return (yield from self._tail.step(block_s))
+
+    def take(self) -> Plan[Delivery]:
+        """See `Consumer.take`."""
+        if not self._ready:
+            self._ready = yield from self._step(0.0)
+        gaps = [item for item in self._ready if isinstance(item, Gap)]
+        events = [item for item in self._ready if isinstance(item, Event)]
+        missed, anew = sum(gap.missed for gap in gaps), any(gap.reason == "reset" for gap in gaps)
+        caught_up = self._tail is None or self._tail.caught_up
+        return Delivery(events, missed, anew, 0, len(events), bool(events) or not caught_up)
 
     def done(self, events: Iterable[Event]) -> None:
-        """These need not be given to anybody again; the next `take` or `leave` says so."""
-        self._done += (event.id for event in events)
+        """See `Consumer.done`."""
+        self._ready = []
 
-    def wait(self, timeout_s: float) -> Plan[bool]:
-        """Wait until the log may hold something new, at most `timeout_s`; True if it does."""
-        return bool((yield from wait_for_any([self], timeout_s)))
+    def wait(self, timeout_s: float, others: Sequence[Consumer] = ()) -> Plan[list[Consumer]]:
+        """See `Consumer.wait`; of others nothing is known here."""
+        if not self._ready:
+            self._ready = yield from self._step(timeout_s)
+        return [self] if self._ready else []
 
     def leave(self) -> Plan[None]:
-        """Acknowledge what is done and leave the group; what is not done stays pending, for others to take over."""
-        yield from self._leave(self._consumer)
+        """Nobody shares the work."""
+        yield from ()
 
     def sweep(self) -> Plan[None]:
-        """Remove consumers that have left nothing behind and were not heard of for ten minutes."""
-        yield from self._leave("")
-
-    def _leave(self, consumer: str) -> Plan[None]:
-        acknowledged = tuple(self._done)
-        yield from call_script(
-            script("log/group_leave"),
-            (self._log,),
-            (self._name, consumer, _FORGET_CONSUMER_MS, *acknowledged),
-            deadline_s=self._deadline_s,
-            writes=True,
-        )
-        del self._done[: len(acknowledged)]
-
-
-def wait_for_any(groups: Sequence[LogGroup], timeout_s: float) -> Plan[list[LogGroup]]:
-    """Wait until one of several logs may hold something new, at most `timeout_s`; returns those that do.
-
-    A blocking `XREAD` that is only a wake-up: it wants a connection of its own.
-    """
-    block_ms = max(1, round(timeout_s * 1000))
-    logs = {group._log.encode(): group for group in groups}
-    positions = (group._position for group in logs.values())
-    args: tuple[bytes | str | int, ...] = ("XREAD", "COUNT", 1, "BLOCK", block_ms, "STREAMS", *logs, *positions)
-    try:
-        reply = yield Command(args, timeout_s + _BLOCK_MARGIN_S)
-    except (LinkLost, Refused):
-        # The next `take` has the deadline, the retries and the words for it.
-        yield Pause(min(timeout_s, 0.05))
-        return []
-    return [logs[key] for key, _ in reply or ()]
+        """There are no others."""
+        yield from ()

@@ -22,6 +22,7 @@ from ..plan.effects import Pause, Plan, at_once
 from ..slots.disabled import DisabledSlots
 from ..telemetry.disabled import DisabledTelemetry
 from ..telemetry.terms import RingTerms
+from .consumer import FollowingConsumer
 
 
 class DisabledBackend:
@@ -83,6 +84,10 @@ class DisabledBackend:
     def audit(self) -> Audit:
         """An empty log is sound."""
         return Audit(self._state())
+
+    def consumer(self, group: str, kind: str, take_over_s: float) -> FollowingConsumer:
+        """See `Backend.consumer`."""
+        return FollowingConsumer(self, kind)
 
     def slots(self) -> DisabledSlots:
         """Everybody gets a slot."""

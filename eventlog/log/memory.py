@@ -30,6 +30,7 @@ from ..slots.memory import MemorySlots
 from ..telemetry.memory import MemoryTelemetry
 from ..telemetry.ring import Rings, RunFacts
 from ..telemetry.terms import RingTerms
+from .consumer import FollowingConsumer
 
 T = TypeVar("T")
 _TAIL_BATCH = 1000
@@ -309,6 +310,10 @@ class MemoryBackend:
             if [event.offset for event in self._events] != list(expected):
                 result.problems.append(f"resident offsets are not {expected.start} to {expected.stop - 1}")
             return result
+
+    def consumer(self, group: str, kind: str, take_over_s: float) -> FollowingConsumer:
+        """See `Backend.consumer`."""
+        return FollowingConsumer(self, kind)
 
     def slots(self) -> MemorySlots:
         """See `Backend.slots`; the same queues each time."""

@@ -1,7 +1,7 @@
 """What a backend of the log must do. Its methods are plans, so each is written once for both colours."""
 
-from collections.abc import Collection, Sequence
-from typing import Protocol
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple, Protocol
 
 from ..model.events import Event
 from ..model.ids import EventId
@@ -27,6 +27,40 @@ class LogReader(Protocol):
 
     def run(self, run_id: str) -> Plan[RunRecord | None]:
         """What is known of a run, None if no event of it is visible."""
+
+
+class Delivery(NamedTuple):
+    """What one look at the log gave a consumer: `events` to act upon and then to call `done` with.
+
+    `missed`: events that were gone before anybody of the group looked at them (trimmed, cleared, or those of a new log
+    where `began_anew`), pending ones among them. `lag`: events still to be looked at. `more`: look again at once.
+    """
+
+    events: list[Event]
+    missed: int
+    began_anew: bool
+    lag: int
+    looked_at: int
+    more: bool
+
+
+class Consumer(Protocol):
+    """Gets a log's events of one kind: each is given to one of those that share the work, until it is done."""
+
+    def take(self) -> Plan[Delivery]:
+        """What is there now. An event that is not `done` is given again, to this one or another."""
+
+    def done(self, events: Iterable[Event]) -> None:
+        """These were acted upon, and need not be given to anybody again."""
+
+    def wait(self, timeout_s: float, others: Sequence["Consumer"] = ()) -> Plan[list["Consumer"]]:
+        """Wait until this one, or another of the same backend, may have something new, at most `timeout_s`: which."""
+
+    def leave(self) -> Plan[None]:
+        """Acknowledge what is done and leave; what is not done others take over."""
+
+    def sweep(self) -> Plan[None]:
+        """Clear away what others left. To be called now and then."""
 
 
 class Backend(LogReader, Protocol):
@@ -63,3 +97,9 @@ class Backend(LogReader, Protocol):
 
     def telemetry(self, terms: RingTerms) -> TelemetryBackend:
         """The telemetry rings of this log's runs, freed with them."""
+
+    def consumer(self, group: str, kind: str, take_over_s: float) -> Consumer:
+        """A new consumer of the log's events of a kind, which it shares with all of the same `group`.
+
+        What a dead one had taken is taken over after `take_over_s` seconds. A new group begins with the oldest event.
+        """

@@ -31,6 +31,7 @@ from ..store.scripts import script
 from ..telemetry.redis import RedisTelemetry
 from ..telemetry.terms import RingTerms
 from .audit import audit
+from .consumer_group import GroupConsumer
 from .encoding import decode_entry, decode_outcomes, decode_run, encode_appends, pairs
 
 _CALL_MEMORY_MS = 600_000
@@ -205,6 +206,10 @@ class RedisBackend:
     def audit(self) -> Plan[Audit]:
         """See `store/audit.py`."""
         return audit(self, self.keys.run_index, self.deadline_s)
+
+    def consumer(self, group: str, kind: str, take_over_s: float) -> GroupConsumer:
+        """See `Backend.consumer`."""
+        return GroupConsumer(self.keys, group, kind, take_over_s=take_over_s, deadline_s=self.deadline_s)
 
     def slots(self) -> RedisSlots:
         """See `Backend.slots`."""

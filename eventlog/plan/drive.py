@@ -16,28 +16,33 @@ Steps = Generator[E | Pause | Park, Any, T]
 
 
 def run(plan: Steps[E, T], execute: Callable[[E], Any]) -> T:
-    """Drive `plan` to its end, blocking; `execute` carries out all that it asks for but time and waking."""
+    """Drive `plan` to its end, blocking; `execute` carries out all that it asks for but time and waking.
+
+    Whatever ends an effect, an interrupt included, is thrown into the plan: it may have something to give back.
+    """
     reply: Any = None
     failure: BaseException | None = None
-    while True:
-        try:
+    try:
+        while True:
             effect = plan.send(reply) if failure is None else plan.throw(failure)
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
-        reply = failure = None
-        try:
-            if type(effect) is Pause:
-                time.sleep(effect.seconds)
-            elif type(effect) is Park:
-                _park(effect)
-            else:
-                reply = execute(effect)
-        except Exception as error:
-            failure = error
+            reply = failure = None
+            try:
+                if type(effect) is Pause:
+                    time.sleep(effect.seconds)
+                elif type(effect) is Park:
+                    _park(effect)
+                else:
+                    reply = execute(effect)
+            except BaseException as error:
+                failure = error
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]
+    finally:
+        plan.close()  # an interrupt may have come between two effects
 
 
 async def arun(plan: Steps[E, T], execute: Callable[[E], Awaitable[Any]]) -> T:
-    """Drive `plan` to its end on the running event loop."""
+    """Drive `plan` to its end on the running event loop; a cancellation is thrown into the plan like any failure."""
     reply: Any = None
     failure: BaseException | None = None
     while True:
@@ -53,7 +58,7 @@ async def arun(plan: Steps[E, T], execute: Callable[[E], Awaitable[Any]]) -> T:
                 await _apark(effect)
             else:
                 reply = await execute(effect)
-        except Exception as error:
+        except BaseException as error:
             failure = error
 
 

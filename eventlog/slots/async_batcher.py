@@ -1,24 +1,20 @@
-"""One desk for all tasks of an event loop: what they ask within a tick goes to Redis as one call, what they give
-back as another, and all that is rung for them comes through one inbox. It beats for those who wait, and renews for
-those who hold.
+"""What all tasks of an event loop ask of slot queues, in few calls: what they ask within a tick goes to Redis as one
+call, what they give back as another; all their grants come through one inbox, and one beat speaks for all that wait.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
 from ..errors import BackendUnavailable, EventLogError, LogClosed, failure_for_each
 from ..plan.drive import arun
 from ..plan.effects import Command
-from .acts import Act, Answer, Beat, Beaten, Performed, Poke, Release, Ring
-from .holding import Holding
-from .keeper import TaskKeeper
+from .acts import Act, Beat, Beaten, Performed, Poke, Release, Ring
 from .protocol import SlotBackend
 from .request import Acquisition, moment
-from .waiting import HEARTBEAT_S, PATIENCE_S
+from .waiting import HEARTBEAT_S, PATIENCE_S, Listen, Reply
 
 _ACTS_A_CALL = 256
 _RINGS_A_READ = 256
@@ -28,16 +24,7 @@ _LAST_WORDS_S = 1.0
 Execute = Callable[[Command], Awaitable[Any]]
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
-    """The answer to an act, the Redis time of it, and whether a copy of the call may still be under way."""
-
-    answer: Answer
-    now_ms: int
-    repeated: bool
-
-
-_Asked = tuple[Act, "asyncio.Future[Told] | None"]
+_Asked = tuple[Act, "asyncio.Future[Reply]"]
 
 
 class _Listener:
@@ -50,15 +37,15 @@ class _Listener:
         self.attended = attended
         self.news: asyncio.Future[Ring | None] = asyncio.get_running_loop().create_future()
 
-    def tell(self, ring: Ring | None) -> None:
+    def notify(self, ring: Ring | None) -> None:
         if not self.news.done():
             self.news.set_result(ring)
 
 
-class Desk:
+class Batcher:
     """For the tasks of one event loop. `hear` carries out the blocking reads of the inbox, on a connection of its own.
 
-    Whoever is cancelled leaves its act to be carried out. Its own tasks run only while there is something to do.
+    A caller that is cancelled leaves its act to be carried out. Tasks of ours run only while there is something to do.
     """
 
     def __init__(self, backend: SlotBackend, inbox: str, execute: Execute, hear: Execute | None) -> None:
@@ -71,7 +58,6 @@ class Desk:
         self._given_back: deque[_Asked] = deque()
         self._listeners: dict[str, list[_Listener]] = {}
         self._early: dict[str, Ring] = {}
-        self._keeper = TaskKeeper(self._keep)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._closed = False
 
@@ -81,11 +67,11 @@ class Desk:
 
     # What is asked
 
-    async def ask(self, act: Act) -> Told:
+    async def ask(self, act: Act) -> Reply:
         """Have an act carried out, together with what others ask."""
         if self._closed:
             raise LogClosed("the slot queue was closed")
-        answer: asyncio.Future[Told] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         if type(act) is Release:
             self._given_back.append((act, answer))
             self._run("release", self._send_releases)
@@ -93,11 +79,6 @@ class Desk:
             self._asked.append((act, answer))
             self._run("ask", self._send_asked)
         return await answer
-
-    def tell(self, release: Release) -> None:
-        """Have a release carried out, now or when Redis is back, and do not wait for it."""
-        self._given_back.append((release, None))
-        self._run("release", self._send_releases)
 
     async def _send_asked(self) -> None:
         await self._send_all("ask", self._asked)
@@ -114,24 +95,22 @@ class Desk:
 
     async def _send(self, some: Sequence[_Asked]) -> None:
         try:
-            performed = await self._perform([act for act, _ in some])
+            performed = await self.perform([act for act, _ in some])
         except BaseException as error:
             interrupted = BackendUnavailable("the task that sends was cancelled", outcome_unknown=True)
             failure = error if isinstance(error, Exception) else interrupted
-            for act, answer in some:
-                if answer is None:
-                    assert isinstance(act, Release)
-                    self.owe(act)
-                elif not answer.done():
+            for _, answer in some:
+                if not answer.done():
                     answer.set_exception(failure_for_each(failure))
             if not isinstance(error, EventLogError):
                 raise
         else:
             for (_, answer), said in zip(some, performed.answers, strict=True):
-                if answer is not None and not answer.done():
-                    answer.set_result(Told(said, performed.now_ms, performed.repeated))
+                if not answer.done():
+                    answer.set_result(Reply(said, performed.now_ms, performed.repeated))
 
-    async def _perform(self, acts: Sequence[Act], deadline_s: float | None = None) -> Performed:
+    async def perform(self, acts: Sequence[Act], deadline_s: float | None = None) -> Performed:
+        """Carry out acts at once, in one call of their own."""
         performed = await arun(self._backend.perform(acts, self.inbox, deadline_s), self._execute)
         for ring in performed.rings:
             self._hand_on(ring)
@@ -139,19 +118,17 @@ class Desk:
 
     # What is rung
 
-    async def listen(self, acquisition: Acquisition, bell: str, until: float, attended: bool) -> Ring | None:
-        """Wait for a ring until `until`; None if there is none, or if it is time to look.
-
-        `bell` is the inbox, but where there is no reader of it: then a bell of the waiter's own.
-        """
+    async def listen(self, effect: Listen) -> Ring | None:
+        """Carry out a `Listen`. Where there is no reader of the inbox, its bell is the waiter's own."""
+        acquisition, until = effect.acquisition, effect.until
         if self._hear is None:
             wait_s = max(0.001, min(HEARTBEAT_S, until - moment()))
-            rings = await arun(self._backend.listen(bell, wait_s), self._execute)
+            rings = await arun(self._backend.listen(effect.bell, wait_s), self._execute)
             return next((ring for ring in rings if ring.nonce == acquisition.nonce), None)
         if early := self._early.pop(acquisition.nonce, None):
             return early
         # Several may listen for one acquisition: who waits for its slot, and who asks how it stands.
-        nonce, listener = acquisition.nonce, _Listener(acquisition, attended)
+        nonce, listener = acquisition.nonce, _Listener(acquisition, effect.attended)
         self._listeners.setdefault(nonce, []).append(listener)
         self._run("read", self._read_all)
         self._run("beat", self._beat_all)
@@ -176,7 +153,7 @@ class Desk:
 
     def _hand_on(self, ring: Ring) -> None:
         for listener in self._listeners.get(ring.nonce, ()):
-            listener.tell(ring)
+            listener.notify(ring)
         if ring.nonce not in self._listeners:
             # Rung while its waiter was between two looks; the next look finds the grant all the same.
             self._early[ring.nonce] = ring
@@ -195,13 +172,13 @@ class Desk:
                 except EventLogError:
                     look_in_s = HEARTBEAT_S
                     if moment() - heard_at > PATIENCE_S:
-                        self._tell_all()
+                        self._wake_all()
         finally:
             del self._tasks["beat"]
 
-    def _tell_all(self) -> None:
+    def _wake_all(self) -> None:
         for listener in chain.from_iterable(self._listeners.values()):
-            listener.tell(None)
+            listener.notify(None)
 
     async def _beat(self) -> float:
         """Say that those who wait live, and have those look for themselves who do not wait any more."""
@@ -216,40 +193,22 @@ class Desk:
             for queue, line in lines.items()
         ]
         look_in_s = HEARTBEAT_S
-        told = await asyncio.gather(*(self.ask(act) for act in acts))
-        for line, one in zip(lines.values(), told, strict=True):
+        replies = await asyncio.gather(*(self.ask(act) for act in acts))
+        for line, one in zip(lines.values(), replies, strict=True):
             if isinstance(one.answer, Beaten):
                 missing = set(one.answer.missing)
                 for index, listener in enumerate(line):
                     if index in missing:
-                        listener.tell(None)
+                        listener.notify(None)
                     else:
                         listener.acquisition.heard_at = asked_at
                 if one.answer.look_in_ms:
                     look_in_s = min(look_in_s, one.answer.look_in_ms / 1000)
         return look_in_s
 
-    # What is held
-
-    def keep(self, holding: Holding) -> None:
-        """Renew this slot until it is dropped."""
-        self._keeper.keep(holding)
-
-    def drop(self, holding: Holding) -> None:
-        """Renew this slot no longer."""
-        self._keeper.drop(holding)
-
-    def owe(self, release: Release) -> None:
-        """Give a slot back, or leave a line, as soon as Redis can be reached; for a minute at most."""
-        self._keeper.owe(release)
-
-    async def _keep(self, acts: Sequence[Act], within_s: float) -> list[Answer]:
-        return (await self._perform(acts, within_s)).answers
-
     async def close(self) -> None:
-        """Send what was asked, bounded, and end. What is still held ends with its lease. Idempotent."""
+        """Send what was asked, bounded, and end. Idempotent."""
         self._closed = True
-        await self._keeper.close()
         senders = [self._tasks[name] for name in ("ask", "release") if name in self._tasks]
         if senders:
             await asyncio.wait(senders, timeout=_LAST_WORDS_S)
@@ -257,4 +216,4 @@ class Desk:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._tell_all()
+        self._wake_all()

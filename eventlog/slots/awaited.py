@@ -1,29 +1,33 @@
-"""Slots for asyncio callers: the same calls as `queue.py`, for the tasks of one event loop. Docs are there."""
+"""Slots for asyncio callers: the calls of `operations.py`, driven by the running event loop. Docs are there and in
+`blocking.py`.
+"""
 
+import asyncio
 import logging
 import uuid
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar, Unpack
+from typing import Any, Generic, Protocol, Self, TypeVar, Unpack, overload
 
 from ..errors import BackendUnavailable, EventLogError, LeaseLost, LogClosed
-from ..plan.drive import ano_transport, arun
-from ..plan.effects import Command, Plan
-from .acts import Act, Busy, Granted, Mode, Queued, Release, Released
-from .async_batcher import Desk, Told
+from ..plan.colours import awaited
+from ..plan.drive import Steps, ano_transport, arun
+from ..plan.effects import Command
+from .acts import Act, Answer, Release
+from .async_batcher import Batcher
+from .core import SlotCore
 from .holding import Holding
-from .lease_schedule import tell_lost
-from .leaving import cancel, leave
-from .operations import LISTED, Left, SlotService, SlotState, checked_wait, key_of, look_again_s, state_of
-from .policy import Policy, Scope, StoredPolicy
-from .protocol import Cleared, QueueStats, SlotBackend
-from .request import Acquisition, SlotOptions, checked_timeout, moment
-from .waiting import Ask, Grant, Listen, acquire, refusal
+from .keeper import TaskKeeper
+from .operations import SlotOperations
+from .protocol import SlotBackend
+from .request import Acquisition, SlotOptions
+from .waiting import Ask, AskAll, Grant, Listen, is_left_behind
 
 T = TypeVar("T")
+O_co = TypeVar("O_co", bound=SlotOperations, covariant=True)
 _log = logging.getLogger("eventlog")
 _WORKING_AT_ONCE = 4
-_LOOK_S = 2.0
+_ABANDON_S = 1.0
 
 
 class AsyncTransport(Protocol):
@@ -34,56 +38,26 @@ class AsyncTransport(Protocol):
     async def close(self) -> None: ...
 
 
-class Clerk(Protocol):
-    """What a slot needs of where it is from: a `Desk`, or its like behind a server."""
-
-    async def ask(self, act: Act, /) -> Told: ...
-
-    def drop(self, holding: Holding, /) -> None: ...
-
-    def owe(self, release: Release, /) -> None: ...
-
-
 class AsyncSlot(Holding):
     """The asyncio twin of `Slot`. `on_lost` is called on the event loop."""
 
     def __init__(
-        self, desk: Clerk, acquisition: Acquisition, grant: Grant, on_lost: Callable[["AsyncSlot"], None] | None
+        self,
+        queues: "AwaitedSlots[Any]",
+        acquisition: Acquisition,
+        grant: Grant,
+        on_lost: Callable[["AsyncSlot"], None] | None,
     ) -> None:
-        super().__init__(acquisition, grant, on_lost)
-        self._desk = desk
+        super().__init__(queues, acquisition, grant, on_lost)
+        self._execute = queues._execute
 
     async def renew(self, lease_s: float | None = None) -> None:
         """See `Slot.renew`."""
-        asked_at = moment()
-        told = await self._desk.ask(self.renewal(lease_s))
-        if not self.renewed(told.answer, asked_at):
-            self._desk.drop(self)
-            tell_lost((self,))
-            raise LeaseLost(self.acquisition.queue, self.execution_id)
+        await arun(self._renewing(lease_s), self._execute)
 
     async def release(self) -> bool:
         """See `Slot.release`. Cancelled, it gives the slot back all the same."""
-        if self.released or not self.is_ours:
-            return False
-        lost = self.lost
-        if lost:
-            tell_lost((self,))
-        self.released = True
-        self._desk.drop(self)
-        if lost:
-            self._desk.owe(self.release_act())
-            return False
-        try:
-            told = await self._desk.ask(self.release_act())
-            # Where the reply was lost, the first copy of the call did it.
-            return isinstance(told.answer, Released) or told.repeated
-        except LogClosed:
-            raise
-        except EventLogError:
-            self.acquisition.doubtful = True
-            self._desk.owe(self.release_act())
-            raise
+        return await arun(self._releasing(), self._execute)
 
     async def __aenter__(self) -> Self:
         return self
@@ -121,8 +95,128 @@ class Acquiring:
         await self._slot.__aexit__(kind, error, trace)
 
 
-class AsyncSlotQueue:
-    """The asyncio twin of `SlotQueue`, for the tasks of one event loop. Use `async with`, or `await close()`."""
+class AwaitedSlots(Generic[O_co]):
+    """The calls of slot queues for asyncio callers, here or behind a server. Use `async with`, or `await close()`."""
+
+    operations: O_co
+    workspace: str
+
+    def __init__(self) -> None:
+        self._closed = False
+        self.keeper = TaskKeeper(self._carry_out_all)
+        self._farewells: set[asyncio.Task[None]] = set()
+
+    async def _execute(self, effect: Any, /) -> Any:
+        raise NotImplementedError
+
+    async def _run(self, plan: Steps[Any, T], /) -> T:
+        if self._closed:
+            raise LogClosed("the slot queue was closed")
+        return await arun(plan, self._execute)
+
+    async def _carry_out_all(self, acts: Sequence[Act], within_s: float) -> Sequence[Answer]:
+        return await arun(self.operations.carry_out_all(acts, within_s), self._execute)
+
+    def acquire(
+        self,
+        action: str,
+        execution_id: str | None = None,
+        *,
+        timeout_s: float | None = None,
+        adopt: bool = False,
+        on_lost: Callable[[AsyncSlot], None] | None = None,
+        **options: Unpack[SlotOptions],
+    ) -> Acquiring:
+        """See `BlockingSlots.acquire`. Await it, or use it with `async with`."""
+
+        def wait() -> Generator[Any, None, AsyncSlot]:
+            acquisition = Acquisition.of(action, execution_id, timeout_s, **options)
+            plan = self.operations.wait_for(acquisition, adopt=adopt)
+            return self._take(acquisition, plan, on_lost).__await__()
+
+        return Acquiring(wait)
+
+    async def try_acquire(
+        self,
+        action: str,
+        execution_id: str | None = None,
+        *,
+        on_lost: Callable[[AsyncSlot], None] | None = None,
+        **options: Unpack[SlotOptions],
+    ) -> AsyncSlot | None:
+        """See `BlockingSlots.try_acquire`."""
+        acquisition = Acquisition.of(action, execution_id, 0, **options)
+        return await self._take(acquisition, self.operations.attempt(acquisition), on_lost)
+
+    @overload
+    async def _take(self, acquisition: Acquisition, plan: Steps[Any, Grant], on_lost: Any) -> AsyncSlot: ...
+
+    @overload
+    async def _take(
+        self, acquisition: Acquisition, plan: Steps[Any, Grant | None], on_lost: Any
+    ) -> AsyncSlot | None: ...
+
+    async def _take(self, acquisition: Acquisition, plan: Steps[Any, Grant | None], on_lost: Any) -> AsyncSlot | None:
+        try:
+            grant = await self._run(plan)
+        except BaseException as error:
+            if is_left_behind(acquisition, error):
+                # A caller that is cancelled once more does not wait for it, and it is carried out all the same.
+                await asyncio.shield(self._abandoning(acquisition))
+            raise
+        return None if grant is None else self._kept(acquisition, grant, on_lost)
+
+    def _kept(self, acquisition: Acquisition, grant: Grant, on_lost: Callable[[AsyncSlot], None] | None) -> AsyncSlot:
+        slot = AsyncSlot(self, acquisition, grant, on_lost)
+        self.keeper.keep(slot)
+        return slot
+
+    def _abandoning(self, acquisition: Acquisition) -> asyncio.Task[None]:
+        """Nobody waits any more, and what became of the last call is not known."""
+        acquisition.doubtful = True
+        farewell = asyncio.create_task(self._give_back(self.operations.release_act(acquisition, None)))
+        self._farewells.add(farewell)
+        farewell.add_done_callback(self._farewells.discard)
+        return farewell
+
+    async def _give_back(self, release: Release) -> None:
+        try:
+            async with asyncio.timeout(_ABANDON_S):
+                await arun(self.operations.carry_out(release), self._execute)
+        except (EventLogError, TimeoutError):
+            self.keeper.owe(release)
+
+    enqueue = awaited(SlotOperations.enqueue)
+    state = awaited(SlotOperations.state)
+    renew = awaited(SlotOperations.renew)
+    release = awaited(SlotOperations.release)
+    leave = awaited(SlotOperations.leave)
+    cancel = awaited(SlotOperations.cancel)
+    stats = awaited(SlotOperations.stats)
+    queues = awaited(SlotOperations.queues)
+    set_limit = awaited(SlotOperations.set_limit)
+    clear = awaited(SlotOperations.clear)
+    clear_all = awaited(SlotOperations.clear_all)
+    policies = awaited(SlotOperations.policies)
+    get_policy = awaited(SlotOperations.get_policy)
+    put_policy = awaited(SlotOperations.put_policy)
+    delete_policy = awaited(SlotOperations.delete_policy)
+
+    async def close(self) -> None:
+        """See `BlockingSlots.close`."""
+        raise NotImplementedError
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+class AsyncSlotQueue(AwaitedSlots[SlotCore]):
+    """The asyncio twin of `SlotQueue`, for the tasks of one event loop."""
 
     def __init__(
         self,
@@ -135,107 +229,24 @@ class AsyncSlotQueue:
     ) -> None:
         self.workspace = workspace
         self.backend = backend.name
-        self._service = SlotService(backend)
-        self._slots = backend
         self._own_link = connect(_WORKING_AT_ONCE) if link is None and connect is not None else None
         link = link or self._own_link
-        self._execute = ano_transport if link is None else link.execute
+        self._send = ano_transport if link is None else link.execute
         self._bells = None if connect is None else connect(1)
         hear = None if self._bells is None else self._bells.execute
-        self._inbox = "" if hear is None else "i" + uuid.uuid4().hex
-        self._desk = Desk(backend, self._inbox, self._execute, hear)
+        self.operations = SlotCore(backend, "" if hear is None else "i" + uuid.uuid4().hex)
+        self._batcher = Batcher(backend, self.operations.inbox, self._send, hear)
         self._on_close = on_close
-        self._closed = False
+        super().__init__()
 
-    @property
-    def service(self) -> SlotService:
-        """The plans underneath, for services that drive them themselves."""
-        return self._service
-
-    async def _run(self, plan: Plan[T]) -> T:
-        if self._closed:
-            raise LogClosed("the slot queue was closed")
-        return await arun(plan, self._execute)
-
-    async def _drive(self, steps: Generator[Ask | Listen, Any, T], acquisition: Acquisition) -> T:
-        reply: Any = None
-        failure: Exception | None = None
-        while True:
-            try:
-                step = steps.send(reply) if failure is None else steps.throw(failure)
-            except StopIteration as done:
-                return done.value  # type: ignore[no-any-return]
-            reply = failure = None
-            try:
-                if type(step) is Ask:
-                    told = await self._desk.ask(step.act)
-                    acquisition.doubtful = acquisition.doubtful or told.repeated
-                    reply = told.answer
-                elif isinstance(step, Listen):
-                    reply = await self._desk.listen(acquisition, step.bell, step.until, attended=True)
-            except Exception as error:
-                acquisition.doubtful = acquisition.doubtful or isinstance(error, BackendUnavailable)
-                failure = error
-
-    def acquire(
-        self,
-        action: str,
-        execution_id: str | None = None,
-        *,
-        timeout_s: float | None = None,
-        adopt: bool = False,
-        on_lost: Callable[[AsyncSlot], None] | None = None,
-        **options: Unpack[SlotOptions],
-    ) -> Acquiring:
-        """See `SlotQueue.acquire`. Await it, or use it with `async with`."""
-
-        async def wait() -> AsyncSlot:
-            acquisition = Acquisition.of(action, execution_id, timeout_s, **options)
-            mode: Mode = "adopt" if adopt else "try" if acquisition.queue_timeout_s == 0 else "line"
-            try:
-                grant = await self._drive(acquire(acquisition, mode, self._inbox or acquisition.nonce), acquisition)
-            except BaseException as error:
-                if not isinstance(error, EventLogError) or isinstance(error, BackendUnavailable):
-                    self._abandon(acquisition)
-                raise
-            return self._kept(acquisition, grant, on_lost)
-
-        return Acquiring(lambda: wait().__await__())
-
-    def _kept(self, acquisition: Acquisition, grant: Grant, on_lost: Callable[[AsyncSlot], None] | None) -> AsyncSlot:
-        slot = AsyncSlot(self._desk, acquisition, grant, on_lost)
-        self._desk.keep(slot)
-        return slot
-
-    def _abandon(self, acquisition: Acquisition) -> None:
-        """Nobody waits any more, and what became of the last call is not known."""
-        acquisition.doubtful = True
-        self._desk.tell(Release(acquisition.queue, acquisition.execution_id, acquisition.nonce, acquisition.tomb_ms))
-
-    async def try_acquire(
-        self,
-        action: str,
-        execution_id: str | None = None,
-        *,
-        on_lost: Callable[[AsyncSlot], None] | None = None,
-        **options: Unpack[SlotOptions],
-    ) -> AsyncSlot | None:
-        """See `SlotQueue.try_acquire`."""
-        acquisition = Acquisition.of(action, execution_id, 0, **options)
-        asked_at = moment()
-        try:
-            told = await self._desk.ask(acquisition.ask("try"))
-        except BaseException as error:
-            if not isinstance(error, EventLogError) or isinstance(error, BackendUnavailable):
-                self._abandon(acquisition)
-            raise
-        acquisition.doubtful = told.repeated
-        if isinstance(told.answer, Granted):
-            until = asked_at + told.answer.remaining_ms / 1000
-            return self._kept(acquisition, Grant(told.answer.fence, until, acquisition.lease_s, 0.0), on_lost)
-        if isinstance(told.answer, Busy):
-            return None
-        raise refusal(acquisition, told.answer)
+    async def _execute(self, effect: Any, /) -> Any:
+        if type(effect) is Ask:
+            return await self._batcher.ask(effect.act)
+        if type(effect) is Listen:
+            return await self._batcher.listen(effect)
+        if type(effect) is AskAll:
+            return (await self._batcher.perform(effect.acts, effect.deadline_s)).answers
+        return await self._send(effect)
 
     async def attach(
         self,
@@ -247,148 +258,21 @@ class AsyncSlotQueue:
     ) -> AsyncSlot | None:
         """See `SlotQueue.attach`."""
         acquisition = Acquisition.existing(action, execution_id, group_key)
-        grant = await self._run(self._service.grant_of(acquisition))
+        grant = await self._run(self.operations.attached(acquisition))
         return None if grant is None else self._kept(acquisition, grant, on_lost)
 
-    async def enqueue(
-        self,
-        action: str,
-        execution_id: str,
-        *,
-        queue_timeout_s: float | None = None,
-        **options: Unpack[SlotOptions],
-    ) -> SlotState:
-        """See `SlotQueue.enqueue`."""
-        patience_s = checked_timeout(queue_timeout_s, "queue_timeout_s")
-        acquisition = Acquisition.of(action, execution_id, patience_s, **options)
-        told = await self._desk.ask(self._service.place(acquisition))
-        if isinstance(told.answer, Granted | Queued):
-            return state_of(told.answer, told.now_ms)
-        return await self._run(self._service.standing(acquisition, told.answer))
-
-    async def state(
-        self, action: str, execution_id: str, *, group_key: str | None = None, wait_s: float = 0.0
-    ) -> SlotState:
-        """See `SlotQueue.state`."""
-        until = moment() + checked_wait(wait_s)
-        bell = (self._inbox or "l" + uuid.uuid4().hex) if wait_s > 0 else ""
-        touch = self._service.look(action, execution_id, group_key, bell)
-        while True:
-            told = await self._desk.ask(touch)
-            left_s = until - moment()
-            if not isinstance(told.answer, Queued) or left_s <= 0:
-                return state_of(told.answer, told.now_ms)
-            place = Acquisition.existing(action, execution_id, group_key)
-            place.nonce = told.answer.nonce
-            look_at = moment() + look_again_s(told.answer, _LOOK_S)
-            await self._desk.listen(place, bell, min(until, look_at), attended=False)
-
-    async def renew(
-        self,
-        action: str,
-        execution_id: str,
-        *,
-        fencing_token: int | None = None,
-        lease_s: float | None = None,
-        group_key: str | None = None,
-    ) -> SlotState:
-        """See `SlotQueue.renew`."""
-        return await self._run(self._service.renew(action, execution_id, fencing_token, lease_s, group_key))
-
-    async def release(
-        self,
-        action: str,
-        execution_id: str,
-        *,
-        fencing_token: int | None = None,
-        group_key: str | None = None,
-        not_after_s: float | None = None,
-    ) -> bool:
-        """See `SlotQueue.release`."""
-        left = await self.leave(
-            action, execution_id, fencing_token=fencing_token, group_key=group_key, not_after_s=not_after_s
-        )
-        return left == "released"
-
-    async def leave(
-        self,
-        action: str,
-        execution_id: str,
-        *,
-        fencing_token: int | None = None,
-        group_key: str | None = None,
-        not_after_s: float | None = None,
-    ) -> Left:
-        """See `SlotQueue.leave`."""
-        acquisition = Acquisition.existing(action, execution_id, group_key)
-        not_after_ms = None if not_after_s is None else round(not_after_s * 1000)
-        return await self._drive(leave(acquisition, key_of(fencing_token), not_after_ms), acquisition)
-
-    async def cancel(self, action: str, execution_id: str, *, group_key: str | None = None) -> bool:
-        """See `SlotQueue.cancel`."""
-        acquisition = Acquisition.existing(action, execution_id, group_key)
-        return await self._drive(cancel(acquisition), acquisition)
-
-    async def stats(self, action: str, *, group_key: str | None = None, listed: int = LISTED) -> QueueStats:
-        """See `SlotQueue.stats`."""
-        return await self._run(self._service.stats(action, group_key, listed))
-
-    async def queues(self, *, listed: int = LISTED) -> list[QueueStats]:
-        """See `SlotQueue.queues`."""
-        return await self._run(self._service.queues(listed))
-
-    async def queues_of(self, execution_id: str, *, action: str | None = None) -> list[str]:
-        """See `SlotQueue.queues_of`."""
-        return await self._run(self._service.queues_of(execution_id, action))
-
-    async def tend(self) -> int:
-        """See `SlotQueue.tend`."""
-        return await self._run(self._service.tend())
-
-    async def set_limit(self, action: str, max_concurrent: int | None, *, group_key: str | None = None) -> int:
-        """See `SlotQueue.set_limit`."""
-        return await self._run(self._service.set_limit(action, max_concurrent, group_key))
-
-    async def clear(self, action: str, *, group_key: str | None = None) -> Cleared:
-        """See `SlotQueue.clear`."""
-        return await self._run(self._service.clear(action, group_key))
-
-    async def clear_all(self) -> Cleared:
-        """See `SlotQueue.clear_all`."""
-        return await self._run(self._service.clear_all())
-
-    async def policies(self) -> dict[Scope, StoredPolicy]:
-        """See `SlotQueue.policies`."""
-        return await self._run(self._service.policies())
-
-    async def get_policy(self, scope: str) -> StoredPolicy | None:
-        """See `SlotQueue.get_policy`."""
-        return await self._run(self._service.get_policy(scope))
-
-    async def put_policy(self, scope: str, policy: Policy, *, expected_version: int | None = None) -> int:
-        """See `SlotQueue.put_policy`."""
-        return await self._run(self._service.put_policy(scope, policy, expected_version))
-
-    async def delete_policy(self, scope: str, *, expected_version: int | None = None) -> int:
-        """See `SlotQueue.delete_policy`."""
-        return await self._run(self._service.put_policy(scope, None, expected_version))
+    queues_of = awaited(SlotCore.queues_of)
+    tend = awaited(SlotCore.tend)
 
     async def close(self) -> None:
-        """See `SlotQueue.close`."""
+        """See `BlockingSlots.close`."""
         if self._closed:
             return
         self._closed = True
-        await self._desk.close()
+        await self.keeper.close()
+        await self._batcher.close()
         for link in (self._bells, self._own_link):
             if link is not None:
                 await link.close()
         if self._on_close is not None:
             self._on_close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()

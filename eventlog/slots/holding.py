@@ -1,17 +1,38 @@
-"""What a holder knows of its slot, whatever the colour. `queue.py` and `aio.py` add what takes a call."""
+"""What a holder knows of its slot, whatever the colour, and how the slot is renewed and given back: plans."""
 
+import logging
 import os
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from ..errors import LeaseLost
-from .acts import Granted, Release, Renew
+from .acts import Granted, Release, Released, Renew
+from .operations import Plan, SlotOperations
 from .request import Acquisition, checked_lease, moment
-from .waiting import Grant
+from .waiting import Grant, valid_until
 
+_log = logging.getLogger("eventlog")
 # The thread that keeps a slot and the one that uses it may find out at the same time.
 _losing = threading.Lock()
+
+
+class Renewing(Protocol):
+    """Renews leases until they are dropped, and gives back what is owed (`keeper.py`)."""
+
+    def drop(self, holding: "Holding", /) -> None: ...
+
+    def owe(self, release: Release, /) -> None: ...
+
+
+class Queues(Protocol):
+    """What a slot needs of the queues that it is from."""
+
+    @property
+    def operations(self) -> SlotOperations: ...
+
+    @property
+    def keeper(self) -> Renewing: ...
 
 
 class Holding:
@@ -21,7 +42,11 @@ class Holding:
     What the slot protects should all the same refuse a fencing token that is lower than one it has seen.
     """
 
-    def __init__(self, acquisition: Acquisition, grant: Grant, on_lost: Callable[[Any], None] | None) -> None:
+    def __init__(
+        self, queues: Queues, acquisition: Acquisition, grant: Grant, on_lost: Callable[[Any], None] | None
+    ) -> None:
+        self._operations = queues.operations
+        self._keeper = queues.keeper
         self.acquisition = acquisition
         self.fencing_token = grant.fence
         self.waited_s = grant.waited_s
@@ -45,7 +70,7 @@ class Holding:
 
     @property
     def execution_id(self) -> str:
-        """Who holds the slot."""
+        """The holder's name."""
         return self.acquisition.execution_id
 
     @property
@@ -73,29 +98,58 @@ class Holding:
         """False in a forked child: the slot is its parent's."""
         return self._pid == os.getpid()
 
+    def _renewing(self, lease_s: float | None) -> Plan[None]:
+        asked_at = moment()
+        reply = yield from self._operations.carry_out(self.renewal(lease_s))
+        if not self.renewed(reply.answer, asked_at):
+            self._keeper.drop(self)
+            self.lose()
+            raise LeaseLost(self.acquisition.queue, self.execution_id)
+
+    def _releasing(self) -> Plan[bool]:
+        if self.released or not self.is_ours:
+            return False
+        lost = self.lost
+        if lost:
+            self.lose()
+        self.released = True
+        try:
+            self._keeper.drop(self)
+            if lost:
+                # Where only its renewals went unanswered, the lease may run on: nobody has to wait here for its end.
+                self._keeper.owe(self.release_act())
+                return False
+            reply = yield from self._operations.carry_out(self.release_act())
+            # Where the reply was lost, the first copy of the call did it.
+            return isinstance(reply.answer, Released) or reply.repeated
+        except BaseException:
+            # Also where a signal or a cancellation cut it short: it will be given back, and not be renewed until then.
+            self.acquisition.doubtful = True
+            self.abandon()
+            raise
+
+    def abandon(self) -> None:
+        """Have the slot given back in the background, now or as soon as that can be done."""
+        self.released = True
+        self._keeper.drop(self)
+        self._keeper.owe(self.release_act())
+
     def renewal(self, lease_s: float | None = None) -> Renew:
         """The act that renews the lease; checks a new length."""
         if lease_s is not None:
             self.lease_s = checked_lease(lease_s)
-        acquisition = self.acquisition
-        return Renew(
-            acquisition.queue,
-            self.execution_id,
-            acquisition.nonce,
-            round(self.lease_s * 1000),
-            self.fencing_token,
-        )
+        place = self.acquisition
+        return Renew(place.queue, place.execution_id, place.nonce, round(self.lease_s * 1000), self.fencing_token)
 
     def release_act(self) -> Release:
         """The act that gives the slot back."""
-        acquisition = self.acquisition
-        return Release(acquisition.queue, self.execution_id, acquisition.nonce, acquisition.tomb_ms)
+        return self._operations.release_act(self.acquisition, self.fencing_token)
 
     def renewed(self, answer: object, asked_at: float) -> bool:
         """Take up the answer to a renewal; False if the slot is lost."""
         if not isinstance(answer, Granted):
             return False
-        self.valid_until = asked_at + answer.remaining_ms / 1000
+        self.valid_until = valid_until(asked_at, answer.remaining_ms)
         self.renew_next(asked_at)
         return True
 
@@ -104,9 +158,12 @@ class Holding:
         self.renew_at = asked_at + (self.valid_until - asked_at) / 3
 
     def lose(self) -> None:
-        """The slot is lost: give notice, once."""
+        """The slot is lost: notify its holder, once. An error of the holder's own callback is logged."""
         with _losing:
             is_news = not self._lost and not self.released
             self._lost = self._lost or is_news
         if is_news and self._on_lost is not None:
-            self._on_lost(self)
+            try:
+                self._on_lost(self)
+            except Exception:
+                _log.exception("the notice of a lost lease failed")

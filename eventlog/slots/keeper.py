@@ -8,17 +8,19 @@ import contextlib
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 
+from ..errors import EventLogError
 from .acts import Act, Answer, Release
 from .holding import Holding
-from .lease_schedule import Roster, tell_lost
+from .lease_schedule import LeaseSchedule
 from .request import moment
 
 # It naps no longer than this, so that a new slot, which is due after that, need not wake it, and whoever has waited for
 # the slot goes on at once. It ends when nothing was held for a while.
 _NAP_S = 0.5
 _IDLE_S = 10.0
+_LAST_CALL_S = 1.0
 
-Perform = Callable[[Sequence[Act], float], list[Answer]]
+Perform = Callable[[Sequence[Act], float], Sequence[Answer]]
 """Carry out acts within so many seconds."""
 
 AsyncPerform = Callable[[Sequence[Act], float], Awaitable[Sequence[Answer]]]
@@ -35,25 +37,25 @@ class Keeper:
     def reset(self) -> None:
         """Forget everything, as a forked child must: the slots are its parent's."""
         self._changed = threading.Condition()
-        self._roster = Roster()
+        self._schedule = LeaseSchedule()
         self._thread: threading.Thread | None = None
         self._looks_at = 0.0
 
     def keep(self, holding: Holding) -> None:
         """Renew this slot from now on."""
         with self._changed:
-            self._roster.keep(holding)
+            self._schedule.keep(holding)
             self._look_at(holding.renew_at)
 
     def drop(self, holding: Holding) -> None:
         """Renew this slot no longer."""
         with self._changed:
-            self._roster.drop(holding)
+            self._schedule.drop(holding)
 
     def owe(self, release: Release) -> None:
         """Give a slot back, or leave a line, as soon as Redis can be reached; for a minute at most."""
         with self._changed:
-            self._roster.owe(release)
+            self._schedule.owe(release)
             self._look_at(moment())
 
     def _look_at(self, at: float) -> None:
@@ -75,32 +77,32 @@ class Keeper:
                 while (left_s := self._looks_at - moment()) > 0:
                     self._changed.wait(left_s)
                 now = moment()
-                if not self._roster.is_empty:
+                if not self._schedule.is_empty:
                     busy_at = now
                 if self._closed or now - busy_at > _IDLE_S:
                     self._thread = None
                     return
-                acts, within_s = self._roster.due()
+                acts, within_s = self._schedule.due()
             for holding in self._carry_out(acts, within_s) if acts else ():
                 # A notice may take its time (end a process, say): other leases do not wait for it, the process does.
-                threading.Thread(target=tell_lost, args=([holding],), name="eventlog-slots-lost", daemon=False).start()
+                threading.Thread(target=holding.lose, name="eventlog-slots-lost", daemon=False).start()
             with self._changed:
-                self._looks_at = min(self._roster.next_at(), moment() + _NAP_S)
+                self._looks_at = min(self._schedule.next_at(), moment() + _NAP_S)
 
     def _carry_out(self, acts: list[Act], within_s: float) -> list[Holding]:
         try:
             answers = self._perform(acts, within_s)
         except Exception as error:
             with self._changed:
-                return self._roster.failed(error)
+                return self._schedule.failed(error)
         with self._changed:
-            return self._roster.answered(acts, answers)
+            return self._schedule.answered(acts, answers)
 
     def close(self) -> None:
         """Keep nothing any more, and owe nothing: what is still held ends with its lease. Idempotent."""
         with self._changed:
             self._closed = True
-            self._roster.clear()
+            self._schedule.clear()
             self._looks_at = 0.0
             self._changed.notify_all()
 
@@ -110,7 +112,7 @@ class TaskKeeper:
 
     def __init__(self, perform: AsyncPerform) -> None:
         self._perform = perform
-        self._roster = Roster()
+        self._schedule = LeaseSchedule()
         self._looks_at = 0.0
         self._look = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -118,16 +120,16 @@ class TaskKeeper:
 
     def keep(self, holding: Holding) -> None:
         """Renew this slot until it is dropped."""
-        self._roster.keep(holding)
+        self._schedule.keep(holding)
         self._look_at(holding.renew_at)
 
     def drop(self, holding: Holding) -> None:
         """Renew this slot no longer."""
-        self._roster.drop(holding)
+        self._schedule.drop(holding)
 
     def owe(self, release: Release) -> None:
         """Give a slot back, or leave a line, as soon as Redis can be reached; for a minute at most."""
-        self._roster.owe(release)
+        self._schedule.owe(release)
         self._look_at(moment())
 
     def _look_at(self, at: float) -> None:
@@ -148,12 +150,12 @@ class TaskKeeper:
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(left_s):
                             await self._look.wait()
-                if self._roster.is_empty:
+                if self._schedule.is_empty:
                     return
-                acts, within_s = self._roster.due()
-                if acts:
-                    tell_lost(await self._carry_out(acts, within_s))
-                self._looks_at = self._roster.next_at()
+                acts, within_s = self._schedule.due()
+                for holding in await self._carry_out(acts, within_s) if acts else ():
+                    holding.lose()
+                self._looks_at = self._schedule.next_at()
         finally:
             self._task = None
 
@@ -161,13 +163,16 @@ class TaskKeeper:
         try:
             answers = await self._perform(acts, within_s)
         except Exception as error:
-            return self._roster.failed(error)
-        return self._roster.answered(acts, answers)
+            return self._schedule.failed(error)
+        return self._schedule.answered(acts, answers)
 
     async def close(self) -> None:
-        """Keep nothing any more, and owe nothing: what is still held ends with its lease. Idempotent."""
+        """Give back what is owed, if that can be done within a second; what is still held ends with its lease."""
         self._closed = True
-        self._roster.clear()
+        if debts := self._schedule.debts:
+            with contextlib.suppress(EventLogError):
+                await self._perform(debts, _LAST_CALL_S)
+        self._schedule.clear()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

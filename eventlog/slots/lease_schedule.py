@@ -1,4 +1,4 @@
-"""Which leases to renew, and which slots to give back, next. Pure bookkeeping, for a thread or a task to act upon."""
+"""Which leases to renew, and which slots to give back, next. Pure bookkeeping; a thread or a task acts upon it."""
 
 import logging
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ _DEBT_S = 60.0
 _IDLE_S = 60.0
 
 
-class Roster:
+class LeaseSchedule:
     """What is held, and what is owed: releases that could not be made yet."""
 
     def __init__(self) -> None:
@@ -29,6 +29,11 @@ class Roster:
     def is_empty(self) -> bool:
         """True if there is nothing to do, now or later."""
         return not self._holdings and not self._debts
+
+    @property
+    def debts(self) -> list[Act]:
+        """The releases that are owed."""
+        return list(self._debts)
 
     def keep(self, holding: Holding) -> None:
         """Renew this slot from now on."""
@@ -64,7 +69,7 @@ class Roster:
         return acts, min(max(ends - now, 0.05), _LONGEST_CALL_S)
 
     def answered(self, acts: Sequence[Act], answers: Sequence[Answer]) -> list[Holding]:
-        """Take up the answers; returns what was lost, whose holders are to be told."""
+        """Take up the answers; returns what was lost."""
         lost = []
         for holding, answer in zip(self._due, answers, strict=False):
             if not holding.renewed(answer, self._asked_at):
@@ -76,7 +81,7 @@ class Roster:
         return lost
 
     def failed(self, error: Exception) -> list[Holding]:
-        """Nobody answered: try again soon. Returns what has run out meanwhile, whose holders are to be told."""
+        """Nobody answered: try again soon. Returns what has run out meanwhile."""
         _log.warning("slots cannot be renewed right now: %s", error)
         now = moment()
         self._retry_at = now + _RETRY_S
@@ -90,12 +95,3 @@ class Roster:
             else:
                 holding.renew_at = min(now + _RETRY_S, holding.valid_until)
         return lost
-
-
-def tell_lost(lost: Sequence[Holding]) -> None:
-    """Give notice; what a caller's notice does wrong is logged."""
-    for holding in lost:
-        try:
-            holding.lose()
-        except Exception:
-            _log.exception("the notice of a lost lease failed")

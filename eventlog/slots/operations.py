@@ -1,34 +1,30 @@
-"""What slot queues do besides waiting, whatever the colour: operations as plans. `queue.py` and `aio.py` drive them."""
+"""What slot queues can be asked, each call once: its signature, its words and its checks. No I/O, no colour.
 
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+`core.py` answers on a backend, `client/slot_operations.py` behind a server; `blocking.py` and `awaited.py` give both
+their colours.
+"""
 
-from ..errors import InvalidInput, LeaseLost
-from ..plan.effects import Plan
-from .acts import ANY, Acquire, Act, Answer, Granted, Performed, Poke, Queued, Renew, Touch, fence_key
-from .policy import (
-    LONGEST_WAIT_S,
-    Policy,
-    Scope,
-    StoredPolicy,
-    checked_count,
-    checked_name,
-    checked_seconds,
-    queue_name,
-    shown,
-)
-from .protocol import Cleared, QueueStats, SlotBackend
-from .request import Acquisition, checked_lease, moment
-from .waiting import Grant, refusal
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, Unpack
 
-_SHORTEST_LOOK_S = 0.005
-_TENDED_A_CALL = 1000
-_POKES_A_CALL = 64
+from ..errors import InvalidInput
+from ..plan.drive import Steps
+from .acts import Act, Answer, Release
+from .policy import LONGEST_WAIT_S, Policy, Scope, StoredPolicy, checked_seconds, shown
+from .protocol import Cleared, QueueStats
+from .request import Acquisition, SlotOptions
+from .waiting import Grant, Reply
+
+T = TypeVar("T")
+Plan = Steps[Any, T]
+
 LISTED, MOST_LISTED = 100, 1000
-"""How many holders and waiters of a queue are listed, unless the caller says it, and at most."""
+"""How many holders and waiters of a queue are listed: the default, and the most."""
 
 Left = Literal["released", "cancelled", "none"]
-"""What became of who was to go: it gave a slot back, it left the line, or nothing of it was there."""
+"""What an execution gave up by leaving: a slot, its place in the line, or nothing, as it had neither."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,23 +53,147 @@ class SlotState:
         return {name: value for name, value in named.items() if value is not None and value is not False}
 
 
-def state_of(answer: Answer, now_ms: int) -> SlotState:
-    """What an answer says of an execution's standing."""
-    match answer:
-        case Granted():
-            expires_at = (now_ms + answer.remaining_ms) / 1000
-            return SlotState("granted", answer.fence, expires_at, time=now_ms / 1000)
-        case Queued():
-            retry_at = (now_ms + answer.limited_ms) / 1000 if answer.limited_ms else None
-            return SlotState(
-                "queued",
-                position=answer.position,
-                limited_by=answer.limited_by or None,
-                retry_at=retry_at,
-                time=now_ms / 1000,
-                queue_expires_at=(now_ms + answer.remaining_ms) / 1000,
-            )
-    return SlotState("none", time=now_ms / 1000)
+class SlotOperations(ABC):
+    """The calls of slot queues as plans. Every one but a wait is bounded by a deadline, and raises an `EventLogError`:
+    `InvalidInput` for what the caller gave, `BackendUnavailable` where nobody answers.
+    """
+
+    # What the colours build `acquire`, `try_acquire` and their slots on
+
+    @abstractmethod
+    def wait_for(self, acquisition: Acquisition, *, adopt: bool = False) -> Plan[Grant]:
+        """Wait for a slot. Raises a `SlotRefused`, or `BackendUnavailable` where nobody answers for half a minute."""
+
+    @abstractmethod
+    def attempt(self, acquisition: Acquisition) -> Plan[Grant | None]:
+        """A slot if one is free and nobody waits, else None."""
+
+    @abstractmethod
+    def carry_out(self, act: Act) -> Plan[Reply]:
+        """Carry out a renewal or a release."""
+
+    @abstractmethod
+    def carry_out_all(self, acts: Sequence[Act], deadline_s: float) -> Plan[Sequence[Answer]]:
+        """Carry out renewals and releases within `deadline_s` seconds."""
+
+    @abstractmethod
+    def release_act(self, acquisition: Acquisition, fencing_token: int | None) -> Release:
+        """The act that gives this slot back; with None whatever the acquisition has, should its outcome be unknown."""
+
+    # What callers ask by name
+
+    @abstractmethod
+    def enqueue(
+        self,
+        action: str,
+        execution_id: str,
+        *,
+        queue_timeout_s: float | None = None,
+        **options: Unpack[SlotOptions],
+    ) -> Plan[SlotState]:
+        """Take a place in the line, or a free slot, and do not wait. Repeated, it returns where the execution stands.
+
+        Nobody has to attend to the place. When its turn comes the lease begins: `state` shows it, `renew` and `release`
+        are the caller's. With a `queue_timeout_s` of 0 it gets a free slot or none, and no place. Raises `QueueFull`,
+        `QueueTimeout`, `RateLimited`, `QuotaExceeded`.
+        """
+
+    @abstractmethod
+    def state(
+        self, action: str, execution_id: str, *, group_key: str | None = None, wait_s: float = 0.0
+    ) -> Plan[SlotState]:
+        """Where an execution stands; while it is queued, wait at most `wait_s` for that to change."""
+
+    @abstractmethod
+    def renew(
+        self,
+        action: str,
+        execution_id: str,
+        *,
+        fencing_token: int | None = None,
+        lease_s: float | None = None,
+        group_key: str | None = None,
+    ) -> Plan[SlotState]:
+        """Renew a lease, with a new length if one is given; raises `LeaseLost`."""
+
+    def release(
+        self,
+        action: str,
+        execution_id: str,
+        *,
+        fencing_token: int | None = None,
+        group_key: str | None = None,
+        not_after_s: float | None = None,
+    ) -> Plan[bool]:
+        """Give an execution's slot back, or take it out of the line. True if it held a slot.
+
+        With a `fencing_token` only the slot that was granted with it is given back; with `not_after_s` (seconds since
+        the Unix epoch) only one that was granted, or a place that was taken, by then.
+        """
+        left = yield from self.leave(
+            action, execution_id, fencing_token=fencing_token, group_key=group_key, not_after_s=not_after_s
+        )
+        return left == "released"
+
+    @abstractmethod
+    def leave(
+        self,
+        action: str,
+        execution_id: str,
+        *,
+        fencing_token: int | None = None,
+        group_key: str | None = None,
+        not_after_s: float | None = None,
+    ) -> Plan[Left]:
+        """As `release`; returns what was given up: a slot (`released`), a place (`cancelled`), or nothing (`none`)."""
+
+    @abstractmethod
+    def cancel(self, action: str, execution_id: str, *, group_key: str | None = None) -> Plan[bool]:
+        """Take an execution out of the line. True if it waited; if it holds a slot it keeps it."""
+
+    @abstractmethod
+    def stats(self, action: str, *, group_key: str | None = None, listed: int = LISTED) -> Plan[QueueStats]:
+        """Holders and waiters, with counts and limits; at most `listed` of each are named."""
+
+    @abstractmethod
+    def queues(self, *, listed: int = LISTED) -> Plan[list[QueueStats]]:
+        """All queues that were used within the last week, by name."""
+
+    @abstractmethod
+    def set_limit(self, action: str, max_concurrent: int | None, *, group_key: str | None = None) -> Plan[int]:
+        """Set (None: remove) the queue's own limit, which goes before all policies and callers; returns its version.
+
+        Raised, it hands slots out at once. Lowered, it takes none away: holders finish.
+        """
+
+    @abstractmethod
+    def clear(self, action: str, *, group_key: str | None = None) -> Plan[Cleared]:
+        """Emergency: take everybody out of a queue. Holders lose their lease, waiters get `SlotCancelled`."""
+
+    @abstractmethod
+    def clear_all(self) -> Plan[Cleared]:
+        """Emergency: `clear` every queue of the workspace."""
+
+    @abstractmethod
+    def policies(self) -> Plan[dict[Scope, StoredPolicy]]:
+        """All policies that are set, by scope."""
+
+    def get_policy(self, scope: str) -> Plan[StoredPolicy | None]:
+        """The policy of a scope, None if it is not set: `global`, `pack/<pack>`, `action/<action>`, `queue/<queue>`."""
+        wanted = Scope.parse(scope)
+        return (yield from self.policies()).get(wanted)
+
+    def put_policy(self, scope: str, policy: Policy, *, expected_version: int | None = None) -> Plan[int]:
+        """Set a policy; it takes effect at once. Returns its version; raises `VersionConflict`."""
+        return self.store_policy(Scope.parse(scope), _checked_policy(policy), _checked_version(expected_version))
+
+    def delete_policy(self, scope: str, *, expected_version: int | None = None) -> Plan[int]:
+        """Remove a policy, if it is set; raises `VersionConflict`."""
+        return self.store_policy(Scope.parse(scope), None, _checked_version(expected_version))
+
+    @abstractmethod
+    def store_policy(self, scope: Scope, policy: Policy | None, expected_version: int | None) -> Plan[int]:
+        """Set a policy that was checked, or (None) remove it; returns its version."""
 
 
 def checked_fence(value: object) -> int:
@@ -90,144 +210,18 @@ def checked_listed(value: object) -> int:
     return value
 
 
-def look_again_s(answer: Queued, most_s: float) -> float:
-    """After how many seconds it pays to see what has become of a place, at most `most_s`."""
-    due_s = answer.look_in_ms / 1000
-    return min(max(due_s, _SHORTEST_LOOK_S), most_s) if due_s else most_s
-
-
 def checked_wait(value: object) -> float:
     """How long a look may take, in seconds; raises `InvalidInput`."""
     return checked_seconds("wait_s", value, 0, LONGEST_WAIT_S)
 
 
-def checked_policy(value: object) -> Policy:
-    """A policy whose every limit is checked; raises `InvalidInput`."""
+def _checked_policy(value: object) -> Policy:
     if not isinstance(value, Policy):
         raise InvalidInput("policy", f"{shown(value)} is not a Policy")
     return Policy.of(**value.to_dict())
 
 
-def checked_version(value: object) -> int | None:
-    """The version of a policy, None for any; raises `InvalidInput`."""
+def _checked_version(value: object) -> int | None:
     if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
         return value
     raise InvalidInput("expected_version", f"{shown(value)} is not a version")
-
-
-def key_of(fencing_token: int | None) -> str:
-    return ANY if fencing_token is None else fence_key(checked_fence(fencing_token))
-
-
-class SlotService:
-    """Operations on the queues of one workspace, as plans."""
-
-    def __init__(self, backend: SlotBackend) -> None:
-        self.backend = backend
-
-    def one(self, act: Act) -> Plan[tuple[Answer, int]]:
-        """One act's answer, and the time of it."""
-        performed: Performed = yield from self.backend.perform((act,))
-        return performed.answers[0], performed.now_ms
-
-    def enqueue(self, acquisition: Acquisition) -> Plan[SlotState]:
-        """Take a place, or a free slot, without waiting; where the execution is here already, say where it stands."""
-        answer, now_ms = yield from self.one(self.place(acquisition))
-        if isinstance(answer, Granted | Queued):
-            return state_of(answer, now_ms)
-        return (yield from self.standing(acquisition, answer))
-
-    def place(self, acquisition: Acquisition) -> Acquire:
-        """The act that takes a place; who has no time to wait for its turn gets a free slot or none."""
-        return acquisition.ask("line" if acquisition.queue_timeout_s > 0 else "try")
-
-    def standing(self, acquisition: Acquisition, answer: Answer) -> Plan[SlotState]:
-        """Where an execution stands that was given no place; raises what `answer` says if it has none."""
-        standing, now_ms = yield from self.one(Touch(acquisition.queue, acquisition.execution_id, ANY))
-        if isinstance(standing, Granted | Queued):
-            return replace(state_of(standing, now_ms), already=True)
-        raise refusal(acquisition, answer)
-
-    def grant_of(self, acquisition: Acquisition) -> Plan[Grant | None]:
-        """The slot that the execution holds already, by whichever acquisition; this one takes up its name."""
-        asked_at = moment()
-        answer, _ = yield from self.one(Touch(acquisition.queue, acquisition.execution_id, ANY))
-        if not isinstance(answer, Granted):
-            return None
-        acquisition.nonce, lease_s = answer.nonce, answer.lease_ms / 1000
-        return Grant(answer.fence, asked_at + answer.remaining_ms / 1000, lease_s, 0.0)
-
-    def look(self, action: str, execution_id: str, group_key: str | None, bell: str = "") -> Touch:
-        """The act that asks where an execution stands; a grant is told at `bell` from then on, if nobody attends."""
-        queue = queue_name(action, group_key)
-        return Touch(queue, checked_name("execution_id", execution_id), ANY, bell or None)
-
-    def renew(
-        self, action: str, execution_id: str, fencing_token: int | None, lease_s: float | None, group_key: str | None
-    ) -> Plan[SlotState]:
-        """Renew a lease; raises `LeaseLost`."""
-        queue = queue_name(action, group_key)
-        lease_ms = None if lease_s is None else round(checked_lease(lease_s) * 1000)
-        execution_id = checked_name("execution_id", execution_id)
-        answer, now_ms = yield from self.one(Renew(queue, execution_id, key_of(fencing_token), lease_ms))
-        if not isinstance(answer, Granted):
-            raise LeaseLost(queue, execution_id)
-        return state_of(answer, now_ms)
-
-    def stats(self, action: str, group_key: str | None, listed: int = LISTED) -> Plan[QueueStats]:
-        """One queue; one that was never used is empty."""
-        found = yield from self.backend.stats([queue_name(action, group_key)], checked_listed(listed))
-        return found[0]
-
-    def queues(self, listed: int = LISTED) -> Plan[list[QueueStats]]:
-        """All queues that were used within the last week."""
-        most = checked_listed(listed)
-        return (yield from self.backend.stats((yield from self.backend.queues()), most))
-
-    def queues_of(self, execution_id: str, action: str | None = None) -> Plan[list[str]]:
-        """The queues in which an execution has a place or a slot."""
-        execution_id = checked_name("execution_id", execution_id)
-        names = yield from self.backend.queues()
-        if action is not None:
-            names = [name for name in names if name.partition("/")[0] == action]
-        return (yield from self.backend.find(execution_id, names))
-
-    def tend(self) -> Plan[int]:
-        """Hand on what has expired or come free where nobody looks. Returns in how many queues somebody should have."""
-        found, looked, passed_over = 0, _TENDED_A_CALL, 0
-        while looked == _TENDED_A_CALL:
-            looked, names = yield from self.backend.due(passed_over, _TENDED_A_CALL)
-            for first in range(0, len(names), _POKES_A_CALL):
-                yield from self.backend.perform([Poke(name) for name in names[first : first + _POKES_A_CALL]])
-            found += len(names)
-            passed_over += looked
-        return found
-
-    def set_limit(self, action: str, max_concurrent: int | None, group_key: str | None) -> Plan[int]:
-        """The queue's own limit, above all policies; None removes it."""
-        scope = Scope("queue", queue_name(action, group_key))
-        policy = None if max_concurrent is None else Policy(checked_count("max_concurrent", max_concurrent))
-        return (yield from self.backend.put_policy(scope, policy, None))
-
-    def clear(self, action: str, group_key: str | None) -> Plan[Cleared]:
-        """Take everybody out of one queue."""
-        return (yield from self.backend.clear([queue_name(action, group_key)]))
-
-    def clear_all(self) -> Plan[Cleared]:
-        """Take everybody out of every queue."""
-        return (yield from self.backend.clear((yield from self.backend.queues())))
-
-    def policies(self) -> Plan[dict[Scope, StoredPolicy]]:
-        """All policies that are set."""
-        return (yield from self.backend.policies())
-
-    def get_policy(self, scope: str) -> Plan[StoredPolicy | None]:
-        """One policy, None if it is not set."""
-        wanted = Scope.parse(scope)
-        return (yield from self.backend.policies()).get(wanted)
-
-    def put_policy(self, scope: str, policy: Policy | None, expected_version: int | None) -> Plan[int]:
-        """Set a policy, or remove it."""
-        checked = None if policy is None else checked_policy(policy)
-        version = checked_version(expected_version)
-        return (yield from self.backend.put_policy(Scope.parse(scope), checked, version))

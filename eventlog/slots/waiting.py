@@ -1,17 +1,18 @@
-"""How a slot is waited for, whatever the colour: a generator that asks and listens, and is driven by a queue.
+"""How a slot is waited for, whatever the colour: a plan that asks and listens.
 
-`Ask` is sent the answer to an act, `Listen` a grant that was rung or None. What cannot be asked is thrown in here.
+A queue's driver carries the effects out: `Ask` has an act carried out, `Listen` waits for a grant to be announced.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from ..errors import (
     AlreadyHeld,
     BackendUnavailable,
     EventLogError,
     LeaseLost,
+    LogClosed,
     QueueFull,
     QueueTimeout,
     QuotaExceeded,
@@ -21,8 +22,10 @@ from ..errors import (
 from .acts import Act, Answer, Busy, Cancel, Cancelled, Full, Granted, Held, Limited, Mode, Queued, Ring, Touch, Waiting
 from .request import Acquisition, moment
 
+T = TypeVar("T")
+
 HEARTBEAT_S = 0.5
-"""How often a waiter says that it lives, and looks whether something has fallen due."""
+"""How often a waiter shows that it lives, and looks whether something has fallen due."""
 PATIENCE_S = 30.0
 """How long a waiter bears with a Redis that does not answer."""
 _MARGIN_S = 0.2
@@ -30,19 +33,39 @@ _MARGIN_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Have an act carried out."""
+    """Have an act carried out; the reply is a `Reply`."""
 
     act: Act
 
 
 @dataclass(frozen=True, slots=True)
+class AskAll:
+    """Have acts carried out in one step within `deadline_s`; the reply is their answers."""
+
+    acts: Sequence[Act]
+    deadline_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Listen:
-    """Wait at `bell` until `until` (see `moment`); `look_in_s`: something may fall due then, None if unknown."""
+    """Wait at `bell` until `until` (see `moment`), or a little less; the reply is a `Ring`, or None: look for yourself.
+
+    `look_in_s`: something may fall due then, None if unknown. `attended`: the waiter's place is lost if it is silent.
+    """
 
     acquisition: Acquisition
     bell: str
     until: float
-    look_in_s: float | None
+    look_in_s: float | None = None
+    attended: bool = True
+
+
+class Reply(NamedTuple):
+    """The answer to an act, the Redis time of it, and whether a copy of the call may still be under way."""
+
+    answer: Answer
+    now_ms: int = 0
+    repeated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +75,39 @@ class Grant:
     fence: int
     valid_until: float
     lease_s: float
-    waited_s: float
+    waited_s: float = 0.0
 
 
-Steps = Generator[Ask | Listen, Any, Grant]
-_Look = Generator[Ask | Listen, Any, tuple[float, Answer | None]]
+Waits = Generator[Ask | Listen, Any, T]
+_Look = Waits[tuple[float, Answer | None]]
 
 
-def acquire(acquisition: Acquisition, mode: Mode, bell: str) -> Steps:
+def ask(acquisition: Acquisition, act: Act) -> Waits[Answer]:
+    """Have an act carried out, and note in the acquisition whether a copy of the call may still be under way."""
+    try:
+        reply: Reply = yield Ask(act)
+    except BackendUnavailable:
+        acquisition.doubtful = True
+        raise
+    acquisition.doubtful = acquisition.doubtful or reply.repeated
+    return reply.answer
+
+
+def valid_until(asked_at: float, remaining_ms: int) -> float:
+    """Until when a lease is certain to run. Redis counts whole milliseconds: its may have begun up to one earlier."""
+    return asked_at + (remaining_ms - 1) / 1000
+
+
+def acquire(acquisition: Acquisition, mode: Mode, bell: str) -> Waits[Grant]:
     """Wait for a slot. Raises a `SlotRefused`, or `BackendUnavailable` where Redis stays away."""
     began = asked_at = acquisition.heard_at = moment()
     deadline = began + acquisition.queue_timeout_s
     look_in_s: float | None = None
-    answer: Answer | None = yield Ask(acquisition.ask(mode, bell, attended=True))
+    answer: Answer | None = yield from ask(acquisition, acquisition.ask(mode, bell, attended=True))
     while True:
         if isinstance(answer, Granted):
             acquisition.nonce = answer.nonce
-            return Grant(answer.fence, asked_at + answer.remaining_ms / 1000, answer.lease_ms / 1000, moment() - began)
+            return grant_of(answer, asked_at, moment() - began)
         if isinstance(answer, Queued):
             acquisition.heard_at = asked_at
             # An execution that was in the line before goes on with that acquisition.
@@ -82,10 +121,10 @@ def acquire(acquisition: Acquisition, mode: Mode, bell: str) -> Steps:
             continue
         ring: Ring | None = yield Listen(acquisition, bell, deadline, look_in_s)
         if ring is not None and ring.fence:
-            # It cannot be older than the last answer, which said that there was none.
-            valid_until = acquisition.heard_at + ring.valid_ms / 1000
-            if moment() < valid_until - _MARGIN_S:
-                return Grant(ring.fence, valid_until, acquisition.lease_s, moment() - began)
+            # It cannot be older than the last answer, which was that there was none.
+            until = valid_until(acquisition.heard_at, ring.valid_ms)
+            if moment() < until - _MARGIN_S:
+                return Grant(ring.fence, until, acquisition.lease_s, moment() - began)
         try:
             asked_at, answer = yield from _look(acquisition, bell, deadline)
         except BackendUnavailable:
@@ -94,47 +133,65 @@ def acquire(acquisition: Acquisition, mode: Mode, bell: str) -> Steps:
             answer = None
 
 
+def grant_of(answer: Granted, asked_at: float, waited_s: float = 0.0) -> Grant:
+    """The slot that an answer gives."""
+    return Grant(answer.fence, valid_until(asked_at, answer.remaining_ms), answer.lease_ms / 1000, waited_s)
+
+
 def _look(acquisition: Acquisition, bell: str, deadline: float) -> _Look:
     """See where the acquisition stands. One that has lost its place goes back to it, by its old ticket."""
     asked_at = moment()
-    answer = yield Ask(Touch(acquisition.queue, acquisition.execution_id, acquisition.nonce, bell, attended=True))
+    touch = Touch(acquisition.queue, acquisition.execution_id, acquisition.nonce, bell, attended=True)
+    answer: Answer | None = yield from ask(acquisition, touch)
     if not isinstance(answer, Granted | Queued):
         asked_at = moment()
         left_s = deadline - asked_at
-        answer = (yield Ask(acquisition.ask("line", bell, attended=True, left_s=left_s))) if left_s >= 0.001 else None
+        again = acquisition.ask("line", bell, attended=True, left_s=left_s)
+        answer = (yield from ask(acquisition, again)) if left_s >= 0.001 else None
     return asked_at, answer
 
 
 def _give_up(acquisition: Acquisition, began: float) -> _Look:
     """Leave the line, unless the grant has come meanwhile: then it is used. Raises `QueueTimeout`."""
-    who = (acquisition.queue, acquisition.execution_id, acquisition.nonce)
-    answer = yield Ask(Cancel(*who, acquisition.tomb_ms, "timed_out"))
+    named = (acquisition.queue, acquisition.execution_id, acquisition.nonce)
+    answer = yield from ask(acquisition, Cancel(*named, acquisition.tomb_ms, "timed_out"))
     asked_at = moment()
     if isinstance(answer, Granted):
-        answer = yield Ask(Touch(*who))
+        answer = yield from ask(acquisition, Touch(*named))
     if not isinstance(answer, Granted):
-        # How late that was found out is nobody's concern: it is told by what was asked for.
+        # The error names the time that was asked for; how late its end was found out is of no use to the caller.
         waited_s = min(moment() - began, acquisition.queue_timeout_s)
         raise QueueTimeout(acquisition.queue, acquisition.execution_id, waited_s)
     return asked_at, answer
 
 
 def refusal(acquisition: Acquisition, answer: Answer | None) -> EventLogError:
-    """The error that tells of an answer which gives no slot."""
-    who = (acquisition.queue, acquisition.execution_id)
+    """The error for an answer which gives no slot."""
+    named = (acquisition.queue, acquisition.execution_id)
     match answer:
         case Held():
-            return AlreadyHeld(*who, answer.fence)
+            return AlreadyHeld(*named, answer.fence)
         case Waiting():
-            return AlreadyHeld(*who, None)
+            return AlreadyHeld(*named, None)
         case Full():
-            return QueueFull(*who, answer.length, answer.max_length)
+            return QueueFull(*named, answer.length, answer.max_length)
         case Limited(by="rate"):
-            return RateLimited(*who, answer.retry_in_ms / 1000)
+            return RateLimited(*named, answer.retry_in_ms / 1000)
         case Limited():
-            return QuotaExceeded(*who, answer.retry_in_ms / 1000)
+            return QuotaExceeded(*named, answer.retry_in_ms / 1000)
         case Cancelled():
-            return SlotCancelled(*who)
+            return SlotCancelled(*named)
         case Busy():
-            return QueueTimeout(*who, 0.0)
-    return LeaseLost(*who)
+            return QueueTimeout(*named, 0.0)
+    return LeaseLost(*named)
+
+
+def is_left_behind(acquisition: Acquisition, error: BaseException) -> bool:
+    """Whether something of an acquisition that ended with `error` may still stand in the queue, for nobody."""
+    if not isinstance(error, EventLogError):
+        return True  # it was interrupted, whatever was under way
+    if not isinstance(error, BackendUnavailable | LogClosed):
+        return False
+    # What certainly never arrived has left nothing, and the execution may hold a slot by another acquisition.
+    unknown = isinstance(error, BackendUnavailable) and error.outcome_unknown
+    return acquisition.heard_at > 0 or acquisition.doubtful or unknown

@@ -20,7 +20,7 @@ HOME = str(Path(package.__file__).parent)
 
 # The few instructions between a call that has returned and the block that it is for, and within what cleans up after
 # an interrupt, cannot be guarded: there a slot is left to its lease.
-UNGUARDED = {"__enter__", "__exit__", "release", "lost", "is_ours", "_abandon", "owe"}
+UNGUARDED = {"__enter__", "__exit__", "release", "_releasing", "abandon", "lost", "is_ours", "_abandon", "owe"}
 
 
 def is_watched(frame: FrameType) -> bool:
@@ -97,7 +97,7 @@ def test_an_interrupt_at_any_line_leaves_nothing_behind(
                     interrupt.during(lambda slots=slots: work(slots))
                 eventually(lambda: is_empty(sees), f"nothing is left of an interrupt at line {interrupt.line}")
                 eventually(
-                    lambda slots=slots: slots.keeper._roster.is_empty, f"nothing is kept after line {interrupt.line}"
+                    lambda slots=slots: slots.keeper._schedule.is_empty, f"nothing is kept after line {interrupt.line}"
                 )
                 if slots.keeper._thread is not None and not slots.keeper._thread.is_alive():
                     assert_is_renewed(slots)

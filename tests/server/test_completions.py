@@ -10,7 +10,7 @@ from eventlog_server import ServerSettings, background
 
 from eventlog import create_event_log
 from eventlog.config import EventLogConfig
-from eventlog.enforcement.completion import GROUP
+from eventlog.enforcement.completed import GROUP
 from tests.server.conftest import Serve
 from tests.support.redis_process import RedisProcess, eventually
 

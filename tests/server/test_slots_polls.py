@@ -148,6 +148,7 @@ def test_a_thousand_ask_at_once_and_get_their_slots_in_order(serve: Serve, redis
         asked = list(pool.map(lambda n: slots.take(f"e{n}", max_concurrent=10), range(1000)))
         granted = [answer.json() for answer in asked if answer.status_code == 200]
         positions = sorted(answer.json()["position"] for answer in asked if answer.status_code == 202)
+        assert [a.text for a in asked if a.status_code not in (200, 202)] == []
         assert (len(granted), positions) == (10, list(range(1, 991)))
         stats = slots.stats("?listed=1000")
         line = [waiter["execution_id"] for waiter in stats["waiters"]]

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from eventlog.enforcement.completion import GROUP
+from eventlog.enforcement.completed import GROUP
 from tests.support.redis_process import eventually
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import pytest
 
 from eventlog import create_event_log
-from eventlog.enforcement.completed import COMPLETED
-from eventlog.enforcement.completion import GROUP, CompletionListener
-from eventlog.log.consumer import LogGroup
+from eventlog.enforcement.completed import COMPLETED, GROUP
+from eventlog.enforcement.completion import CompletionListener
+from eventlog.log.consumer_group import GroupConsumer
 from eventlog.plan.drive import run
 from eventlog.store.keys import WorkspaceKeys
 from eventlog.store.links import SyncLink
@@ -28,7 +28,7 @@ def test_a_take_whose_reply_is_lost_gives_its_events_all_the_same(
 ) -> None:
     keys = WorkspaceKeys.of("w", key_prefix)
     link = SyncLink(proxy.url, 1)
-    group = LogGroup(keys, GROUP, COMPLETED, take_over_s=60, deadline_s=5)
+    group = GroupConsumer(keys, GROUP, COMPLETED, take_over_s=60, deadline_s=5)
 
     def executions() -> list[str]:
         taken = run(group.take(), link.execute)

@@ -8,10 +8,11 @@ import pytest
 import redis
 
 from eventlog import create_event_log
-from eventlog.enforcement.completed import COMPLETED, CompletionWork
-from eventlog.enforcement.completion import GROUP, CompletionListener
+from eventlog.enforcement.completed import COMPLETED, GROUP, CompletionWork
+from eventlog.enforcement.completion import CompletionListener
 from eventlog.log.blocking import EventLog
-from eventlog.log.consumer import LogGroup, Taken
+from eventlog.log.consumer_group import GroupConsumer
+from eventlog.log.protocol import Delivery
 from eventlog.log.redis import RedisBackend
 from eventlog.plan.drive import run
 from eventlog.store.keys import WorkspaceKeys
@@ -28,13 +29,13 @@ class Group:
         self.link = SyncLink(server.url, 1)
         self.client = redis.Redis.from_url(server.url, decode_responses=True)
 
-    def consumer(self, take_over_s: float = 60.0) -> LogGroup:
-        return LogGroup(self.keys, GROUP, COMPLETED, take_over_s=take_over_s, deadline_s=5.0)
+    def consumer(self, take_over_s: float = 60.0) -> GroupConsumer:
+        return GroupConsumer(self.keys, GROUP, COMPLETED, take_over_s=take_over_s, deadline_s=5.0)
 
-    def take(self, consumer: LogGroup) -> Taken:
+    def take(self, consumer: GroupConsumer) -> Delivery:
         return run(consumer.take(), self.link.execute)
 
-    def executions(self, consumer: LogGroup) -> list[str]:
+    def executions(self, consumer: GroupConsumer) -> list[str]:
         """Take, act upon and acknowledge with the next call."""
         taken = self.take(consumer)
         consumer.done(taken.events)
@@ -128,7 +129,7 @@ def test_a_sweep_removes_only_consumers_of_long_ago(group: Group, monkeypatch: p
     group.take(pending)
     run(alive.sweep(), group.link.execute)
     assert group.consumers() == 2
-    monkeypatch.setattr("eventlog.log.consumer._FORGET_CONSUMER_MS", 0)
+    monkeypatch.setattr("eventlog.log.consumer_group._FORGET_CONSUMER_MS", 0)
     eventually(lambda: not run(alive.sweep(), group.link.execute) and group.consumers() == 1, "idle is gone")
     assert group.pending() == 1
 

@@ -12,7 +12,7 @@ def lose_everything(place: World, slots: Any, log: Any) -> None:
     """As a Redis that restarts empty would."""
     place.wipe(log)
     if place.name == "memory":
-        slots.queue._slots.forget_everything()
+        slots.queue.operations.backend.forget_everything()
 
 
 def test_holders_keep_their_slots_and_waiters_their_order(slots: Any, place: World, log: Any) -> None:
