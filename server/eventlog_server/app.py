@@ -20,17 +20,13 @@ from .logs import Logs
 from .problems import MEDIA_TYPE
 from .requests import Disconnected, complaint
 from .route import reference
-from .routes import actions, append, events, health, log, policies, runs, slots, stream
+from .routes import actions, append, events, health, log, policies, runs, slots
 from .schemas.base import Problem
 from .schemas.events import CloudEvent, EventIn
 from .settings import ServerSettings
 from .streaming import Streams
 
-# The stream comes first: its path would else be an event's id.
-_ROUTERS = (
-    *(append.router, stream.router, events.router, runs.router, log.router),
-    *(slots.router, actions.router, policies.router, health.router),
-)
+_ROUTERS = [one.router for one in (append, events, runs, log, slots, actions, policies, health)]
 _DESCRIPTION = (
     "A shared, bounded event log for the processes of a workspace, and slots that they queue for, first come, first "
     "served. Every error is a problem (RFC 9457)."
@@ -138,9 +134,17 @@ def _document(app: FastAPI) -> None:
                 found.pop(name, None)
             for path in document["paths"].values():
                 for operation in path.values():
-                    # The framework's own; a route that refuses content has described its problem.
-                    if MEDIA_TYPE not in operation["responses"].get("422", {}).get("content", {}):
-                        operation["responses"].pop("422", None)
+                    _finish(operation["responses"], found)
         return app.openapi_schema or {}
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _finish(responses: dict[str, Any], schemas: dict[str, Any]) -> None:
+    """An answer without a description has that of its schema. The framework's own 422 goes: errors are problems."""
+    if MEDIA_TYPE not in responses.get("422", {}).get("content", {}):
+        responses.pop("422", None)
+    for answer in responses.values():
+        schema = answer.get("content", {}).get("application/json", {}).get("schema", {})
+        if answer["description"] == "Successful Response" and "$ref" in schema:
+            answer["description"] = schemas[schema["$ref"].rpartition("/")[2]].get("description", "Done.")

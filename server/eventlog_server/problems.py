@@ -59,39 +59,61 @@ class Problem(NamedTuple):
         return orjson.dumps(self.document)
 
 
+_KINDS: tuple[tuple[type[EventLogError], int, str, tuple[str, ...]], ...] = (
+    (PayloadTooLarge, 413, "PAYLOAD_TOO_LARGE", ("field", "index")),
+    (RejectedContent, 422, "REJECTED_CONTENT", ("field", "index")),
+    (InvalidInput, 400, "INVALID_PARAMS", ("field", "index")),
+    (NotFound, 404, "NOT_FOUND", ()),
+    (Conflict, 409, "CONFLICT", ("expected_offset", "last_offset")),
+    (VersionConflict, 409, "CONFLICT", ("expected_version", "version")),
+    (LeaseLost, 409, "LEASE_LOST", ("queue", "execution_id")),
+    (QueueFull, 429, "QUEUE_FULL", ("queue", "execution_id", "length", "limit")),
+    (QueueTimeout, 429, "QUEUE_TIMEOUT", ("queue", "execution_id", "waited_seconds")),
+    (RateLimited, 429, "RATE_LIMITED", ("queue", "execution_id", "retry_after_seconds")),
+    (QuotaExceeded, 429, "QUOTA_EXCEEDED", ("queue", "execution_id", "retry_after_seconds")),
+    (AlreadyHeld, 409, "CONFLICT", ("queue", "execution_id", "state", "fencing_token")),
+    (SlotCancelled, 409, "CONFLICT", ("queue", "execution_id", "state")),
+    (SlotRefused, 409, "CONFLICT", ("queue", "execution_id")),
+    (UnsupportedMediaType, 415, "UNSUPPORTED_MEDIA_TYPE", ()),
+)
+"""The first that an error is an instance of counts, so subclasses stand before their bases."""
+
+
 def problem_of(error: BaseException) -> Problem:
-    """The problem that tells of `error`. What nobody foresaw is logged and told as an internal error."""
+    """The problem that an error is over HTTP. An unforeseen one is logged, and is an internal error for the client."""
+    for kind, status, code, fields in _KINDS:
+        if isinstance(error, kind):
+            headers = _retry_after(getattr(error, "retry_after_s", 1.0)) if status == 429 else None
+            return _problem(status, code, str(error), headers=headers, **_shown(error, fields))
     match error:
-        case PayloadTooLarge():
-            return _problem(413, "PAYLOAD_TOO_LARGE", str(error), **_place(error))
-        case RejectedContent():
-            return _problem(422, "REJECTED_CONTENT", str(error), **_place(error))
-        case InvalidInput():
-            return _problem(400, "INVALID_PARAMS", str(error), **_place(error))
-        case NotFound():
-            return _problem(404, "NOT_FOUND", str(error))
-        case Conflict():
-            return _problem(
-                409, "CONFLICT", str(error), expected_offset=error.expected_offset, last_offset=error.last_offset
-            )
-        case VersionConflict():
-            return _problem(409, "CONFLICT", str(error), expected_version=error.expected, version=error.version)
-        case LeaseLost():
-            return _problem(409, "LEASE_LOST", str(error), queue=error.queue, execution_id=error.execution_id)
-        case SlotRefused():
-            return _refused(error)
-        case UnsupportedMediaType():
-            return _problem(415, "UNSUPPORTED_MEDIA_TYPE", str(error))
         case SlowRequest():
             return _problem(408, "REQUEST_TIMEOUT", str(error), headers=[(b"connection", b"close")])
         case BackendUnavailable():
-            return _unavailable(_told(error), error.retry_after_s, error.outcome_unknown)
+            return _unavailable(_outage(error), error.retry_after_s, error.outcome_unknown)
         case LogClosed():
             return _unavailable("The server is closing; try again in a moment.", 1.0, False)
         case HTTPException():
             return _of_framework(error)
     _log.error("a request failed unexpectedly", exc_info=error)
     return _problem(500, "INTERNAL", "The server met a condition it did not expect; its log says more.")
+
+
+def _shown(error: EventLogError, fields: tuple[str, ...]) -> dict[str, Any]:
+    """What a problem shows of an error, mostly its attributes of these names."""
+    special: dict[str, Any] = {"state": "held" if isinstance(error, AlreadyHeld) else "cancelled"}
+    match error:
+        case InvalidInput():
+            special["field"] = error.field.encode("utf-8", "replace").decode()
+        case VersionConflict():
+            special["expected_version"] = error.expected
+        case QueueTimeout():
+            special["waited_seconds"] = round(error.waited_s, 3)
+        case RateLimited() | QuotaExceeded():
+            special["retry_after_seconds"] = error.retry_after_s
+    shown = {name: special[name] if name in special else getattr(error, name) for name in fields}
+    if shown.get("index", 0) is None:
+        del shown["index"]
+    return shown
 
 
 def _problem(status: int, code: str, detail: str, *, headers: Headers | None = None, **more: Any) -> Problem:
@@ -106,34 +128,6 @@ def _problem(status: int, code: str, detail: str, *, headers: Headers | None = N
     return Problem(status, document, headers or [])
 
 
-def _place(error: InvalidInput) -> dict[str, Any]:
-    field = error.field.encode("utf-8", "replace").decode()
-    return {"field": field} if error.index is None else {"field": field, "index": error.index}
-
-
-def _refused(error: SlotRefused) -> Problem:
-    """No slot and no place: what is in the way, and as far as that is known for how long."""
-    who: dict[str, Any] = {"queue": error.queue, "execution_id": error.execution_id}
-    match error:
-        case QueueFull():
-            full = {**who, "length": error.length, "limit": error.limit}
-            return _problem(429, "QUEUE_FULL", str(error), headers=_retry_after(1.0), **full)
-        case QueueTimeout():
-            waited = {**who, "waited_seconds": round(error.waited_s, 3)}
-            return _problem(429, "QUEUE_TIMEOUT", str(error), headers=_retry_after(1.0), **waited)
-        case RateLimited():
-            limited = {**who, "retry_after_seconds": error.retry_after_s}
-            return _problem(429, "RATE_LIMITED", str(error), headers=_retry_after(error.retry_after_s), **limited)
-        case QuotaExceeded():
-            used_up = {**who, "retry_after_seconds": error.retry_after_s}
-            return _problem(429, "QUOTA_EXCEEDED", str(error), headers=_retry_after(error.retry_after_s), **used_up)
-        case AlreadyHeld():
-            return _problem(409, "CONFLICT", str(error), **who, state="held", fencing_token=error.fencing_token)
-        case SlotCancelled():
-            return _problem(409, "CONFLICT", str(error), **who, state="cancelled")
-    return _problem(409, "CONFLICT", str(error), **who)
-
-
 def _retry_after(seconds: float) -> Headers:
     return [(b"retry-after", str(max(1, math.ceil(seconds))).encode())]
 
@@ -143,7 +137,7 @@ def _unavailable(detail: str, retry_after_s: float, outcome_unknown: bool) -> Pr
     return _problem(503, "BACKEND_UNAVAILABLE", detail, headers=_retry_after(retry_after_s), **more)
 
 
-def _told(error: BackendUnavailable) -> str:
+def _outage(error: BackendUnavailable) -> str:
     """Sentences of our own: the error's words may hold what Redis or the connection said."""
     if isinstance(error, Overloaded):
         return "More waits in the server than it may hold; try again in a moment."

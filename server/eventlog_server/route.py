@@ -3,7 +3,7 @@
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
-from fastapi import Depends, Path, Request, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
@@ -13,6 +13,7 @@ from eventlog.log.awaited import AsyncEventLog
 from eventlog.model.ids import WORKSPACE_PATTERN
 from eventlog.slots.awaited import AsyncSlotQueue
 
+from .answers import Json
 from .deadlines import Limit
 from .logs import Logs
 from .problems import MEDIA_TYPE
@@ -113,6 +114,17 @@ class _ParsedRequest(Request):
     async def json(self) -> Any:
         """The content."""
         return self._data
+
+
+def routes(path: str, tag: str) -> APIRouter:
+    """A router for routes of this module's class, below `path` of a workspace."""
+    return APIRouter(
+        prefix=f"/v1/workspaces{path}",
+        tags=[tag],
+        route_class=Route,
+        default_response_class=Json,
+        responses=problems(400, 503),
+    )
 
 
 _PROBLEMS = {

@@ -2,10 +2,10 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 
 from ..answers import Json
-from ..route import Action, Route, Slots, problems
+from ..route import Action, Slots, problems, routes
 from ..schemas.slots import (
     ActionsOut,
     GroupQuery,
@@ -17,31 +17,17 @@ from ..schemas.slots import (
     StatsQuery,
 )
 
-router = APIRouter(
-    prefix="/v1/workspaces/{workspace}/actions", tags=["slots"], route_class=Route, default_response_class=Json
-)
+router = routes("/{workspace}/actions", "slots")
 
 
-@router.get(
-    "",
-    summary="All queues",
-    response_model=ActionsOut,
-    response_description="The queues.",
-    responses=problems(400, 503),
-)
+@router.get("", summary="All queues", response_model=ActionsOut)
 async def actions(slots: Slots, query: Annotated[ListQuery, Query()]) -> Response:
     """Every queue that was used within the last week, by name: how many hold and wait, and who."""
     found = await slots.queues(listed=query.listed)
     return Json({"actions": [stats.to_dict() for stats in found]})
 
 
-@router.get(
-    "/{ref}/queue-stats",
-    summary="One queue",
-    response_model=QueueStatsOut,
-    response_description="The queue.",
-    responses=problems(400, 503),
-)
+@router.get("/{ref}/queue-stats", summary="One queue", response_model=QueueStatsOut)
 async def queue_stats(slots: Slots, ref: Action, query: Annotated[StatsQuery, Query()]) -> Response:
     """How many hold and wait, and who; one that was never used is empty."""
     stats = await slots.stats(ref, group_key=query.group_key, listed=query.listed)
@@ -49,11 +35,7 @@ async def queue_stats(slots: Slots, ref: Action, query: Annotated[StatsQuery, Qu
 
 
 @router.put(
-    "/{ref}/limit",
-    summary="Set a queue's own limit",
-    response_model=LimitOut,
-    response_description="Set.",
-    responses=problems(400, 408, 413, 415, 503),
+    "/{ref}/limit", summary="Set a queue's own limit", response_model=LimitOut, responses=problems(408, 413, 415)
 )
 async def set_limit(slots: Slots, ref: Action, query: Annotated[GroupQuery, Query()], asked: LimitIn) -> Response:
     """Above all policies and callers. Raised, it hands slots out at once; lowered, it takes none away."""
@@ -61,13 +43,7 @@ async def set_limit(slots: Slots, ref: Action, query: Annotated[GroupQuery, Quer
     return _limit(ref, query, asked.max_concurrent, version)
 
 
-@router.delete(
-    "/{ref}/limit",
-    summary="Remove a queue's own limit",
-    response_model=LimitOut,
-    response_description="Removed.",
-    responses=problems(400, 503),
-)
+@router.delete("/{ref}/limit", summary="Remove a queue's own limit", response_model=LimitOut)
 async def delete_limit(slots: Slots, ref: Action, query: Annotated[GroupQuery, Query()]) -> Response:
     """From now on policies and callers decide. Idempotent."""
     version = await slots.set_limit(ref, None, group_key=query.group_key)
@@ -78,26 +54,14 @@ def _limit(ref: str, query: GroupQuery, limit: int | None, version: int) -> Resp
     return Json({"action": ref, "group_key": query.group_key, "max_concurrent": limit, "version": version})
 
 
-@router.delete(
-    "/{ref}/queue",
-    summary="Emergency reset of one queue",
-    response_model=QueuesCleared,
-    response_description="Reset.",
-    responses=problems(400, 503),
-)
+@router.delete("/{ref}/queue", summary="Emergency reset of one queue", response_model=QueuesCleared)
 async def clear(slots: Slots, ref: Action, query: Annotated[GroupQuery, Query()]) -> Response:
     """Take everybody out: holders lose their lease, waiters their place. Limits, counters and fences stay."""
     cleared = await slots.clear(ref, group_key=query.group_key)
     return Json(cleared._asdict())
 
 
-@router.delete(
-    "",
-    summary="Emergency reset of all queues",
-    response_model=QueuesCleared,
-    response_description="Reset.",
-    responses=problems(400, 503),
-)
+@router.delete("", summary="Emergency reset of all queues", response_model=QueuesCleared)
 async def clear_all(slots: Slots) -> Response:
     """Take everybody out of every queue."""
     cleared = await slots.clear_all()

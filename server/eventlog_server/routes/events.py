@@ -1,27 +1,32 @@
-"""Events: read, look up, clear, and the latest activity. Appending is in `append.py`."""
+"""Events: read, follow, look up, clear, and the latest activity. Appending is in `append.py`."""
 
+from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Header, Query, Request, Response
 
-from ..answers import Json
+from ..answers import Handover, Json
+from ..ndjson import NDJSON
 from ..pages import encode_activity, encode_cloudevents, encode_page, page_headers
 from ..requests import accepts
-from ..route import Log, Route, Workspace, problems, reference
-from ..schemas.events import ActivityOut, ActivityQuery, Cleared, CloudEvent, EventOut, PageOut, PageQuery
+from ..route import Log, Workspace, logs_of, problems, reference, routes, streams_of
+from ..schemas.base import CURSOR, Absent
+from ..schemas.events import ActivityOut, ActivityQuery, Cleared, CloudEvent, EventOut, PageOut, PageQuery, StreamQuery
+from ..streaming import serve_stream
 from .append import CLOUDEVENTS
 
-router = APIRouter(prefix="/v1/workspaces/{workspace}", route_class=Route, default_response_class=Json)
+router = routes("/{workspace}", "events")
 
 _BATCH = {CLOUDEVENTS: {"schema": {"type": "array", "items": reference(CloudEvent)}}}
 
 
 @router.get(
     "/events",
-    tags=["events"],
     summary="Read a page",
     response_model=PageOut,
-    responses={200: {"description": "A page.", "content": _BATCH}, **problems(400, 503)},
+    responses={
+        200: {"description": "A page.", "content": _BATCH},
+    },
 )
 async def read(request: Request, workspace: Workspace, log: Log, query: Annotated[PageQuery, Query()]) -> Response:
     """The events after `since`, oldest first. A filtered page may be short: `cursor` moves on all the same.
@@ -36,40 +41,51 @@ async def read(request: Request, workspace: Workspace, log: Log, query: Annotate
 
 
 @router.get(
-    "/events/{event_id}",
-    tags=["events"],
-    summary="Look an event up",
-    response_model=EventOut,
-    response_description="The event.",
-    responses=problems(400, 404, 503),
+    "/events/stream",
+    summary="Follow",
+    response_class=Response,
+    response_description="Server-Sent Events, or lines; it has no end of its own.",
+    responses={
+        200: {"content": {"text/event-stream": {"schema": {"type": "string"}}, NDJSON: {"schema": {"type": "string"}}}},
+    },
 )
+async def follow(
+    request: Request,
+    log: Log,
+    query: Annotated[StreamQuery, Query()],
+    last_event_id: Annotated[
+        str | Absent,
+        Header(
+            alias="Last-Event-ID",
+            pattern=f"^$|{CURSOR}",
+            description="Resume after this event; wins over `since`. Empty is the same as absent.",
+        ),
+    ] = None,
+) -> Response:
+    """What is appended, as it happens, from `Last-Event-ID` or `since` on (absent: from now).
+
+    Log events are unnamed messages with their id. Control events are named: `gap` (what was missed), `caught_up`
+    (from here on live), `closing` (the server ends the stream; resume). A comment comes every 15 s when nothing else
+    does. `Accept: application/x-ndjson` gives one JSON object a line; control lines have a key `control`.
+    """
+    return Handover(partial(serve_stream, logs_of(request), streams_of(request), log, query, last_event_id))
+
+
+# Behind the stream, whose path would else be an event's id.
+@router.get("/events/{event_id}", summary="Look an event up", response_model=EventOut, responses=problems(404))
 async def look_up(log: Log, event_id: str) -> Response:
     """One event by its id, e.g. 1763720000123-41."""
     event = await log.get(event_id)
     return Json(event.to_json())
 
 
-@router.delete(
-    "/events",
-    tags=["events"],
-    summary="Clear the log",
-    response_model=Cleared,
-    response_description="Cleared.",
-    responses=problems(400, 503),
-)
+@router.delete("/events", summary="Clear the log", response_model=Cleared)
 async def clear(log: Log) -> Response:
     """Remove every event. The next one has the next offset; readers get to know what they missed."""
     return Json({"removed": await log.clear()})
 
 
-@router.get(
-    "/activity",
-    tags=["activity"],
-    summary="Latest activity",
-    response_model=ActivityOut,
-    response_description="The newest events.",
-    responses=problems(400, 503),
-)
+@router.get("/activity", summary="Latest activity", response_model=ActivityOut)
 async def activity(log: Log, query: Annotated[ActivityQuery, Query()]) -> Response:
     """Newest first, 50 unless `limit` says otherwise, each with a one-line `summary`.
 

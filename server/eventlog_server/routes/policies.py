@@ -2,19 +2,17 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import Depends, Header, Query, Request, Response
 
 from eventlog.errors import InvalidInput, NotFound
 from eventlog.slots.policy import Policy, StoredPolicy
 
 from ..answers import Json
-from ..route import Route, Slots, problems
+from ..route import Slots, problems, routes
 from ..schemas.base import NAME, Absent
 from ..schemas.slots import PoliciesOut, PolicyDeleted, PolicyIn, PolicyOut, VersionQuery
 
-router = APIRouter(
-    prefix="/v1/workspaces/{workspace}/policies", tags=["policies"], route_class=Route, default_response_class=Json
-)
+router = routes("/{workspace}/policies", "policies")
 
 _KINDS = ("pack", "action")
 _NAMED: dict[str, Any] = {
@@ -64,13 +62,7 @@ def _answer(scope: str, stored: StoredPolicy) -> Response:
     return Json(_wire(scope, stored), headers=[(b"etag", b'"%d"' % stored.version)])
 
 
-@router.get(
-    "",
-    summary="All policies",
-    response_model=PoliciesOut,
-    response_description="The policies.",
-    responses=problems(400, 503),
-)
+@router.get("", summary="All policies", response_model=PoliciesOut)
 async def policies(slots: Slots) -> Response:
     """All that are set, the queues' own limits among them."""
     found = await slots.policies()
@@ -80,8 +72,7 @@ async def policies(slots: Slots) -> Response:
 _READ: dict[str, Any] = {
     "summary": "One policy",
     "response_model": PolicyOut,
-    "response_description": "The policy.",
-    "responses": problems(400, 404, 503),
+    "responses": problems(404),
 }
 
 
@@ -98,8 +89,7 @@ async def read(slots: Slots, scope: Scope) -> Response:
 _WRITE: dict[str, Any] = {
     "summary": "Set a policy",
     "response_model": PolicyOut,
-    "response_description": "Set.",
-    "responses": problems(400, 408, 409, 413, 415, 503),
+    "responses": problems(408, 409, 413, 415),
 }
 
 
@@ -115,8 +105,7 @@ async def write(slots: Slots, scope: Scope, expected: Version, asked: PolicyIn) 
 _REMOVE: dict[str, Any] = {
     "summary": "Remove a policy",
     "response_model": PolicyDeleted,
-    "response_description": "Removed.",
-    "responses": problems(400, 409, 503),
+    "responses": problems(409),
 }
 
 

@@ -2,17 +2,17 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import Header, Query, Response
+
+from eventlog.runs.records import RunsPage, RunSummary
 
 from ..answers import Json
 from ..pages import encode_replay
-from ..route import Log, Route, RunId, problems
+from ..route import Log, RunId, problems, routes
 from ..schemas.base import Absent
 from ..schemas.runs import (
     ReplayOut,
     ReplayQuery,
-    RunOut,
-    RunsOut,
     RunsQuery,
     SamplesIn,
     SamplesOut,
@@ -21,18 +21,10 @@ from ..schemas.runs import (
     TelemetryQuery,
 )
 
-router = APIRouter(
-    prefix="/v1/workspaces/{workspace}/runs", tags=["runs"], route_class=Route, default_response_class=Json
-)
+router = routes("/{workspace}/runs", "runs")
 
 
-@router.get(
-    "",
-    summary="All runs",
-    response_model=RunsOut,
-    response_description="The runs.",
-    responses=problems(400, 503),
-)
+@router.get("", summary="All runs", response_model=RunsPage)
 async def runs(log: Log, query: Annotated[RunsQuery, Query()]) -> Response:
     """Those that have events in the log, the latest active first, 100 unless `limit` says otherwise.
 
@@ -42,26 +34,14 @@ async def runs(log: Log, query: Annotated[RunsQuery, Query()]) -> Response:
     return Json(page.to_dict())
 
 
-@router.get(
-    "/{run_id}",
-    summary="One run",
-    response_model=RunOut,
-    response_description="The run.",
-    responses=problems(400, 404, 503),
-)
+@router.get("/{run_id}", summary="One run", response_model=RunSummary, responses=problems(404))
 async def run(log: Log, run_id: RunId) -> Response:
     """Its status, when it began and ended, how many events in which lanes. 404 once its last event has left the log."""
     found = await log.run(run_id)
     return Json(found.to_dict())
 
 
-@router.get(
-    "/{run_id}/events",
-    summary="Replay a run",
-    response_model=ReplayOut,
-    response_description="A page of its events.",
-    responses=problems(400, 404, 503),
-)
+@router.get("/{run_id}/events", summary="Replay a run", response_model=ReplayOut, responses=problems(404))
 async def replay(log: Log, run_id: RunId, query: Annotated[ReplayQuery, Query()]) -> Response:
     """Its events after `since_seq` of every lane, or of `lane_id`, oldest first.
 
@@ -72,26 +52,14 @@ async def replay(log: Log, run_id: RunId, query: Annotated[ReplayQuery, Query()]
     return Json(encode_replay(page))
 
 
-@router.get(
-    "/{run_id}/stages",
-    summary="The stages of a run",
-    response_model=StagesOut,
-    response_description="The stages.",
-    responses=problems(400, 404, 503),
-)
+@router.get("/{run_id}/stages", summary="The stages of a run", response_model=StagesOut, responses=problems(404))
 async def stages(log: Log, run_id: RunId) -> Response:
     """One view a stage, folded from the run's `stage.*` events: where it stands, which attempt, when, how it ended."""
     found = await log.stages(run_id)
     return Json({"run_id": run_id, "stages": [stage.to_dict() for stage in found]})
 
 
-@router.get(
-    "/{run_id}/telemetry",
-    summary="Read samples",
-    response_model=TelemetryOut,
-    response_description="The samples.",
-    responses=problems(400, 404, 503),
-)
+@router.get("/{run_id}/telemetry", summary="Read samples", response_model=TelemetryOut, responses=problems(404))
 async def telemetry(log: Log, run_id: RunId, query: Annotated[TelemetryQuery, Query()]) -> Response:
     """The samples after `from_seq`, oldest first. Pass `next_seq` as `from_seq` to go on.
 
@@ -106,10 +74,9 @@ async def telemetry(log: Log, run_id: RunId, query: Annotated[TelemetryQuery, Qu
     summary="Add samples",
     status_code=201,
     response_model=SamplesOut,
-    response_description="Added: the samples with their places in the ring.",
     responses={
         200: {"model": SamplesOut, "description": "A repetition: what the first push stored, marked `duplicate`."},
-        **problems(400, 404, 408, 413, 415, 422, 503),
+        **problems(404, 408, 413, 415, 422),
     },
 )
 async def push(

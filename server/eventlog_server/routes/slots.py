@@ -2,19 +2,14 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 
 from ..answers import Json
 from ..places import look_at_place, take_place
-from ..route import Action, Execution, Route, Slots, problems
+from ..route import Action, Execution, Slots, problems, routes
 from ..schemas.slots import GroupQuery, LeaseIn, LeaveQuery, LeftOut, SlotIn, SlotOut, StateQuery
 
-router = APIRouter(
-    prefix="/v1/workspaces/{workspace}/actions/{ref}/slots",
-    tags=["slots"],
-    route_class=Route,
-    default_response_class=Json,
-)
+router = routes("/{workspace}/actions/{ref}/slots", "slots")
 
 _AS_IT_IS = LeaseIn()
 _STATUS = {"granted": 200, "queued": 202}
@@ -24,8 +19,7 @@ _STATUS = {"granted": 200, "queued": 202}
     "",
     summary="Ask for a slot",
     response_model=SlotOut,
-    response_description="It holds a slot.",
-    responses={202: {"model": SlotOut, "description": "It waits."}, **problems(400, 408, 409, 413, 415, 429, 503)},
+    responses={202: {"model": SlotOut, "description": "It waits."}, **problems(408, 409, 413, 415, 429)},
 )
 async def take(request: Request, slots: Slots, ref: Action, asked: SlotIn) -> Response:
     """A slot if one is free and nobody waits, else a place in the line: first come, first served.
@@ -37,13 +31,7 @@ async def take(request: Request, slots: Slots, ref: Action, asked: SlotIn) -> Re
     return Json(state.to_dict(), _STATUS[state.state])
 
 
-@router.get(
-    "/{execution_id}",
-    summary="Where an execution stands",
-    response_model=SlotOut,
-    response_description="Its state.",
-    responses=problems(400, 404, 503),
-)
+@router.get("/{execution_id}", summary="Where an execution stands", response_model=SlotOut, responses=problems(404))
 async def look(
     request: Request, slots: Slots, ref: Action, execution_id: Execution, query: Annotated[StateQuery, Query()]
 ) -> Response:
@@ -53,11 +41,7 @@ async def look(
 
 
 @router.put(
-    "/{execution_id}/lease",
-    summary="Renew a lease",
-    response_model=SlotOut,
-    response_description="It holds the slot until `lease_expires_at`.",
-    responses=problems(400, 408, 409, 413, 415, 503),
+    "/{execution_id}/lease", summary="Renew a lease", response_model=SlotOut, responses=problems(408, 409, 413, 415)
 )
 async def renew(
     slots: Slots,
@@ -77,13 +61,7 @@ async def renew(
     return Json(state.to_dict())
 
 
-@router.delete(
-    "/{execution_id}",
-    summary="Release or cancel",
-    response_model=LeftOut,
-    response_description="What was done.",
-    responses=problems(400, 503),
-)
+@router.delete("/{execution_id}", summary="Release or cancel", response_model=LeftOut)
 async def leave(slots: Slots, ref: Action, execution_id: Execution, query: Annotated[LeaveQuery, Query()]) -> Response:
     """Give the slot back (`released`), or leave the line (`cancelled`). Repeated, it does nothing (`none`).
 

@@ -6,37 +6,13 @@ from pydantic import BaseModel, Field, WrapValidator
 
 from eventlog.model.ids import MAX_COUNTER
 from eventlog.model.pages import DEFAULT_PAGE
-from eventlog.runs.fold import StageStatus
+from eventlog.runs.fold import StageView
 from eventlog.runs.records import MOST_RUNS, RunStatus
 from eventlog.telemetry.sample import MOST_PUSHED, OLDEST_MS
 from eventlog.telemetry.terms import DEFAULT_SAMPLES, MOST_SAMPLES
 
-from .base import CURSOR, ID, WHOLE, Absent, Counter, Duplicate, Position, Query, Sent
+from .base import CURSOR, WHOLE, Absent, Counter, Duplicate, Position, Query, Sent
 from .events import LIMIT, SINCE, EventOut, Gap, Limit, ReplayFilters
-
-
-class RunOut(BaseModel):
-    """One run. Its first terminal event decides its status. Times are seconds since the Unix epoch."""
-
-    run_id: str
-    status: RunStatus
-    first_id: str = Field(pattern=ID)
-    last_id: str = Field(pattern=ID)
-    ended_id: str | None = Field(description="Its terminal event; null while it runs.")
-    started_at: float
-    last_event_at: float
-    ended_at: float | None
-    duration_ms: int = Field(ge=0, description="From its first event to its terminal one, or until now.")
-    events: int = Field(ge=1, description="All that were ever appended.")
-    lanes: dict[str, int] = Field(description="The last seq of each lane.")
-
-
-class RunsOut(BaseModel):
-    """The runs that have events in the log, the latest active first. Pass `cursor` as `until` to go further back."""
-
-    runs: list[RunOut]
-    cursor: str | None
-    at_end: bool
 
 
 class RunsQuery(Query):
@@ -69,28 +45,11 @@ class ReplayQuery(ReplayFilters):
     limit: Limit = Field(default=DEFAULT_PAGE, description=LIMIT)
 
 
-class StageOut(BaseModel):
-    """One stage, as its latest attempt stands. What is not known is null. Times are seconds since the Unix epoch."""
-
-    stage_name: str
-    status: StageStatus
-    stage_attempt: int
-    group_id: str
-    depends_on: list[str]
-    queued_at: float | None
-    started_at: float | None
-    completed_at: float | None
-    duration_ms: int | None
-    exit_code: int | None
-    error: str | None
-    reason: str | None
-
-
 class StagesOut(BaseModel):
     """The stages of a run, by group and first appearance."""
 
     run_id: str
-    stages: list[StageOut]
+    stages: list[StageView]
 
 
 def _checked_as_it_is(value: Any, check: Any) -> Any:

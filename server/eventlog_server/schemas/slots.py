@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field, model_validator
 from eventlog.errors import InvalidInput
 from eventlog.slots.operations import LISTED, MOST_LISTED
 from eventlog.slots.policy import LARGEST_COUNT, LONGEST_WAIT_S, LONGEST_WINDOW_S
+from eventlog.slots.protocol import Holder, Waiter
 from eventlog.slots.request import (
     DEFAULT_LEASE_S,
     DEFAULT_QUEUE_LENGTH,
@@ -136,25 +137,6 @@ class LeftOut(BaseModel):
     result: Literal["released", "cancelled", "none"]
 
 
-class HolderOut(BaseModel):
-    """Who holds a slot."""
-
-    execution_id: str
-    fencing_token: int
-    granted_at: float
-    lease_expires_at: float
-    owner: str | None
-
-
-class WaiterOut(BaseModel):
-    """Who waits."""
-
-    execution_id: str
-    position: int
-    enqueued_at: float
-    owner: str | None
-
-
 class RateModel(Sent):
     """At most `count` grants: as a rate limit in any stretch of `seconds`, as a quota in each window of that length."""
 
@@ -233,8 +215,8 @@ class QueueStatsOut(BaseModel):
     total_expired: int
     total_timed_out: int
     total_cancelled: int
-    holders: list[HolderOut]
-    waiters: list[WaiterOut]
+    holders: list[Holder]
+    waiters: list[Waiter]
     time: float
 
 
