@@ -37,9 +37,7 @@ class CompletionListener:
         self, log: EventLog, slots: SlotQueue | None = None, *, group: str = GROUP, take_over_s: float = TAKE_OVER_S
     ) -> None:
         backend = (slots or log.slots()).operations.backend
-        self._work = CompletionWork(
-            log.workspace, log.operations.backend, backend, group=group, take_over_s=take_over_s
-        )
+        self._work = CompletionWork(log.workspace, log.core.backend, backend, group=group, take_over_s=take_over_s)
         self._connect = log.connect
         self._loop = CompletionLoop(self._work)
         self._thread: threading.Thread | None = None
@@ -95,9 +93,7 @@ class AsyncCompletionListener:
         take_over_s: float = TAKE_OVER_S,
     ) -> None:
         backend = (slots or log.slots()).operations.backend
-        self._work = CompletionWork(
-            log.workspace, log.operations.backend, backend, group=group, take_over_s=take_over_s
-        )
+        self._work = CompletionWork(log.workspace, log.core.backend, backend, group=group, take_over_s=take_over_s)
         self._connect = log.connect
         self._loop = CompletionLoop(self._work)
         self._task: asyncio.Task[None] | None = None
