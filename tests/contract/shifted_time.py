@@ -3,6 +3,7 @@
 Until the first `pass_on` nothing is changed. Everything but scripts' `TIME` and expiries is Redis as it is.
 """
 
+import sys
 from collections.abc import Iterable
 from functools import cache
 from hashlib import sha1
@@ -14,7 +15,6 @@ import redis
 from eventlog.store import scripts
 from eventlog.store.scripts import Script
 
-_CALLERS = ("eventlog.log.redis", "eventlog.log.consumer", "eventlog.slots.redis", "eventlog.telemetry.redis")
 _AHEAD = "tests:ahead_ms"
 _PRELUDE = b"""
 local real = redis
@@ -54,8 +54,14 @@ class ShiftedTime:
     def pass_on(self, seconds: float, keys: Iterable[str]) -> None:
         """From now on it is more than `seconds` later, for `keys` too."""
         if not self._ahead_ms:
-            for module in _CALLERS:
-                self._patch.setattr(f"{module}.script", _shifted)
+            callers = [
+                module
+                for name, module in list(sys.modules.items())
+                if name.startswith("eventlog.") and getattr(module, "script", None) is scripts.script
+            ]
+            for module in callers:
+                if module is not scripts:
+                    self._patch.setattr(module, "script", _shifted)
         ms = int(seconds * 1000) + 1
         self._ahead_ms += ms
         self._client.set(_AHEAD, self._ahead_ms)
