@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable
 from functools import cache
 from hashlib import sha1
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -43,6 +44,14 @@ def _shifted(path: str) -> Script:
     return Script(plain.name, source, sha1(source, usedforsecurity=False).hexdigest())
 
 
+def _callers() -> list[ModuleType]:
+    """The modules that send scripts, whatever they are called."""
+    ours = [module for name, module in list(sys.modules.items()) if name.startswith("eventlog.")]
+    callers = [module for module in ours if vars(module).get("script") is scripts.script and module is not scripts]
+    assert len(callers) >= 3, callers
+    return callers
+
+
 class ShiftedTime:
     """The time of one Redis, as this process' scripts hear of it. Close it."""
 
@@ -54,14 +63,8 @@ class ShiftedTime:
     def pass_on(self, seconds: float, keys: Iterable[str]) -> None:
         """From now on it is more than `seconds` later, for `keys` too."""
         if not self._ahead_ms:
-            callers = [
-                module
-                for name, module in list(sys.modules.items())
-                if name.startswith("eventlog.") and getattr(module, "script", None) is scripts.script
-            ]
-            for module in callers:
-                if module is not scripts:
-                    self._patch.setattr(module, "script", _shifted)
+            for module in _callers():
+                self._patch.setattr(module, "script", _shifted)
         ms = int(seconds * 1000) + 1
         self._ahead_ms += ms
         self._client.set(_AHEAD, self._ahead_ms)
