@@ -17,8 +17,8 @@ from .log.memory import MemoryBackend
 from .log.protocol import Backend
 from .log.redis import RedisBackend
 from .model.guard import ContentGuard
-from .slots.awaited import AsyncSlotQueue
-from .slots.blocking import SlotQueue
+from .slots.awaited import AsyncDirectSlots, AsyncSlotQueue
+from .slots.blocking import DirectSlots, SlotQueue
 from .store.keys import WorkspaceKeys
 from .store.links import AsyncLink, SyncLink
 
@@ -113,10 +113,8 @@ def create_slot_queue(backend: str | None = None, **options: Unpack[LogOptions])
     if isinstance(found, _Server):
         from .client.slots_blocking import RemoteSlots
 
-        return RemoteSlots(  # type: ignore[return-value]
-            found.url, workspace=found.workspace, deadline_s=found.deadline_s
-        )
-    return SlotQueue(
+        return RemoteSlots(found.url, workspace=found.workspace, deadline_s=found.deadline_s)
+    return DirectSlots(
         found.backend.slots(), workspace=found.workspace, connect=found.sync_links, on_close=found.on_close
     )
 
@@ -127,10 +125,8 @@ def create_async_slot_queue(backend: str | None = None, **options: Unpack[LogOpt
     if isinstance(found, _Server):
         from .client.slots_awaited import AsyncRemoteSlots
 
-        return AsyncRemoteSlots(  # type: ignore[return-value]
-            found.url, workspace=found.workspace, deadline_s=found.deadline_s
-        )
-    return AsyncSlotQueue(
+        return AsyncRemoteSlots(found.url, workspace=found.workspace, deadline_s=found.deadline_s)
+    return AsyncDirectSlots(
         found.backend.slots(), workspace=found.workspace, connect=found.async_links, on_close=found.on_close
     )
 

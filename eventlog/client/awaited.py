@@ -8,7 +8,7 @@ from ..log.awaited import AsyncEventLog, AsyncExecute, AsyncFollower
 from ..log.reading import FollowStart
 from ..model.log_values import Gap
 from ..plan.drive import Steps, arun
-from .connection import AsyncConnection, Place
+from .connection import AsyncConnection, ServerAddress
 from .following import StreamTail
 from .log_operations import LogCalls
 from .slots_awaited import AsyncRemoteSlots
@@ -23,11 +23,11 @@ class AsyncEventLogClient(AsyncEventLog):
     backend = "http"
 
     def __init__(self, url: str, *, workspace: str = "default", deadline_s: float = 5.0) -> None:
-        place = Place.of(url, workspace, deadline_s)
-        self._connection = AsyncConnection(place)
-        self.operations = LogCalls(place.origin, place.deadline_s)
+        address = ServerAddress.of(url, workspace, deadline_s)
+        self._connection = AsyncConnection(address)
+        self.operations = LogCalls(address.origin, address.deadline_s)
         self._slots: AsyncRemoteSlots | None = None
-        self.workspace = place.workspace
+        self.workspace = address.workspace
 
     async def _run(self, plan: Steps[Any, T], /) -> T:
         return await arun(plan, self._connection.execute)
@@ -36,7 +36,7 @@ class AsyncEventLogClient(AsyncEventLog):
         tail = StreamTail(self.operations, start)
         return AsyncFollower(tail, _stream(tail, self._connection), on_gap, lambda: False)
 
-    def slots(self) -> AsyncRemoteSlots:  # type: ignore[override]
+    def slots(self) -> AsyncRemoteSlots:
         """See `EventLogClient.slots`."""
         if self._slots is None:
             self._slots = AsyncRemoteSlots.beside(self._connection)

@@ -8,7 +8,7 @@ from ..log.blocking import EventLog, Follower
 from ..log.reading import FollowStart
 from ..model.log_values import Gap
 from ..plan.drive import Steps, run
-from .connection import Connection, Place
+from .connection import Connection, ServerAddress
 from .following import StreamTail
 from .log_operations import LogCalls
 from .slots_blocking import RemoteSlots
@@ -27,12 +27,12 @@ class EventLogClient(EventLog):
     backend = "http"
 
     def __init__(self, url: str, *, workspace: str = "default", deadline_s: float = 5.0) -> None:
-        place = Place.of(url, workspace, deadline_s)
-        self._connection = Connection(place)
-        self.operations = LogCalls(place.origin, place.deadline_s)
+        address = ServerAddress.of(url, workspace, deadline_s)
+        self._connection = Connection(address)
+        self.operations = LogCalls(address.origin, address.deadline_s)
         self._slots: RemoteSlots | None = None
         self._followers: weakref.WeakSet[Follower] = weakref.WeakSet()
-        self.workspace = place.workspace
+        self.workspace = address.workspace
 
     def _run(self, plan: Steps[Any, T], /) -> T:
         return run(plan, self._connection.execute)
@@ -46,7 +46,7 @@ class EventLogClient(EventLog):
         self._followers.add(follower)
         return follower
 
-    def slots(self) -> RemoteSlots:  # type: ignore[override]
+    def slots(self) -> RemoteSlots:
         """The slot queues of this workspace, over the same connections. Closed with the client."""
         if self._slots is None:
             self._slots = RemoteSlots.beside(self._connection)

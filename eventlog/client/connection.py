@@ -37,7 +37,7 @@ _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ServerAddress:
     """A workspace behind a server."""
 
     base_url: str
@@ -47,7 +47,7 @@ class Place:
     trust_env: bool
 
     @classmethod
-    def of(cls, url: str, workspace: str, deadline_s: float) -> "Place":
+    def of(cls, url: str, workspace: str, deadline_s: float) -> "ServerAddress":
         """Check what a caller gives; raises `InvalidInput` naming what is wrong."""
         name = checked_workspace(workspace)
         base = _checked_url(url)
@@ -90,20 +90,22 @@ def _tls() -> ssl.SSLContext:
 class Connection:
     """Connections to a server, for blocking callers. Safe under threads; a forked child opens its own."""
 
-    def __init__(self, place: Place) -> None:
-        self.place = place
+    def __init__(self, address: ServerAddress) -> None:
+        self.address = address
         self._closed = False
         self._open()
         # The sockets are the parent's, and one of its threads may have held the locks.
         call_in_child(self._open)
 
     def _open(self) -> None:
-        place = self.place
+        address = self.address
         self._changed = threading.Condition()
         self._under_way = {"exchange": 0, "stream": 0}
         self._gate = threading.Semaphore(_AT_ONCE)
         self._sockets: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._client = httpx.Client(base_url=place.base_url, limits=_LIMITS, trust_env=place.trust_env, verify=_tls())
+        self._client = httpx.Client(
+            base_url=address.base_url, limits=_LIMITS, trust_env=address.trust_env, verify=_tls()
+        )
 
     def execute(self, effect: Effect) -> Any:
         """Carry out an effect; raises `BackendUnavailable`, or what a problem says."""
@@ -113,7 +115,7 @@ class Connection:
             case OpenStream():
                 return self._open_stream(effect)
             case ReadStream(stream):
-                with self._counted("stream"), _transport_errors(self.place, wrote=False):
+                with self._counted("stream"), _transport_errors(self.address, wrote=False):
                     return next(stream.pieces, b"")
             case CloseStream(stream):
                 stream.response.close()
@@ -121,7 +123,7 @@ class Connection:
 
     def _exchange(self, exchange: Exchange) -> bytes:
         with self._counted("exchange"), self._turn(exchange):
-            with _transport_errors(self.place, wrote=exchange.request.method != "GET"):
+            with _transport_errors(self.address, wrote=exchange.request.method != "GET"):
                 answer = self._client.send(self._built(exchange.request, exchange.timeout_s))
             return _content(answer)
 
@@ -141,7 +143,7 @@ class Connection:
             self._gate.release()
 
     def _open_stream(self, opening: OpenStream) -> "Stream":
-        with self._counted("stream"), _transport_errors(self.place, wrote=False):
+        with self._counted("stream"), _transport_errors(self.address, wrote=False):
             request = self._built(opening.request, opening.timeout_s)
             response = self._client.send(request, stream=True)
             if response.is_success:
@@ -225,8 +227,8 @@ def _cut(stream: Any) -> None:
 class AsyncConnection:
     """The asyncio twin of `Connection`, for the tasks of one event loop: the one that uses it first."""
 
-    def __init__(self, place: Place) -> None:
-        self.place = place
+    def __init__(self, address: ServerAddress) -> None:
+        self.address = address
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._asking: set[asyncio.Timeout] = set()
@@ -234,7 +236,7 @@ class AsyncConnection:
         self._nothing_asked = asyncio.Event()
         self._gate = asyncio.Semaphore(_AT_ONCE)
         self._client = httpx.AsyncClient(
-            base_url=place.base_url, limits=_LIMITS, trust_env=place.trust_env, verify=_tls()
+            base_url=address.base_url, limits=_LIMITS, trust_env=address.trust_env, verify=_tls()
         )
 
     async def execute(self, effect: Effect) -> Any:
@@ -264,14 +266,16 @@ class AsyncConnection:
             async with asyncio.timeout(None) as scope:
                 under_way.add(scope)
                 try:
-                    with _transport_errors(self.place, wrote=wrote):
+                    with _transport_errors(self.address, wrote=wrote):
                         yield
                 finally:
                     under_way.discard(scope)
                     if not self._asking:
                         self._nothing_asked.set()
         except TimeoutError:
-            raise BackendUnavailable(f"no answer from {self.place.origin}: {_CLOSED}", outcome_unknown=wrote) from None
+            raise BackendUnavailable(
+                f"no answer from {self.address.origin}: {_CLOSED}", outcome_unknown=wrote
+            ) from None
 
     @contextlib.asynccontextmanager
     async def _turn(self, exchange: Exchange) -> AsyncIterator[None]:
@@ -366,11 +370,11 @@ def _problem(answer: httpx.Response) -> EventLogError:
 
 
 @contextlib.contextmanager
-def _transport_errors(place: Place, *, wrote: bool) -> Iterator[None]:
+def _transport_errors(address: ServerAddress, *, wrote: bool) -> Iterator[None]:
     """Turn httpx's transport errors into `BackendUnavailable`."""
     try:
         yield
     except (httpx.TransportError, httpx.StreamError) as error:
         reason = str(error) or type(error).__name__
         unknown = wrote and not isinstance(error, _NOT_SENT)
-        raise BackendUnavailable(f"no answer from {place.origin}: {reason}", outcome_unknown=unknown) from error
+        raise BackendUnavailable(f"no answer from {address.origin}: {reason}", outcome_unknown=unknown) from error

@@ -4,23 +4,24 @@ import asyncio
 from typing import Any, Self
 
 from ..plan.drive import Steps
-from ..slots.awaited import AwaitedSlots
+from ..slots.awaited import AsyncSlotQueue
 from ..slots.request import Acquisition
 from ..slots.waiting import Grant
 from .asking import Effect, Exchange
-from .connection import AsyncConnection, Place
+from .connection import AsyncConnection, ServerAddress
 from .slot_operations import SlotCalls
 
 _LEAVING_S = 2.0
 
 
-class AsyncRemoteSlots(AwaitedSlots[SlotCalls]):
+class AsyncRemoteSlots(AsyncSlotQueue):
     """The asyncio twin of `RemoteSlots`, for the tasks of one event loop. Use `async with`, or `await close()`."""
 
+    operations: SlotCalls
     backend = "http"
 
     def __init__(self, url: str, *, workspace: str = "default", deadline_s: float = 5.0) -> None:
-        self._begin(AsyncConnection(Place.of(url, workspace, deadline_s)), owns=True)
+        self._begin(AsyncConnection(ServerAddress.of(url, workspace, deadline_s)), owns=True)
 
     @classmethod
     def beside(cls, connection: AsyncConnection) -> Self:
@@ -30,12 +31,12 @@ class AsyncRemoteSlots(AwaitedSlots[SlotCalls]):
         return slots
 
     def _begin(self, connection: AsyncConnection, *, owns: bool) -> None:
-        place = connection.place
-        self.workspace = place.workspace
-        self.operations = SlotCalls(place.origin, place.deadline_s)
+        address = connection.address
+        self.workspace = address.workspace
+        self.operations = SlotCalls(address.origin, address.deadline_s)
         self._connection = connection
         self._owns_connection = owns
-        self._waits = AsyncConnection(place)
+        self._waits = AsyncConnection(address)
         self._acquiring: set[asyncio.Future[Any]] = set()
         super().__init__()
 

@@ -4,17 +4,17 @@ import threading
 from typing import Any, Self
 
 from ..plan.drive import Steps
-from ..slots.blocking import BlockingSlots
+from ..slots.blocking import SlotQueue
 from ..slots.request import Acquisition
 from ..slots.waiting import Grant
 from .asking import Effect, Exchange
-from .connection import Connection, Place
+from .connection import Connection, ServerAddress
 from .slot_operations import SlotCalls
 
 _LEAVING_S = 2.0
 
 
-class RemoteSlots(BlockingSlots[SlotCalls]):
+class RemoteSlots(SlotQueue):
     """A workspace's slot queues behind the server at `url`. Safe under threads. Close it, or use it in a `with`.
 
     The calls are those of `SlotQueue`, with the same results; each is bounded by `deadline_s` seconds. One thing is
@@ -22,10 +22,11 @@ class RemoteSlots(BlockingSlots[SlotCalls]):
     and a slot that comes to it until the end of its lease.
     """
 
+    operations: SlotCalls
     backend = "http"
 
     def __init__(self, url: str, *, workspace: str = "default", deadline_s: float = 5.0) -> None:
-        self._begin(Connection(Place.of(url, workspace, deadline_s)), owns=True)
+        self._begin(Connection(ServerAddress.of(url, workspace, deadline_s)), owns=True)
 
     @classmethod
     def beside(cls, connection: Connection) -> Self:
@@ -35,13 +36,13 @@ class RemoteSlots(BlockingSlots[SlotCalls]):
         return slots
 
     def _begin(self, connection: Connection, *, owns: bool) -> None:
-        place = connection.place
-        self.workspace = place.workspace
-        self.operations = SlotCalls(place.origin, place.deadline_s)
+        address = connection.address
+        self.workspace = address.workspace
+        self.operations = SlotCalls(address.origin, address.deadline_s)
         self._connection = connection
         self._owns_connection = owns
         # Waiters have connections of their own, which can be cut without hurting those who work.
-        self._waits = Connection(place)
+        self._waits = Connection(address)
         self._forget_acquiring()
         super().__init__()
 
@@ -50,7 +51,7 @@ class RemoteSlots(BlockingSlots[SlotCalls]):
         self._acquiring = 0
 
     def reset(self) -> None:
-        """See `BlockingSlots.reset`; the parent's threads that wait are not here."""
+        """See `SlotQueue.reset`; the parent's threads that wait are not here."""
         self._forget_acquiring()
         super().reset()
 

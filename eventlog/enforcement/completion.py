@@ -36,8 +36,8 @@ class CompletionListener:
     def __init__(
         self, log: EventLog, slots: SlotQueue | None = None, *, group: str = GROUP, take_over_s: float = TAKE_OVER_S
     ) -> None:
-        backend = (slots or log.slots()).operations.backend
-        self._work = CompletionWork(log.workspace, log.core.backend, backend, group=group, take_over_s=take_over_s)
+        events, slot_backend = log.core.backend, (slots or log.slots()).core.backend
+        self._work = CompletionWork(log.workspace, events, slot_backend, group=group, take_over_s=take_over_s)
         self._connect = log.connect
         self._loop = CompletionLoop(self._work)
         self._thread: threading.Thread | None = None
@@ -92,8 +92,8 @@ class AsyncCompletionListener:
         group: str = GROUP,
         take_over_s: float = TAKE_OVER_S,
     ) -> None:
-        backend = (slots or log.slots()).operations.backend
-        self._work = CompletionWork(log.workspace, log.core.backend, backend, group=group, take_over_s=take_over_s)
+        events, slot_backend = log.core.backend, (slots or log.slots()).core.backend
+        self._work = CompletionWork(log.workspace, events, slot_backend, group=group, take_over_s=take_over_s)
         self._connect = log.connect
         self._loop = CompletionLoop(self._work)
         self._task: asyncio.Task[None] | None = None

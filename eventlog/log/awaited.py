@@ -14,7 +14,7 @@ from ..model.log_values import Append, Gap, Outcome
 from ..plan.colours import awaited
 from ..plan.drive import Steps, ano_transport, arun
 from ..plan.effects import Command
-from ..slots.awaited import AsyncSlotQueue
+from ..slots.awaited import AsyncDirectSlots, AsyncSlotQueue
 from .commit import CommitStats
 from .commit_tasks import TaskCommitter
 from .core import LogCore
@@ -178,7 +178,7 @@ class AsyncDirectLog(AsyncEventLog):
         if self._closed:
             raise LogClosed("the log was closed")
         if self._slots is None:
-            self._slots = AsyncSlotQueue(
+            self._slots = AsyncDirectSlots(
                 self.operations.backend.slots(), workspace=self.workspace, link=self._link, connect=self.connect
             )
         return self._slots

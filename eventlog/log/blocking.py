@@ -14,7 +14,7 @@ from ..model.log_values import Append, Gap, Outcome
 from ..plan.colours import blocking
 from ..plan.drive import Steps, no_transport, run
 from ..plan.effects import Command
-from ..slots.blocking import SlotQueue
+from ..slots.blocking import DirectSlots, SlotQueue
 from .commit import CommitStats
 from .commit_threads import ThreadCommitter
 from .core import LogCore
@@ -184,7 +184,7 @@ class DirectLog(EventLog):
         if self._closed:
             raise LogClosed("the log was closed")
         if self._slots is None:
-            self._slots = SlotQueue(
+            self._slots = DirectSlots(
                 self.operations.backend.slots(), workspace=self.workspace, link=self._link, connect=self.connect
             )
         return self._slots

@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING
 from ..exports import exporter
 
 if TYPE_CHECKING:
+    from .awaited import AsyncDirectSlots as AsyncDirectSlots
     from .awaited import AsyncSlot as AsyncSlot
     from .awaited import AsyncSlotQueue as AsyncSlotQueue
+    from .blocking import DirectSlots as DirectSlots
     from .blocking import Slot as Slot
     from .blocking import SlotQueue as SlotQueue
     from .operations import SlotState as SlotState
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
 __getattr__, __all__ = exporter(
     __name__,
     {
-        "awaited": "AsyncSlot AsyncSlotQueue",
-        "blocking": "Slot SlotQueue",
+        "awaited": "AsyncDirectSlots AsyncSlot AsyncSlotQueue",
+        "blocking": "DirectSlots Slot SlotQueue",
         "operations": "SlotState",
         "policy": "Policy Rate Scope",
         "protocol": "Cleared Holder QueueStats Waiter",

@@ -7,9 +7,9 @@ import logging
 import uuid
 from collections.abc import Callable, Generator, Sequence
 from types import TracebackType
-from typing import Any, Generic, Protocol, Self, TypeVar, Unpack, overload
+from typing import Any, Protocol, Self, TypeVar, Unpack, overload
 
-from ..errors import BackendUnavailable, EventLogError, LeaseLost, LogClosed
+from ..errors import BackendUnavailable, EventLogError, InvalidInput, LeaseLost, LogClosed
 from ..plan.colours import awaited
 from ..plan.drive import Steps, ano_transport, arun
 from ..plan.effects import Command
@@ -24,7 +24,6 @@ from .request import Acquisition, SlotOptions
 from .waiting import Ask, AskAll, Grant, Listen, is_left_behind
 
 T = TypeVar("T")
-O_co = TypeVar("O_co", bound=SlotOperations, covariant=True)
 _log = logging.getLogger("eventlog")
 _WORKING_AT_ONCE = 4
 _ABANDON_S = 1.0
@@ -43,7 +42,7 @@ class AsyncSlot(Holding):
 
     def __init__(
         self,
-        queues: "AwaitedSlots[Any]",
+        queues: "AsyncSlotQueue",
         acquisition: Acquisition,
         grant: Grant,
         on_lost: Callable[["AsyncSlot"], None] | None,
@@ -95,16 +94,22 @@ class Acquiring:
         await self._slot.__aexit__(kind, error, trace)
 
 
-class AwaitedSlots(Generic[O_co]):
-    """The calls of slot queues for asyncio callers, here or behind a server. Use `async with`, or `await close()`."""
+class AsyncSlotQueue:
+    """The asyncio twin of `SlotQueue`, for the tasks of one event loop. Use `async with`, or `await close()`."""
 
-    operations: O_co
+    operations: SlotOperations
     workspace: str
+    backend: str
 
     def __init__(self) -> None:
         self._closed = False
         self.keeper = TaskKeeper(self._carry_out_all)
         self._farewells: set[asyncio.Task[None]] = set()
+
+    @property
+    def core(self) -> SlotCore:
+        """See `SlotQueue.core`."""
+        raise InvalidInput("slots", "are behind a server: this needs slots on redis, memory or disabled")
 
     async def _execute(self, effect: Any, /) -> Any:
         raise NotImplementedError
@@ -127,7 +132,7 @@ class AwaitedSlots(Generic[O_co]):
         on_lost: Callable[[AsyncSlot], None] | None = None,
         **options: Unpack[SlotOptions],
     ) -> Acquiring:
-        """See `BlockingSlots.acquire`. Await it, or use it with `async with`."""
+        """See `SlotQueue.acquire`. Await it, or use it with `async with`."""
 
         def wait() -> Generator[Any, None, AsyncSlot]:
             acquisition = Acquisition.of(action, execution_id, timeout_s, **options)
@@ -144,7 +149,7 @@ class AwaitedSlots(Generic[O_co]):
         on_lost: Callable[[AsyncSlot], None] | None = None,
         **options: Unpack[SlotOptions],
     ) -> AsyncSlot | None:
-        """See `BlockingSlots.try_acquire`."""
+        """See `SlotQueue.try_acquire`."""
         acquisition = Acquisition.of(action, execution_id, 0, **options)
         return await self._take(acquisition, self.operations.attempt(acquisition), on_lost)
 
@@ -186,6 +191,19 @@ class AwaitedSlots(Generic[O_co]):
         except (EventLogError, TimeoutError):
             self.keeper.owe(release)
 
+    async def attach(
+        self,
+        action: str,
+        execution_id: str,
+        *,
+        group_key: str | None = None,
+        on_lost: Callable[[AsyncSlot], None] | None = None,
+    ) -> AsyncSlot | None:
+        """See `SlotQueue.attach`."""
+        acquisition = Acquisition.existing(action, execution_id, group_key)
+        grant = await self._run(self.operations.attached(acquisition))
+        return None if grant is None else self._kept(acquisition, grant, on_lost)
+
     enqueue = awaited(SlotOperations.enqueue)
     state = awaited(SlotOperations.state)
     renew = awaited(SlotOperations.renew)
@@ -194,6 +212,8 @@ class AwaitedSlots(Generic[O_co]):
     cancel = awaited(SlotOperations.cancel)
     stats = awaited(SlotOperations.stats)
     queues = awaited(SlotOperations.queues)
+    queues_of = awaited(SlotOperations.queues_of)
+    tend = awaited(SlotOperations.tend)
     set_limit = awaited(SlotOperations.set_limit)
     clear = awaited(SlotOperations.clear)
     clear_all = awaited(SlotOperations.clear_all)
@@ -203,7 +223,7 @@ class AwaitedSlots(Generic[O_co]):
     delete_policy = awaited(SlotOperations.delete_policy)
 
     async def close(self) -> None:
-        """See `BlockingSlots.close`."""
+        """See `SlotQueue.close`."""
         raise NotImplementedError
 
     async def __aenter__(self) -> Self:
@@ -215,8 +235,10 @@ class AwaitedSlots(Generic[O_co]):
         await self.close()
 
 
-class AsyncSlotQueue(AwaitedSlots[SlotCore]):
-    """The asyncio twin of `SlotQueue`, for the tasks of one event loop."""
+class AsyncDirectSlots(AsyncSlotQueue):
+    """The asyncio twin of `DirectSlots`."""
+
+    operations: SlotCore
 
     def __init__(
         self,
@@ -239,6 +261,11 @@ class AsyncSlotQueue(AwaitedSlots[SlotCore]):
         self._on_close = on_close
         super().__init__()
 
+    @property
+    def core(self) -> SlotCore:
+        """See `SlotQueue.core`."""
+        return self.operations
+
     async def _execute(self, effect: Any, /) -> Any:
         if type(effect) is Ask:
             return await self._batcher.ask(effect.act)
@@ -248,24 +275,8 @@ class AsyncSlotQueue(AwaitedSlots[SlotCore]):
             return (await self._batcher.perform(effect.acts, effect.deadline_s)).answers
         return await self._send(effect)
 
-    async def attach(
-        self,
-        action: str,
-        execution_id: str,
-        *,
-        group_key: str | None = None,
-        on_lost: Callable[[AsyncSlot], None] | None = None,
-    ) -> AsyncSlot | None:
-        """See `SlotQueue.attach`."""
-        acquisition = Acquisition.existing(action, execution_id, group_key)
-        grant = await self._run(self.operations.attached(acquisition))
-        return None if grant is None else self._kept(acquisition, grant, on_lost)
-
-    queues_of = awaited(SlotCore.queues_of)
-    tend = awaited(SlotCore.tend)
-
     async def close(self) -> None:
-        """See `BlockingSlots.close`."""
+        """See `SlotQueue.close`."""
         if self._closed:
             return
         self._closed = True

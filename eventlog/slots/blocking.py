@@ -1,16 +1,15 @@
 """Slots for blocking callers. `awaited.py` has the asyncio twin, `operations.py` the calls that both have."""
 
 import logging
-import os
-import weakref
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Generic, Protocol, Self, TypeVar, Unpack, overload
+from typing import Any, Protocol, Self, TypeVar, Unpack, overload
 
-from ..errors import BackendUnavailable, EventLogError, LeaseLost, LogClosed
+from ..errors import BackendUnavailable, EventLogError, InvalidInput, LeaseLost, LogClosed
 from ..plan.colours import blocking
 from ..plan.drive import Steps, no_transport, run
 from ..plan.effects import Command
+from ..plan.forks import call_in_child
 from .acts import Act, Answer, Ring
 from .core import SlotCore
 from .holding import Holding
@@ -21,7 +20,6 @@ from .request import Acquisition, SlotOptions, moment
 from .waiting import HEARTBEAT_S, Ask, AskAll, Grant, Listen, Reply, is_left_behind
 
 T = TypeVar("T")
-O_co = TypeVar("O_co", bound=SlotOperations, covariant=True)
 _log = logging.getLogger("eventlog")
 _WORKING_AT_ONCE = 8
 _WAITING_AT_ONCE = 512
@@ -44,7 +42,7 @@ class Slot(Holding):
 
     def __init__(
         self,
-        queues: "BlockingSlots[Any]",
+        queues: "SlotQueue",
         acquisition: Acquisition,
         grant: Grant,
         on_lost: Callable[["Slot"], None] | None,
@@ -80,21 +78,32 @@ class Slot(Holding):
             raise LeaseLost(self.acquisition.queue, self.execution_id)
 
 
-class BlockingSlots(Generic[O_co]):
-    """The calls of slot queues for blocking callers, here or behind a server. Close it, or use it in a `with`."""
+class SlotQueue:
+    """The slot queues of a workspace, one for each action and group. Safe under threads and across `fork`.
 
-    operations: O_co
+    They are on Redis, in memory, disabled, or behind a server; `create_slot_queue` opens them. Calls are bounded by a
+    deadline; waiting is bounded by `timeout_s`. They raise an `EventLogError`: `InvalidInput`, a `SlotRefused`,
+    `LeaseLost`, or `BackendUnavailable` where the backend does not answer. Close it, or use it in a `with`.
+    """
+
+    operations: SlotOperations
     keeper: Keeper
     workspace: str
+    backend: str
 
     def __init__(self) -> None:
         self._closed = False
         self.keeper = Keeper(self._carry_out_all)
-        _queues.add(self)
+        call_in_child(self.reset)
 
     def reset(self) -> None:
-        """Forget what is held, as a forked child must: it is its parent's."""
+        """Forget what is held: in a forked child it is the parent's."""
         self.keeper.reset()
+
+    @property
+    def core(self) -> SlotCore:
+        """The operations on a backend of this process, for services that drive them; `InvalidInput` behind a server."""
+        raise InvalidInput("slots", "are behind a server: this needs slots on redis, memory or disabled")
 
     def _execute(self, effect: Any, /) -> Any:
         raise NotImplementedError
@@ -176,6 +185,22 @@ class BlockingSlots(Generic[O_co]):
         except EventLogError:
             self.keeper.owe(release)
 
+    def attach(
+        self,
+        action: str,
+        execution_id: str,
+        *,
+        group_key: str | None = None,
+        on_lost: Callable[[Slot], None] | None = None,
+    ) -> Slot | None:
+        """Another handle on the slot that an execution holds already; None if it holds none.
+
+        Both renew the same lease, and the slot is given back by the first that releases it.
+        """
+        acquisition = Acquisition.existing(action, execution_id, group_key)
+        grant = self._run(self.operations.attached(acquisition))
+        return None if grant is None else self._kept(acquisition, grant, on_lost)
+
     enqueue = blocking(SlotOperations.enqueue)
     state = blocking(SlotOperations.state)
     renew = blocking(SlotOperations.renew)
@@ -184,6 +209,8 @@ class BlockingSlots(Generic[O_co]):
     cancel = blocking(SlotOperations.cancel)
     stats = blocking(SlotOperations.stats)
     queues = blocking(SlotOperations.queues)
+    queues_of = blocking(SlotOperations.queues_of)
+    tend = blocking(SlotOperations.tend)
     set_limit = blocking(SlotOperations.set_limit)
     clear = blocking(SlotOperations.clear)
     clear_all = blocking(SlotOperations.clear_all)
@@ -205,12 +232,10 @@ class BlockingSlots(Generic[O_co]):
         self.close()
 
 
-class SlotQueue(BlockingSlots[SlotCore]):
-    """The slot queues of a workspace, one for each action and group. Safe under threads and across `fork`.
+class DirectSlots(SlotQueue):
+    """The slot queues of a workspace on a backend of this process."""
 
-    Calls are bounded by the deadline of the log's configuration; waiting is bounded by `timeout_s`. They raise an
-    `EventLogError`: `InvalidInput`, a `SlotRefused`, `LeaseLost`, or `BackendUnavailable` where Redis does not answer.
-    """
+    operations: SlotCore
 
     def __init__(
         self,
@@ -233,6 +258,11 @@ class SlotQueue(BlockingSlots[SlotCore]):
         self._on_close = on_close
         super().__init__()
 
+    @property
+    def core(self) -> SlotCore:
+        """See `SlotQueue.core`."""
+        return self.operations
+
     def _execute(self, effect: Any, /) -> Any:
         if type(effect) is Ask:
             self._refuse_if_closed()
@@ -253,27 +283,8 @@ class SlotQueue(BlockingSlots[SlotCore]):
         rings = run(self.operations.backend.listen(effect.bell, max(wait_s, 0.001)), self._hear)
         return next((ring for ring in rings if ring.nonce == nonce), None)
 
-    def attach(
-        self,
-        action: str,
-        execution_id: str,
-        *,
-        group_key: str | None = None,
-        on_lost: Callable[[Slot], None] | None = None,
-    ) -> Slot | None:
-        """Another handle on the slot that an execution holds already; None if it holds none.
-
-        Both renew the same lease, and the slot is given back by the first that releases it.
-        """
-        acquisition = Acquisition.existing(action, execution_id, group_key)
-        grant = self._run(self.operations.attached(acquisition))
-        return None if grant is None else self._kept(acquisition, grant, on_lost)
-
-    queues_of = blocking(SlotCore.queues_of)
-    tend = blocking(SlotCore.tend)
-
     def close(self) -> None:
-        """See `BlockingSlots.close`."""
+        """See `SlotQueue.close`."""
         if self._closed:
             return
         self._closed = True
@@ -283,15 +294,3 @@ class SlotQueue(BlockingSlots[SlotCore]):
                 link.close()
         if self._on_close is not None:
             self._on_close()
-
-
-_queues: "weakref.WeakSet[BlockingSlots[Any]]" = weakref.WeakSet()
-
-
-def _reset_all() -> None:
-    for queues in list(_queues):
-        queues.reset()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_reset_all)

@@ -74,7 +74,7 @@ class SlotCore(SlotOperations):
         return Release(acquisition.queue, acquisition.execution_id, acquisition.nonce, acquisition.tomb_ms)
 
     def attached(self, acquisition: Acquisition) -> Plan[Grant | None]:
-        """The slot that the execution holds already, by whichever acquisition; this one takes up its name."""
+        """See `SlotOperations.attached`."""
         asked_at = moment()
         answer = (yield from self.carry_out(Touch(acquisition.queue, acquisition.execution_id, ANY))).answer
         if not isinstance(answer, Granted):
@@ -191,7 +191,7 @@ class SlotCore(SlotOperations):
         return (yield from self.backend.stats((yield from self.backend.queues()), most))
 
     def queues_of(self, execution_id: str, *, action: str | None = None) -> Plan[list[str]]:
-        """The queues (of an action) in which an execution has a place or a slot, by name."""
+        """See `SlotOperations.queues_of`."""
         execution_id = checked_name("execution_id", execution_id)
         names = yield from self.backend.queues()
         if action is not None:
@@ -199,11 +199,7 @@ class SlotCore(SlotOperations):
         return (yield from self.backend.find(execution_id, names))
 
     def tend(self) -> Plan[int]:
-        """Hand on what has expired or come free where nobody looks; returns in how many queues that was due.
-
-        Waiters in `acquire` look by themselves; nobody looks after places taken with `enqueue`. A server tends every
-        second.
-        """
+        """See `SlotOperations.tend`."""
         found, looked, passed_over = 0, _TENDED_A_CALL, 0
         while looked == _TENDED_A_CALL:
             looked, names = yield from self.backend.due(passed_over, _TENDED_A_CALL)

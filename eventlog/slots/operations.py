@@ -80,6 +80,10 @@ class SlotOperations(ABC):
     def release_act(self, acquisition: Acquisition, fencing_token: int | None) -> Release:
         """The act that gives this slot back; with None whatever the acquisition has, should its outcome be unknown."""
 
+    def attached(self, acquisition: Acquisition) -> Plan[Grant | None]:
+        """The slot that the execution holds already, by whichever acquisition; this one takes up its name."""
+        raise InvalidInput("slots", "are behind a server: this needs slots on redis, memory or disabled")
+
     # What callers ask by name
 
     @abstractmethod
@@ -158,6 +162,18 @@ class SlotOperations(ABC):
     @abstractmethod
     def queues(self, *, listed: int = LISTED) -> Plan[list[QueueStats]]:
         """All queues that were used within the last week, by name."""
+
+    def queues_of(self, execution_id: str, *, action: str | None = None) -> Plan[list[str]]:
+        """The queues (of an action) in which an execution has a place or a slot, by name."""
+        raise InvalidInput("slots", "are behind a server: this needs slots on redis, memory or disabled")
+
+    def tend(self) -> Plan[int]:
+        """Hand on what has expired or come free where nobody looks; returns in how many queues that was due.
+
+        Waiters in `acquire` look by themselves; nobody looks after places taken with `enqueue`. A server tends every
+        second.
+        """
+        raise InvalidInput("slots", "are behind a server: this needs slots on redis, memory or disabled")
 
     @abstractmethod
     def set_limit(self, action: str, max_concurrent: int | None, *, group_key: str | None = None) -> Plan[int]:

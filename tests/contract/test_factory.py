@@ -135,6 +135,20 @@ def test_a_log_behind_a_server_gives_no_access_to_a_backend() -> None:
         assert (log.connect, log.telemetry_capacity) == (None, None)
 
 
+def test_slots_behind_a_server_refuse_what_needs_the_backend_itself() -> None:
+    with create_slot_queue(url="http://127.0.0.1:1") as slots:
+        for call in (
+            lambda: slots.core,
+            slots.tend,
+            lambda: slots.queues_of("e"),
+            lambda: slots.attach("build", "e"),
+        ):
+            with pytest.raises(InvalidInput, match=r"^slots: are behind a server"):
+                call()
+        with pytest.raises(InvalidInput, match="adopt"):
+            slots.acquire("build", adopt=True)
+
+
 def test_a_config_alone_counts(colour: Opening) -> None:
     log = colour(config=EventLogConfig(backend="memory", workspace="mine", max_entries=2))
     log.append_many([{"kind": "a"}] * 5)

@@ -22,7 +22,7 @@ import redis
 from eventlog import EventLogError
 from eventlog.errors import LeaseLost
 from eventlog.model.retention import Retention
-from eventlog.slots.blocking import Slot, SlotQueue
+from eventlog.slots.blocking import DirectSlots, Slot, SlotQueue
 from eventlog.slots.redis import RedisSlots
 from eventlog.store.keys import WorkspaceKeys
 from eventlog.store.links import SyncLink
@@ -35,7 +35,9 @@ def open_slots(url: str, deadline_s: float = 5.0) -> SlotQueue:
     """The slot queues of the workspace whose log `open_log` opens."""
     backend = RedisSlots(WorkspaceKeys.of("w1"), ROOMY, deadline_s)
     link = SyncLink(url)
-    return SlotQueue(backend, workspace="w1", link=link, connect=lambda size: SyncLink(url, size), on_close=link.close)
+    return DirectSlots(
+        backend, workspace="w1", link=link, connect=lambda size: SyncLink(url, size), on_close=link.close
+    )
 
 
 def hold(slots: SlotQueue, given: dict[str, Any]) -> None:

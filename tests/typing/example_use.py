@@ -5,15 +5,20 @@ from typing import assert_type
 from eventlog import (
     AsyncEventLog,
     AsyncEventLogClient,
+    AsyncSlotQueue,
     Event,
     EventBus,
     EventDispatcher,
     EventLog,
     EventLogClient,
     Gap,
+    Policy,
+    SlotQueue,
     astage,
     create_async_event_log,
+    create_async_slot_queue,
     create_event_log,
+    create_slot_queue,
     fold_stages,
     parallel_merge,
     sample_run,
@@ -23,6 +28,7 @@ from eventlog.client import AsyncRemoteSlots, RemoteSlots
 from eventlog.log import AsyncFollower, Follower
 from eventlog.model import Audit, LogInfo, Page
 from eventlog.runs import ReplayPage, RunsPage, RunSummary, StageHandle, StageView
+from eventlog.slots import AsyncSlot, QueueStats, Slot, SlotState
 from eventlog.telemetry import Sample, TelemetryPage
 
 
@@ -119,6 +125,31 @@ async def any_backend_on_a_loop(url: str) -> None:
     assert_type(follower.cursor, str)
     async for followed in follower:
         assert_type(followed, Event)
+
+
+def slots_of_any_backend(url: str) -> None:
+    slots: SlotQueue = create_slot_queue(url=url, workspace="w1")
+    with slots.acquire("build", execution_id="e1", max_concurrent=3, timeout_s=60, lease_s=30) as slot:
+        assert_type(slot, Slot)
+        assert_type(slot.fencing_token, int)
+    assert_type(slots.try_acquire("build", "e1"), Slot | None)
+    assert_type(slots.attach("build", "e1"), Slot | None)
+    assert_type(slots.enqueue("build", "e1", queue_timeout_s=5), SlotState)
+    assert_type(slots.state("build", "e1", wait_s=1), SlotState)
+    assert_type(slots.release("build", "e1", fencing_token=3), bool)
+    assert_type(slots.stats("build"), QueueStats)
+    assert_type(slots.queues_of("e1"), list[str])
+    assert_type(slots.put_policy("global", Policy(max_concurrent=3)), int)
+    slots.stats("build", all=True)  # type: ignore[call-arg]
+    slots.release("build", "e1", fencing_token="3")  # type: ignore[arg-type]
+
+
+async def slots_of_any_backend_on_a_loop(url: str) -> None:
+    slots: AsyncSlotQueue = create_async_slot_queue(url=url, workspace="w1")
+    async with slots.acquire("build", max_concurrent=3) as slot:
+        assert_type(slot, AsyncSlot)
+    assert_type(await slots.try_acquire("build", "e1"), AsyncSlot | None)
+    assert_type(await slots.stats("build"), QueueStats)
 
 
 def behind_a_server() -> None:
