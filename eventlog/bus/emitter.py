@@ -21,12 +21,12 @@ Waiting = tuple[Body, "Future[Event]"]
 
 class Emitter:
     """At most 20,000 events wait; over that `submit` raises `Overloaded`. The thread is a daemon and ends when idle.
-    It appends nothing while `gate` is not set, for five seconds at most.
+    It appends nothing while `ready` is not set, for five seconds at most.
     """
 
-    def __init__(self, log: EventLog, gate: threading.Event) -> None:
+    def __init__(self, log: EventLog, ready: threading.Event) -> None:
         self._log = log
-        self._gate = gate
+        self._ready = ready
         self._changed = threading.Condition()
         self._waiting: deque[Waiting] = deque()
         self._thread: threading.Thread | None = None
@@ -69,7 +69,7 @@ class Emitter:
         return batch
 
     def _send(self, batch: list[Waiting]) -> None:
-        self._gate.wait(READY_S)
+        self._ready.wait(READY_S)
         try:
             results: Sequence[Event | Exception] = self._log.append_each([body for body, _ in batch])
         except Exception as error:

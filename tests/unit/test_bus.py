@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 from eventlog import Event, Gap, create_event_log
+from eventlog.bus import shared
 from eventlog.bus.bus import EventBus
 from eventlog.bus.mailbox import Mailbox
+from eventlog.bus.port import ThreadPort
 from eventlog.client import AsyncEventLogClient, EventLogClient
 from eventlog.errors import FellBehind, InvalidInput, LogClosed
 from eventlog.model import Body
@@ -447,6 +449,19 @@ def test_over_a_disabled_log_emitting_works_and_nobody_is_given_anything() -> No
         assert list(subscription) == []
         assert time.monotonic() - started < 4
         assert bus.replay() == []
+
+
+def test_a_bus_that_is_closed_before_it_could_read_its_log_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared, "READY_S", 0.0)
+    monkeypatch.setattr(shared, "_CLOSE_S", 0.0)
+    with create_event_log("memory") as log:
+        bus = EventBus(log=log)
+        monkeypatch.setattr(ThreadPort, "spawn", lambda *_: None)
+        subscription = bus.subscribe()
+        bus.emit({"kind": "a"})
+        bus.close()
+        with pytest.raises(LogClosed, match="before the log could be read"):
+            next(subscription)
 
 
 def _reading(bus: EventBus, stop_after: int) -> Callable[[], list[int]]:
