@@ -22,22 +22,22 @@ _STDIN = "-"
 _BOM = b"\xef\xbb\xbf"
 
 
-def _is_elsewhere(record: logging.LogRecord) -> bool:
+def _is_not_of_guard(record: logging.LogRecord) -> bool:
     return record.module != "guard"
 
 
 @contextlib.contextmanager
-def _refusals_told_once() -> Iterator[None]:
-    """What the guard refuses is an error, and told as that: not as a warning too."""
+def _refusals_reported_once() -> Iterator[None]:
+    """What the guard refuses is reported as an error. Its warning in the log would repeat that."""
     log = logging.getLogger("eventlog")
-    log.addFilter(_is_elsewhere)
+    log.addFilter(_is_not_of_guard)
     try:
         yield
     finally:
-        log.removeFilter(_is_elsewhere)
+        log.removeFilter(_is_not_of_guard)
 
 
-@_refusals_told_once()
+@_refusals_reported_once()
 def append(
     kind: Annotated[
         str | None, typer.Argument(help="Such as tool.invoked; - or nothing reads events from stdin, one a line.")
@@ -123,7 +123,7 @@ def _show(event: Event, output: Format) -> None:
 
 
 class _Numbered(NamedTuple):
-    """The event that a line of input says."""
+    """The event of a line of input."""
 
     number: int
     event: Mapping[str, Any]

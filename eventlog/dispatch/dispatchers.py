@@ -53,7 +53,6 @@ class _Dispatcher:
 
     def stats(self) -> DispatchStats:
         """Counters since it was made. A forked child counts its own."""
-        self._workers.wake()
         return self._workers.backlog.stats()
 
     def _timeout(self, given: float | None) -> float:
@@ -119,6 +118,12 @@ class AsyncEventDispatcher(_Dispatcher):
             raise InvalidInput("track_event", "blocks: give it to an EventDispatcher")
         self._workers: Tasks = Tasks(self._sink, self._bounds, Backlog(self._bounds))
         self._workers.wake()
+
+    def stats(self) -> DispatchStats:
+        """Counters since it was made. A forked child counts its own."""
+        if self._workers.is_bound:
+            self._workers.wake()  # What waits for a loop that was closed is given up by that.
+        return super().stats()
 
     async def shutdown(self, wait: bool = True, *, timeout_s: float | None = None) -> bool:
         """See `EventDispatcher.shutdown`. What is given up is cancelled."""

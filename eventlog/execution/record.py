@@ -1,8 +1,8 @@
 """The record of an execution: events in order, appended in batches by a thread of their own, bounded in memory.
 
-Nobody who adds to the record waits for Redis. Lines over the bound are left out and counted, in their place; what is
-told of the execution itself never is. An outage is waited out, for as long as the record is open. Which attempt at the
-stage this is, only the log can say: that is found out here too, in its turn, so that no command waits for it.
+Adding to the record never waits for Redis. Lines of output over the bound are left out and counted, in their place;
+events of the execution itself never are. An outage is waited out for as long as the record is open. Only the log knows
+the number of a stage attempt: it is claimed here too, in its turn, so that no command waits for it.
 """
 
 import threading
@@ -22,7 +22,7 @@ MOST_BYTES = 8 * 1024 * 1024
 _BATCH_EVENTS = 200
 _BATCH_BYTES = 128 * 1024
 _BATCH_S = 0.2
-# A call is patient itself. The pause is for whoever gives up at the same time: one that is under way holds up our end.
+# The call itself retries until its deadline. During the pause none is under way that `abandon` would have to wait for.
 _RETRY_S = 1.5
 
 
@@ -63,7 +63,7 @@ Facts = Callable[[int | None], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class _Happening:
     kind: str
     facts: Facts
     attempt: Attempt | None
@@ -75,7 +75,7 @@ class _Told:
 
 
 @dataclass(frozen=True, slots=True)
-class _Begun:
+class _AttemptStart:
     payload: Mapping[str, Any]
     attempt: Attempt
     kind: ClassVar = "stage.started"
@@ -110,14 +110,14 @@ class _Dropped:
         return {"lines": self.lines}
 
 
-_Entry = _Told | _Begun | _Output | _Dropped
+_Entry = _Happening | _AttemptStart | _Output | _Dropped
 
 
 class Record:
     """Takes what is to be recorded, without waiting, from any thread. `scope` is what all its events have in common.
 
     Use `start` first, and at the end `close`; `on_end` is called once all is appended after that. `abandon` is for
-    those who no longer wait.
+    callers that no longer wait.
     """
 
     def __init__(
@@ -150,21 +150,21 @@ class Record:
         """Begin to append."""
         self._thread.start()
 
-    def tell(self, kind: str, payload: Mapping[str, Any], of: Attempt | None = None) -> None:
+    def add(self, kind: str, payload: Mapping[str, Any], of: Attempt | None = None) -> None:
         """Record an event of the execution itself, `of` an attempt: never left out, and sent without delay."""
-        self.tell_by(of, kind, lambda number: payload if number is None else {**payload, "stage_attempt": number})
+        self.add_numbered(of, kind, lambda number: payload if number is None else {**payload, "stage_attempt": number})
 
-    def tell_by(self, attempt: Attempt | None, kind: str, facts: Facts) -> None:
+    def add_numbered(self, attempt: Attempt | None, kind: str, facts: Facts) -> None:
         """Record, in the same way, an event whose payload depends on the number of an attempt."""
-        self._tell(_Told(kind, facts, attempt))
+        self._add_urgent(_Happening(kind, facts, attempt))
 
     def begin(self, payload: Mapping[str, Any]) -> Attempt:
         """Record the beginning of an attempt at the stage."""
         attempt = Attempt()
-        self._tell(_Begun(payload, attempt))
+        self._add_urgent(_AttemptStart(payload, attempt))
         return attempt
 
-    def _tell(self, entry: _Entry) -> None:
+    def _add_urgent(self, entry: _Entry) -> None:
         with self._changed:
             self._urgent = True
             self._add(entry)
@@ -244,7 +244,7 @@ class Record:
     def _run(self) -> None:
         try:
             while batch := self._next():
-                if isinstance(batch[0], _Begun):
+                if isinstance(batch[0], _AttemptStart):
                     self._number(batch[0])
                 else:
                     self._append(batch)
@@ -267,11 +267,11 @@ class Record:
             batch: list[_Entry] = []
             size = 0
             while self._waiting and len(batch) < _BATCH_EVENTS and size < _BATCH_BYTES:
-                if batch and isinstance(self._waiting[0], _Begun):
+                if batch and isinstance(self._waiting[0], _AttemptStart):
                     break
                 batch.append(self._waiting.popleft())
                 size += batch[-1].size
-                if isinstance(batch[-1], _Begun):
+                if isinstance(batch[-1], _AttemptStart):
                     break
             self._urgent = self._urgent and bool(self._waiting)
             self._oldest_s = time.monotonic()
@@ -297,7 +297,7 @@ class Record:
                 return
             self._wait_out(away)
 
-    def _number(self, begun: _Begun) -> None:
+    def _number(self, begun: _AttemptStart) -> None:
         """Append the beginning of an attempt, whatever it takes, and so learn its number."""
         claim = self._claim(begun.payload)
         while not self._abandoned:

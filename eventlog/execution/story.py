@@ -39,8 +39,8 @@ class Story:
         task = self._task
         self._record.start()
         if task.whole_run:
-            self._record.tell("run.started", {"command": _shown(task.command), **self._identity})
-        self._record.tell("stage.queued", self._waiting())
+            self._record.add("run.started", {"command": _shown(task.command), **self._identity})
+        self._record.add("stage.queued", self._waiting())
 
     def queue_again(self, before: Outcome, attempts_left: int) -> None:
         """After an attempt that ended with `before` the stage waits for another slot; others may follow that."""
@@ -73,7 +73,7 @@ class Story:
     def lose(self, slot: HeldSlot) -> None:
         """The lease on the slot is lost."""
         payload = {"action": self._task.action, **_of_slot(slot), "ended": self._task.ends_when_lost}
-        self._record.tell("exec.lease_lost", payload)
+        self._record.add("exec.lease_lost", payload)
 
     def end(self, outcome: Outcome, facts: Mapping[str, Any], attempts_left: int) -> None:
         """The attempt is over; after a failure there may be others."""
@@ -84,22 +84,22 @@ class Story:
             payload |= {"output_lines": stats.lines - self._lines_before + dropped, "output_lines_dropped": dropped}
         if attempts_left:
             payload["attempts_left"] = attempts_left
-        self._record.tell(outcome.stage_kind, payload, self._attempt)
+        self._record.add(outcome.stage_kind, payload, self._attempt)
 
     def skip(self, reason: str) -> None:
         """There is no slot: the stage is not carried out."""
-        self._record.tell("stage.skipped", {**self._identity, "reason": reason})
+        self._record.add("stage.skipped", {**self._identity, "reason": reason})
 
     def complete(self, outcome: Outcome, slot: HeldSlot, lost: bool) -> None:
         """The execution is over, so it needs no slot any more."""
         loss = {"lease_lost": True} if lost else {}
         payload = {**self._identity, **_of_slot(slot), "status": outcome.status, **outcome.facts, **loss}
-        self._record.tell("execution.completed", payload)
+        self._record.add("execution.completed", payload)
 
     def close(self, kind: str, facts: Mapping[str, Any]) -> None:
         """The run is over with an event of `kind`; nothing more is recorded."""
         if self._task.whole_run:
-            self._record.tell(kind, {**facts, "duration_ms": round((time.monotonic() - self._began) * 1000)})
+            self._record.add(kind, {**facts, "duration_ms": round((time.monotonic() - self._began) * 1000)})
         self._record.close()
 
     def _waiting(self) -> dict[str, Any]:
@@ -114,7 +114,7 @@ class Story:
                 return {**payload, "reason": f"the attempt {reason}"}
             return {**payload, "reason": f"attempt {number} {reason}", "stage_attempt": number + 1}
 
-        self._record.tell_by(self._attempt, kind, facts)
+        self._record.add_numbered(self._attempt, kind, facts)
 
     def _scope(self, kind: str) -> Mapping[str, str]:
         scope = {"run_id": self._task.run_id, "lane_id": self._task.lane_id, "source": self._task.source}

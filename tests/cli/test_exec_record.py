@@ -105,7 +105,7 @@ def test_over_the_bound_lines_are_dropped_and_counted_in_their_place() -> None:
     splitter = LineSplitter()
     record.take("stdout", splitter, _numbered(130))
     record.take("stdout", splitter, _numbered(20, 130))
-    record.tell("stage.succeeded", {})
+    record.add("stage.succeeded", {})
     log.open.set()
     eventually(lambda: len(log.events) == 102, "all that was kept")
     record.take("stdout", splitter, _numbered(10, 150))
@@ -136,7 +136,7 @@ def test_an_outage_is_waited_out_under_one_idempotency_key() -> None:
     log = Log()
     log.failures = [BackendUnavailable("away", outcome_unknown=True), BackendUnavailable("away")]
     record = _record(log)
-    record.tell("run.started", {})
+    record.add("run.started", {})
     _end(record)
     assert [event["kind"] for event in log.events] == ["run.started"]
     assert len(log.keys) == 3
@@ -160,9 +160,9 @@ def test_a_batch_that_is_refused_whole_does_not_stop_the_next(refusal: EventLogE
     log = Log()
     log.failures = [refusal]
     record = _record(log)
-    record.tell("first", {})
+    record.add("first", {})
     eventually(lambda: record.stats().lost == 1, "the loss is counted")
-    record.tell("second", {})
+    record.add("second", {})
     _end(record)
     assert [event["kind"] for event in log.events] == ["second"]
 
@@ -195,12 +195,12 @@ def test_an_attempt_begins_in_its_place_and_what_comes_after_has_its_number() ->
     log.open.clear()
     record = _record(log)
     splitter = LineSplitter()
-    record.tell("stage.queued", {})
+    record.add("stage.queued", {})
     attempt = record.begin({"command": "x"})
     record.take("stdout", splitter, b"one\ntwo\n")
-    record.tell("stage.failed", {"exit_code": 1}, attempt)
+    record.add("stage.failed", {"exit_code": 1}, attempt)
     again = record.begin({"command": "x"})
-    record.tell("stage.succeeded", {}, again)
+    record.add("stage.succeeded", {}, again)
     assert attempt.number is None
     log.open.set()
     _end(record)
@@ -218,7 +218,7 @@ def test_an_outage_while_an_attempt_begins_is_waited_out_and_changes_no_order() 
     log.failures = [BackendUnavailable("away", outcome_unknown=True), BackendUnavailable("away")]
     record = _record(log)
     attempt = record.begin({})
-    record.tell("stage.succeeded", {}, attempt)
+    record.add("stage.succeeded", {}, attempt)
     _end(record)
     assert [event["kind"] for event in log.events] == ["stage.started", "stage.succeeded"]
     assert record.stats().lost == 0
@@ -229,7 +229,7 @@ def test_an_attempt_whose_beginning_is_refused_ends_without_a_number() -> None:
     log.failures = [InvalidInput("stage_name", "no")]
     record = _record(log)
     attempt = record.begin({})
-    record.tell("stage.succeeded", {"exit_code": 0}, attempt)
+    record.add("stage.succeeded", {"exit_code": 0}, attempt)
     _end(record)
     assert [event["payload"] for event in log.events] == [{"exit_code": 0}]
     assert record.stats().lost == 1

@@ -55,6 +55,27 @@ def last_words() -> None:
         dispatcher.dispatch(event_name=name)
 
 
+def coroutines(drain_s: str) -> None:
+    """A coroutine function as the sink, in a child too; at the end one of its calls hangs."""
+
+    async def sink(**given: Any) -> None:
+        speak(**given)
+        if given["event_name"] == "hangs":
+            try:
+                await asyncio.sleep(60)
+            finally:
+                say("cleaned up")
+
+    dispatcher = EventDispatcher(sink, max_workers=1, drain_timeout_s=float(drain_s))
+    dispatcher.dispatch(event_name="parent")
+    if os.fork() == 0:
+        dispatcher.dispatch(event_name="child")
+        say("drained", dispatcher.shutdown(timeout_s=20), dispatcher.stats().delivered)
+        os._exit(0)
+    os.wait()
+    dispatcher.dispatch(event_name="hangs")
+
+
 def forgotten() -> None:
     """The dispatcher itself is gone when the process ends."""
     last_words()
@@ -220,6 +241,7 @@ SCENARIOS: tuple[Callable[..., None], ...] = (
     burst,
     many,
     last_words,
+    coroutines,
     forgotten,
     closed_at_exit,
     at_exit,

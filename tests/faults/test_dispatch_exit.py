@@ -63,6 +63,17 @@ def test_events_just_before_the_end_are_delivered() -> None:
     assert ends("last_words") == (["delivered a", "delivered b", "delivered run.finished"], "")
 
 
+def test_coroutines_run_until_the_end_and_one_that_hangs_holds_the_process_up_for_the_time_out_alone() -> None:
+    began = time.monotonic()
+    said, told = ends("coroutines", "1")
+    assert Counter(said) - Counter(["cleaned up"]) == Counter(
+        ["delivered parent", "delivered child", "drained True 1", "delivered hangs"]
+    )
+    assert 1 <= time.monotonic() - began < 20
+    assert "1 given up at shutdown" in told
+    assert "Traceback" not in told
+
+
 def test_those_of_a_dispatcher_that_was_forgotten_too() -> None:
     assert ends("forgotten") == (["delivered a", "delivered b", "delivered run.finished"], "")
 
