@@ -170,11 +170,12 @@ class Backlog:
 
     def refuse(self, error: Exception) -> None:
         """Count an event that the sink could never take."""
+        detail = _named(error)
         with self.lock:
             if self.closed:
                 self._counts["shutdown"] += 1
             else:
-                self._count("failed", detail=error)
+                self._count("failed", 1, detail)
         self.report()
 
     def take(self) -> Batch | None:
@@ -206,18 +207,18 @@ class Backlog:
 
     def settle(self, batch: Batch, errors: Sequence[BaseException | None]) -> None:
         """A worker came to the end of its batch, in time or late. `errors` has None for what was delivered."""
+        failures = [error for error in errors if error is not None]
+        for error in failures:
+            _log.debug("event dispatch: an event failed", exc_info=error)
+        detail = _named(failures[-1]) if failures else ""
+        delivered, calls = len(batch.calls) - len(failures), len(batch.calls)
         with self.lock:
             self.hanging.discard(batch)
-            in_time = self._end(batch)
-            for call, error in zip(batch.calls, errors, strict=True):
-                if not in_time:
-                    self._counts["late"] += 1
-                elif error is None:
-                    self._counts["delivered"] += 1
-                else:
-                    self._count("failed", detail=error)
-                if error is not None:
-                    _log.debug("event dispatch: %s failed", call.event_name, exc_info=error)
+            if self._end(batch):
+                self._counts["delivered"] += delivered
+                self._count("failed", len(failures), detail)
+            else:
+                self._counts["late"] += calls
         self.report()
 
     def _end(self, batch: Batch) -> bool:
@@ -265,8 +266,9 @@ class Backlog:
             for batch in list(self._running):
                 if self._end(batch):
                     self.hanging.add(batch)
-                    self._counts["timed_out"] += len(batch.calls)
-                    self._add_news("given_up", len(batch.calls))
+                    calls = len(batch.calls)
+                    self._counts["timed_out"] += calls
+                    self._add_news("given_up", calls)
             self.changed.notify_all()
 
     def wait_until_empty(self, timeout_s: float) -> bool:
@@ -299,12 +301,11 @@ class Backlog:
                 hanging=len(self.hanging),
             )
 
-    def _count(self, what: str, calls: int = 1, detail: object = "") -> None:
-        self._counts[what] += calls
-        self._add_news(what, calls)
-        if isinstance(detail, BaseException):
-            detail = f"{type(detail).__name__}: {detail}" if str(detail) else type(detail).__name__
-        self._detail = str(detail)[:_LONGEST_DETAIL] or self._detail
+    def _count(self, what: str, calls: int = 1, detail: str = "") -> None:
+        if calls:
+            self._counts[what] += calls
+            self._detail = detail or self._detail
+            self._add_news(what, calls)
 
     def _add_news(self, what: str, calls: int) -> None:
         self._unreported[what] += calls
@@ -323,3 +324,9 @@ class Backlog:
         text = ", ".join(f"{news[what]} {words}" for what, words in _WARNINGS.items() if news[what])
         if text:
             _log.warning("event dispatch: %s", f"{text} (last: {detail})" if detail else text)
+
+
+def _named(error: BaseException) -> str:
+    """An error in a few words. Not under the lock: the words are somebody else's code."""
+    text = str(error)
+    return (f"{type(error).__name__}: {text}" if text else type(error).__name__)[:_LONGEST_DETAIL]
