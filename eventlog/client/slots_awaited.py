@@ -1,6 +1,7 @@
 """Slot queues through a server on asyncio: the calls of `operations.py`, driven by the event loop. Docs are there."""
 
 import asyncio
+from collections.abc import Awaitable
 from typing import Any, Self
 
 from ..plan.drive import Steps
@@ -40,9 +41,9 @@ class AsyncRemoteSlots(AsyncSlotQueue):
         self._acquiring: set[asyncio.Future[Any]] = set()
         super().__init__()
 
-    async def _execute(self, effect: Effect, /) -> Any:
+    def _execute(self, effect: Effect, /) -> Awaitable[Any]:
         waits = isinstance(effect, Exchange) and effect.waits
-        return await (self._waits if waits else self._connection).execute(effect)
+        return (self._waits if waits else self._connection).execute(effect)
 
     async def _take(self, acquisition: Acquisition, plan: Steps[Any, Grant | None], on_lost: Any) -> Any:
         acquired = asyncio.get_running_loop().create_future()

@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import BackendUnavailable, EventLogError, LogClosed, failure_for_each
 from ..plan.drive import arun
 from ..plan.effects import Command
-from .acts import Act, Beat, Beaten, Performed, Poke, Release, Ring
+from .acts import Act, Answer, Beat, Beaten, Performed, Poke, Release, Ring
 from .protocol import SlotBackend
 from .request import Acquisition, moment
 from .waiting import HEARTBEAT_S, PATIENCE_S, Listen, Reply
@@ -95,7 +95,7 @@ class Batcher:
 
     async def _send(self, some: Sequence[_Asked]) -> None:
         try:
-            performed = await self.perform([act for act, _ in some])
+            performed = await self._perform([act for act, _ in some])
         except BaseException as error:
             interrupted = BackendUnavailable("the task that sends was cancelled", outcome_unknown=True)
             failure = error if isinstance(error, Exception) else interrupted
@@ -109,8 +109,11 @@ class Batcher:
                 if not answer.done():
                     answer.set_result(Reply(said, performed.now_ms, performed.repeated))
 
-    async def perform(self, acts: Sequence[Act], deadline_s: float | None = None) -> Performed:
-        """Carry out acts at once, in one call of their own."""
+    async def ask_all(self, acts: Sequence[Act], deadline_s: float) -> Sequence[Answer]:
+        """Have acts carried out at once, in one call of their own."""
+        return (await self._perform(acts, deadline_s)).answers
+
+    async def _perform(self, acts: Sequence[Act], deadline_s: float | None = None) -> Performed:
         performed = await arun(self._backend.perform(acts, self.inbox, deadline_s), self._execute)
         for ring in performed.rings:
             self._hand_on(ring)

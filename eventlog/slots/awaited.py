@@ -5,7 +5,7 @@
 import asyncio
 import logging
 import uuid
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar, Unpack, overload
 
@@ -111,13 +111,16 @@ class AsyncSlotQueue:
         """See `SlotQueue.core`."""
         raise InvalidInput("slots", "are behind a server: this needs slots on redis, memory or disabled")
 
-    async def _execute(self, effect: Any, /) -> Any:
+    def _execute(self, effect: Any, /) -> Awaitable[Any]:
         raise NotImplementedError
 
     async def _run(self, plan: Steps[Any, T], /) -> T:
+        self._refuse_if_closed()
+        return await arun(plan, self._execute)
+
+    def _refuse_if_closed(self) -> None:
         if self._closed:
             raise LogClosed("the slot queue was closed")
-        return await arun(plan, self._execute)
 
     async def _carry_out_all(self, acts: Sequence[Act], within_s: float) -> Sequence[Answer]:
         return await arun(self.operations.carry_out_all(acts, within_s), self._execute)
@@ -163,7 +166,8 @@ class AsyncSlotQueue:
 
     async def _take(self, acquisition: Acquisition, plan: Steps[Any, Grant | None], on_lost: Any) -> AsyncSlot | None:
         try:
-            grant = await self._run(plan)
+            self._refuse_if_closed()
+            grant = await arun(plan, self._execute)
         except BaseException as error:
             if is_left_behind(acquisition, error):
                 # A caller that is cancelled once more does not wait for it, and it is carried out all the same.
@@ -266,14 +270,14 @@ class AsyncDirectSlots(AsyncSlotQueue):
         """See `SlotQueue.core`."""
         return self.operations
 
-    async def _execute(self, effect: Any, /) -> Any:
+    def _execute(self, effect: Any, /) -> Awaitable[Any]:
         if type(effect) is Ask:
-            return await self._batcher.ask(effect.act)
+            return self._batcher.ask(effect.act)
         if type(effect) is Listen:
-            return await self._batcher.listen(effect)
+            return self._batcher.listen(effect)
         if type(effect) is AskAll:
-            return (await self._batcher.perform(effect.acts, effect.deadline_s)).answers
-        return await self._send(effect)
+            return self._batcher.ask_all(effect.acts, effect.deadline_s)
+        return self._send(effect)
 
     async def close(self) -> None:
         """See `SlotQueue.close`."""

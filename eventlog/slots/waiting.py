@@ -4,7 +4,6 @@ A queue's driver carries the effects out: `Ask` has an act carried out, `Listen`
 """
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 from ..errors import (
@@ -31,23 +30,20 @@ PATIENCE_S = 30.0
 _MARGIN_S = 0.2
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """Have an act carried out; the reply is a `Reply`."""
 
     act: Act
 
 
-@dataclass(frozen=True, slots=True)
-class AskAll:
+class AskAll(NamedTuple):
     """Have acts carried out in one step within `deadline_s`; the reply is their answers."""
 
     acts: Sequence[Act]
     deadline_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Listen:
+class Listen(NamedTuple):
     """Wait at `bell` until `until` (see `moment`), or a little less; the reply is a `Ring`, or None: look for yourself.
 
     `look_in_s`: something may fall due then, None if unknown. `attended`: the waiter's place is lost if it is silent.
@@ -68,8 +64,7 @@ class Reply(NamedTuple):
     repeated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(NamedTuple):
     """A slot: valid until `valid_until` by this side's clock, which is never later than by Redis'."""
 
     fence: int

@@ -115,17 +115,7 @@ class Rig:
 
     def stored(self, *queues: str) -> list[Stored]:
         """What the keys of queues hold, at one instant."""
-        with self.client.pipeline(transaction=True) as pipe:
-            for queue in queues:
-                keys = self.keys.queue(queue)
-                pipe.zrange(keys.held, 0, -1, withscores=True)
-                pipe.lrange(keys.line, 0, -1)
-                pipe.zrange(keys.waits, 0, -1, withscores=True)
-                pipe.hgetall(keys.book)
-                pipe.hgetall(keys.state)
-                pipe.lrange(keys.rate, 0, -1)
-            raw = self._all(pipe.execute())
-        return [_stored(*raw[i : i + 6]) for i in range(0, len(raw), 6)]
+        return stored(self.client, self.keys, *queues)
 
     def standing(self, queue: str) -> tuple[list[str], list[str]]:
         """Who holds (by name) and who waits (in the order of the line)."""
@@ -136,6 +126,21 @@ class Rig:
     @staticmethod
     def _all(reply: Any) -> Any:
         return reply
+
+
+def stored(client: Any, keys: WorkspaceKeys, *queues: str) -> list[Stored]:
+    """What the keys of queues hold, at one instant, read without the scripts."""
+    with client.pipeline(transaction=True) as pipe:
+        for queue in queues:
+            of = keys.queue(queue)
+            pipe.zrange(of.held, 0, -1, withscores=True)
+            pipe.lrange(of.line, 0, -1)
+            pipe.zrange(of.waits, 0, -1, withscores=True)
+            pipe.hgetall(of.book)
+            pipe.hgetall(of.state)
+            pipe.lrange(of.rate, 0, -1)
+        raw = pipe.execute()
+    return [_stored(*raw[i : i + 6]) for i in range(0, len(raw), 6)]
 
 
 def _stored(held: Any, line: Any, waits: Any, book: Any, state: Any, rate: Any) -> Stored:

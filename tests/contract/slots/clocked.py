@@ -54,7 +54,7 @@ class ClockedRedis:
 
     def __init__(self, url: str) -> None:
         self._link = SyncLink(url, 1)
-        self._client = redis.Redis.from_url(url, socket_timeout=20.0)
+        self.client = redis.Redis.from_url(url, socket_timeout=20.0)
         names = [
             f"{room}/{path.name.removesuffix('.lua')}"
             for room in ("log", "slots", "telemetry")
@@ -64,7 +64,7 @@ class ClockedRedis:
         self._sources = {script(name).sha: _PRELUDE + script(name).source for name in names}
         self._shas = {sha: hashlib.sha1(source).hexdigest() for sha, source in self._sources.items()}
         for source in self._sources.values():
-            self._client.script_load(source)
+            self.client.script_load(source)
         self.begin(0)
 
     def begin(self, now_us: int) -> None:
@@ -76,7 +76,7 @@ class ClockedRedis:
         """From now on it is that time; what expires by then is gone."""
         self.now_us = now_us
         seconds, micros = divmod(now_us, 1_000_000)
-        with self._client.pipeline() as pipe:
+        with self.client.pipeline() as pipe:
             pipe.delete("clock")
             pipe.rpush("clock", seconds, micros)
             pipe.eval(_PRELUDE + b"return redis.call('TIME')", 0)
@@ -91,23 +91,23 @@ class ClockedRedis:
 
     def bells(self) -> dict[str, list[Ring]]:
         """What lies at each bell, in no order."""
-        keys = self._client.keys("*:bell:*")
+        keys = self.client.keys("*:bell:*")
         return {
-            key.decode().rpartition(":bell:")[2]: sorted(map(decode_ring, self._client.lrange(key, 0, -1)))
+            key.decode().rpartition(":bell:")[2]: sorted(map(decode_ring, self.client.lrange(key, 0, -1)))
             for key in keys
         }
 
     def buried(self) -> set[str]:
         """The acquisitions that are remembered to be over. A call of `clear` is remembered there too, by 32 digits."""
-        names = [key.decode().rpartition(":tomb:")[2] for key in self._client.keys("*:tomb:*")]
+        names = [key.decode().rpartition(":tomb:")[2] for key in self.client.keys("*:tomb:*")]
         return {name for name in names if len(name) < 32}
 
     def wipe(self) -> None:
         """Lose all data, but not the time."""
-        self._client.flushall()
+        self.client.flushall()
         self.set_clock(self.now_us)
 
     def close(self) -> None:
         """Close all connections."""
         self._link.close()
-        self._client.close()
+        self.client.close()

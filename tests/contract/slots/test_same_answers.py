@@ -4,6 +4,7 @@ Everything is done twice, at the same microsecond of a made-up clock: answers, e
 what lies at the bells must be equal. Failures print the steps and a seed (`@reproduce_failure`).
 """
 
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +21,7 @@ from hypothesis.stateful import (
 )
 
 from eventlog.errors import VersionConflict
+from eventlog.log.audit import audit
 from eventlog.log.memory import MemoryBackend
 from eventlog.log.redis import RedisBackend
 from eventlog.model.events import Event
@@ -53,6 +55,7 @@ from eventlog.slots.protocol import SlotBackend
 from eventlog.slots.redis import RedisSlots
 from eventlog.store.keys import WorkspaceKeys
 from tests.contract.slots.clocked import ClockedRedis
+from tests.slots.rig import stored
 from tests.support.extent import examples
 from tests.support.redis_process import RedisProcess, binaries
 
@@ -123,6 +126,40 @@ def no_transport(command: Command) -> Any:
     raise AssertionError(command)
 
 
+class Story:
+    """Who holds and who waits in each queue, told by the log alone. `hides`: a queue keeps its story out of the log."""
+
+    def __init__(self) -> None:
+        self.highest: defaultdict[str, int] = defaultdict(int)
+        self.hides = False
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """With an empty log. Fences go on."""
+        self.queues: defaultdict[str, tuple[dict[str, int], list[str]]] = defaultdict(lambda: ({}, []))
+
+    def goes_on(self, event: Event) -> None:
+        """Take up an event."""
+        said, transition = event.payload, event.kind.removeprefix("slot.")
+        name = said["action"] + (f"/{said['group']}" if "group" in said else "")
+        holders, waiters = self.queues[name]
+        if transition == "cleared":
+            holders.clear()
+            waiters.clear()
+            return
+        execution, fence = said["execution_id"], said.get("fencing_token", 0)
+        if transition == "queued":
+            waiters.insert(said["position"] - 1, execution)
+            return
+        if execution in waiters:
+            waiters.remove(execution)
+        holders.pop(execution, None)
+        if transition == "granted":
+            holders[execution] = fence
+            assert "restored" in said or fence > self.highest[name], "fences only grow"
+            self.highest[name] = max(fence, self.highest[name])
+
+
 class Twins(RuleBasedStateMachine):
     """Two backends that are told the same."""
 
@@ -130,7 +167,7 @@ class Twins(RuleBasedStateMachine):
         super().__init__()
         self.redis = clocked
         clocked.begin(START_US)
-        keys = WorkspaceKeys.of("w")
+        self.keys = keys = WorkspaceKeys.of("w")
         self.stored: SlotBackend = RedisSlots(keys, RETENTION, 5.0)
         self.stored_log = RedisBackend(keys, RETENTION, 5.0)
         clock = lambda: (self.redis.now_us + 0.5) / 1_000_000  # noqa: E731
@@ -142,6 +179,8 @@ class Twins(RuleBasedStateMachine):
         self.seen = 0
         self.number = 0
         self.rung: list[str] = []
+        self.calls: list[tuple[list[Act], str]] = []
+        self.told = Story()
 
     def both(self, stored: Plan[Any], model: Plan[Any]) -> Any:
         """Do it to both; the outcomes must be equal."""
@@ -152,12 +191,19 @@ class Twins(RuleBasedStateMachine):
     def perform(self, acts: list[Act], inbox: str = "") -> list[Answer]:
         performed = self.both(self.stored.perform(acts, inbox), self.model.perform(acts, inbox))
         answers: list[Answer] = performed.answers
+        self.calls.append((acts, inbox))
+        self.no_slot_is_free_while_a_waiter_lives({act.queue for act in acts})
         for act, answer in zip(acts, answers, strict=True):
             if isinstance(act, Acquire) and isinstance(answer, Queued):
                 self.tickets[answer.nonce] = answer.ticket
             if isinstance(answer, Granted):
                 self.fences[answer.nonce] = answer.fence
         return answers
+
+    def no_slot_is_free_while_a_waiter_lives(self, names: set[str]) -> None:
+        for queue in (self.model._queues[name] for name in names & self.model._queues.keys()):  # type: ignore[attr-defined]
+            if all(place.until_ms > self.now_ms for place in queue.waits.values()):
+                assert not (queue.line and queue.room()[0]), f"{queue.line} wait in {queue.name}"
 
     def nonce_of(self, queue: str, execution: str, which: int) -> str:
         nonces = self.nonces.get((queue, execution), [])
@@ -225,6 +271,11 @@ class Twins(RuleBasedStateMachine):
     def several_acts(self, acts: list[tuple[Any, ...]], inbox: str) -> None:
         self.perform([self.act(*act) for act in acts], inbox)
 
+    @precondition(lambda self: self.calls)
+    @rule(back=st.integers(1, 9))
+    def a_copy_of_an_earlier_call_arrives(self, back: int) -> None:
+        self.perform(*self.calls[-min(back, len(self.calls))])
+
     @rule(queue=queues, attended=st.booleans(), timeout_ms=st.sampled_from([100, 3_600_000]), bell=st.booleans())
     def a_crowd(self, queue: str, attended: bool, timeout_ms: int, bell: bool) -> None:
         """So many that one call does not remove them all, and that those behind are not told when to look."""
@@ -263,6 +314,7 @@ class Twins(RuleBasedStateMachine):
         self.log.forget_everything()
         self.model.forget_everything()  # type: ignore[attr-defined]
         self.seen = 0
+        self.told.begin_anew()
 
     @precondition(lambda self: self.holders())
     @rule(which=st.integers(0, 3), how=HOLDERS_DO, inbox=st.sampled_from(["", INBOX]))
@@ -329,22 +381,45 @@ class Twins(RuleBasedStateMachine):
     def they_tell_the_same_story(self) -> None:
         self.both(self.stored.stats(QUEUES, 100), self.model.stats(QUEUES, 100))
         new = ReadRequest(since=Cursor(None, self.seen), count=1000)
-        stored = run(self.stored_log.read(new), self.redis.execute)
+        kept = run(self.stored_log.read(new), self.redis.execute)
         model = run(self.log.read(new), no_transport)
-        assert _told(stored.events) == _told(model.events)
-        assert stored.state.last == model.state.last
+        assert _told(kept.events) == _told(model.events)
+        assert kept.state.last == model.state.last
         self.seen = model.state.last.offset
+        for event in kept.events:
+            self.told.goes_on(event)
+        for name, queue in self.model._queues.items():  # type: ignore[attr-defined]
+            self.told.hides = self.told.hides or queue.limits.log_transitions is False
+            if not self.told.hides:
+                # From the log alone one knows who holds and who waits.
+                holders = {execution: place.fence for execution, place in queue.held.items()}
+                assert self.told.queues[name] == (holders, queue.line)
+
+    @invariant()
+    def the_keys_keep_their_rules(self) -> None:
+        for keys in stored(self.redis.client, self.keys, *QUEUES):
+            assert set(keys.waits) == set(keys.line)
+            assert len(keys.line) == len(set(keys.line))
+            assert not set(keys.line) & set(keys.held)
+            assert set(keys.book) == set(keys.line) | set(keys.held)
+            tickets = [int(keys.book[execution][2]) for execution in keys.line]
+            assert tickets == sorted(tickets), "the line is in the order of the tickets"
+            if keys.book:
+                assert int(keys.state["next"]) <= min([*keys.held.values(), *keys.waits.values()])
+
+    def teardown(self) -> None:
+        assert run(audit(self.stored_log, self.keys.run_index, 5.0), self.redis.execute).problems == []
 
     @invariant()
     def the_same_lies_at_the_bells(self) -> None:
-        stored = self.redis.bells()
+        lying = self.redis.bells()
         model = {
             bell: sorted(rings)
             for bell, (until_ms, rings) in self.memory_bells.items()
             if rings and until_ms > self.now_ms
         }
-        assert stored == model
-        self.rung = sorted(stored)
+        assert lying == model
+        self.rung = sorted(lying)
 
     @invariant()
     def the_same_is_buried(self) -> None:
