@@ -23,7 +23,7 @@ _LEFT: dict[Left, Answer] = {"released": Released(), "cancelled": Cancelled(), "
 
 
 class SlotCalls(Asker, SlotOperations):
-    """Asks a server. No place there has to be attended to: the server waits with those who ask."""
+    """Asks a server. No place there has to be attended to: the server waits with its callers."""
 
     # What the colours build on
 

@@ -76,7 +76,7 @@ def limit_request(queue: str, max_concurrent: int | None) -> Request:
 
 
 def clear_request(queue: str | None) -> Request:
-    """Take everybody out of a queue, of all (None). Not to be repeated: it would strike those who came since."""
+    """Take everybody out of a queue, of all (None). Not to be repeated: others may have come since."""
     if queue is None:
         return Request("DELETE", "/actions", [], repeatable=False)
     action, params = _queue(queue)
@@ -105,7 +105,7 @@ def read_state(answer: Any) -> SlotState:
 
 
 def read_left(answer: Any) -> Left:
-    """What became of who was to go."""
+    """What an execution gave up by leaving."""
     return _RESULTS[answer["result"]]
 
 

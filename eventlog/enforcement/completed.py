@@ -34,7 +34,7 @@ _PACE_S = 0.002
 _WARN_EVERY_S = 10.0
 # A busy log does not keep the other workspaces of the same loop waiting for longer than this.
 _STEPS_A_ROUND = 20
-# Whoever stops a loop waits for this long at most.
+# How long stopping a loop may take at most.
 _BLOCK_S = 0.2
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0

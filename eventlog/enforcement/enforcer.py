@@ -75,7 +75,7 @@ class _Permit(Generic[S]):
 
     @property
     def execution_id(self) -> str:
-        """Who may run."""
+        """The execution that may run."""
         return self.slot.execution_id
 
     @property

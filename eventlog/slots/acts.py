@@ -8,11 +8,11 @@ ANY = "*"
 
 
 TOMB_MS = 60_000
-"""After a release by who does not know the nonce: a copy of the acquisition's first call begins nothing anew."""
+"""How long a tombstone outlives a release made by name, so that a delayed copy of the acquire cannot queue it again."""
 
 
 def others_key(nonce: str) -> str:
-    """A key that fits one acquisition, for who is not its owner: whoever waits with it is told what was done."""
+    """A key that fits one acquisition, used by others than its owner: a waiter that leaves by it is notified."""
     return f"x{nonce}"
 
 
@@ -26,7 +26,7 @@ LimitedBy = Literal["", "busy", "rate", "quota"]
 
 
 class Acquire(NamedTuple):
-    """Ask for a slot. `attended` waiters are beaten for or touched; `bell` is where a grant is told, "-" nowhere.
+    """Ask for a slot. `attended` waiters are beaten for or touched; `bell` is where a grant is announced, "-" nowhere.
 
     With a `ticket`, a waiter that lost its place, or whose Redis lost its data, comes back to where it was.
     """

@@ -28,7 +28,7 @@ _Asked = tuple[Act, "asyncio.Future[Reply]"]
 
 
 class _Listener:
-    """Who waits at the inbox. `news` is done when there is something to look at: a ring, or None for look yourself."""
+    """A waiter at the inbox. `news` is done when there is something to look at: a ring, or None for look yourself."""
 
     __slots__ = ("acquisition", "attended", "news")
 
@@ -53,7 +53,7 @@ class Batcher:
         self._backend = backend
         self._execute = execute
         self._hear = hear
-        # Releases hand slots on, so they have a lane of their own, and wait for no call of those who queue.
+        # Releases hand slots on, so they have a lane of their own, and wait for no call of those that queue.
         self._asked: deque[_Asked] = deque()
         self._given_back: deque[_Asked] = deque()
         self._listeners: dict[str, list[_Listener]] = {}
@@ -130,7 +130,7 @@ class Batcher:
             return next((ring for ring in rings if ring.nonce == acquisition.nonce), None)
         if early := self._early.pop(acquisition.nonce, None):
             return early
-        # Several may listen for one acquisition: who waits for its slot, and who asks how it stands.
+        # Several may listen for one acquisition: the waiter for its slot, and others that ask how it stands.
         nonce, listener = acquisition.nonce, _Listener(acquisition, effect.attended)
         self._listeners.setdefault(nonce, []).append(listener)
         self._run("read", self._read_all)
@@ -184,7 +184,7 @@ class Batcher:
             listener.notify(None)
 
     async def _beat(self) -> float:
-        """Say that those who wait live, and have those look for themselves who do not wait any more."""
+        """Report that the waiters live, and wake those whose place is gone: they look for themselves."""
         asked_at = moment()
         lines: dict[str, list[_Listener]] = {}
         for listener in chain.from_iterable(self._listeners.values()):

@@ -12,7 +12,7 @@ from .request import DEFAULT_LEASE_S
 
 
 class DisabledSlots:
-    """Fencing tokens grow as in a real queue; who releases or renews is believed; every look finds nobody."""
+    """Fencing tokens grow as in a real queue; every release and renewal is accepted; every look finds nobody."""
 
     name = "disabled"
 

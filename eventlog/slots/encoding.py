@@ -97,14 +97,14 @@ def decode_answer(raw: Sequence[Any]) -> Answer:
 def encode_policy(policy: Policy) -> str:
     """A policy as the scripts read it, without its version."""
     rate, quota = policy.rate_limit, policy.quota
-    told = policy.log_transitions
+    logged = policy.log_transitions
     numbers = (
         policy.max_concurrent,
         *((None, None) if rate is None else (rate.count, whole_ms(rate.seconds))),
         *((None, None) if quota is None else (quota.count, whole_ms(quota.seconds))),
         policy.max_queue_length,
         None if policy.queue_timeout_seconds is None else whole_ms(policy.queue_timeout_seconds),
-        None if told is None else int(told),
+        None if logged is None else int(logged),
     )
     return " ".join("-" if number is None else str(number) for number in numbers)
 
@@ -117,14 +117,14 @@ def decode_policy(raw: bytes) -> StoredPolicy:
 
 def decode_limits(fields: Sequence[str]) -> Policy:
     """Read limits in the order of a policy's fields; "" is none."""
-    most, rate_n, rate_ms, quota_n, quota_ms, longest, timeout_ms, told = fields
+    most, rate_n, rate_ms, quota_n, quota_ms, longest, timeout_ms, logged = fields
     return Policy(
         max_concurrent=int(most) if most else None,
         rate_limit=Rate(int(rate_n), int(rate_ms) / 1000) if rate_n else None,
         quota=Rate(int(quota_n), int(quota_ms) / 1000) if quota_n else None,
         max_queue_length=int(longest) if longest else None,
         queue_timeout_seconds=int(timeout_ms) / 1000 if timeout_ms else None,
-        log_transitions=told == "1" if told else None,
+        log_transitions=logged == "1" if logged else None,
     )
 
 

@@ -14,8 +14,8 @@ from .holding import Holding
 from .lease_schedule import LeaseSchedule
 from .request import moment
 
-# It naps no longer than this, so that a new slot, which is due after that, need not wake it, and whoever has waited for
-# the slot goes on at once. It ends when nothing was held for a while.
+# It naps no longer than this, so that a new slot, which is due after that, need not wake it, and its holder goes on at
+# once. It ends when nothing was held for a while.
 _NAP_S = 0.5
 _IDLE_S = 10.0
 _LAST_CALL_S = 1.0

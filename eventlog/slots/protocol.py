@@ -1,6 +1,6 @@
 """What a backend of slots must do, and how a queue looks to operators.
 
-Data flows one way: `SlotQueue` (queue.py, aio.py) → `SlotBackend` → plan → store. A backend's methods are plans.
+Data flows one way: `SlotQueue` → `SlotCore` → `SlotBackend` → plan → store. A backend's methods are plans.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from .policy import Policy, Scope, StoredPolicy
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds a slot. Times are seconds since the Unix epoch, by the Redis clock."""
+    """A holder of a slot. Times are seconds since the Unix epoch, by the Redis clock."""
 
     execution_id: str
     fencing_token: int
@@ -29,7 +29,7 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class Waiter:
-    """Who waits; position 1 is next. Times are seconds since the Unix epoch, by the Redis clock."""
+    """A waiter; position 1 is next. Times are seconds since the Unix epoch, by the Redis clock."""
 
     execution_id: str
     position: int
@@ -47,7 +47,7 @@ class QueueStats:
 
     `total_enqueued` counts the acquisitions that were granted or queued since the queue began, `total_completed` the
     slots that were given back, `total_expired` leases and waiters that ran out, `total_timed_out` and `total_cancelled`
-    who left the line.
+    waiters that left the line.
     """
 
     action: str
@@ -99,9 +99,9 @@ class Cleared(NamedTuple):
 
 
 class SlotBackend(Protocol):
-    """Guarantees every backend gives. All methods are plans (see `plan.py`).
+    """Guarantees every backend gives. All methods are plans (see `plan/effects.py`).
 
-    Never more holders than the limit. A slot goes to who has waited longest of those that live, in the very act that
+    Never more holders than the limit. A slot goes to the live waiter that came first, in the very act that
     frees it. No fence is given twice in a queue, and each is greater than those before. Each transition is in the log.
     """
 

@@ -73,7 +73,7 @@ class RedisSlots:
         return keys, (*self._new_log, inbox, len(numbers), *numbers, *args)
 
     def listen(self, bell: str, timeout_s: float, most: int = 1) -> Plan[list[Ring]]:
-        """A blocking pop from the bell's list: a hint, as what it tells is state that another call finds too."""
+        """A blocking pop from the bell's list: a hint, for another call finds the same grant."""
         key = self._keys.bell + bell
         timeout = f"{max(timeout_s, 0.001):.3f}"
         command: tuple[str | int, ...] = ("BLPOP", key, timeout)
