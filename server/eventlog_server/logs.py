@@ -31,7 +31,7 @@ from .settings import ServerSettings
 T = TypeVar("T")
 CONNECTIONS = 8
 # Each workspace in which somebody waits for a slot reads its inbox on one of them. Where more do, they take turns, and
-# those who wait look for themselves every two seconds.
+# those that wait look for themselves every two seconds.
 INBOXES = 64
 # A call's deadline, and a little for what surrounds it. An append may have to wait for the call before its own.
 _MARGIN_S = 0.2

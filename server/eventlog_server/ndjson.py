@@ -98,7 +98,7 @@ class _Ingest:
             return error
 
     async def _answer(self, block: list[Line]) -> None:
-        """Append the good lines of a block, and say of every line what became of it."""
+        """Append the good lines of a block, and answer each line with its event or its problem."""
         good = [line.content for line in block if isinstance(line.content, Body)]
         failure: EventLogError | None = None
         appended: list[Event] = []

@@ -1,4 +1,4 @@
-"""Running the server: uvicorn set up for it, its socket, signals, and an end that streams are told of at once."""
+"""Running the server: uvicorn set up for it, its socket, signals, and an end that closes streams at once."""
 
 import asyncio
 import contextlib
@@ -139,7 +139,7 @@ class _Serving:
 
     def _ready(self) -> None:
         if not self._address.is_loopback:
-            _log.warning("listening on %s: whoever can reach it can read and write every log", self._address.host)
+            _log.warning("listening on %s: anybody who can reach it can read and write every log", self._address.host)
         if self._on_ready is not None:
             self._on_ready(self._address)
 
@@ -171,7 +171,7 @@ def _config(settings: ServerSettings, app: FastAPI) -> uvicorn.Config:
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn's server, which tells streams that it closes, and ends without raising the signal again."""
+    """Uvicorn's server, which closes streams before it ends, and does not raise the signal again."""
 
     def __init__(self, config: uvicorn.Config, app: FastAPI, ready: Callable[[], None]) -> None:
         super().__init__(config)

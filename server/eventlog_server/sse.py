@@ -24,7 +24,7 @@ class Framing(Protocol):
         """Log events, in order."""
 
     def control(self, name: str, data: dict[str, Any], cursor: str) -> bytes:
-        """A control event; who resumes at `cursor` has seen it."""
+        """A control event; a reader that resumes at `cursor` has seen it."""
 
     def heartbeat(self, cursor: str) -> bytes:
         """A sign of life that is no event."""
@@ -126,7 +126,7 @@ def _control(framing: Framing, item: Gap | CaughtUp | Closing, cursor: str) -> b
 
 
 def _cursor_before(following: list[Item], cursor: str) -> str:
-    """Where a reader stands who has been told of a gap, but has not seen what follows it."""
+    """Where a reader stands that knows of a gap, but has not seen the event behind it."""
     for item in following:
         if isinstance(item, Event):
             return f"{item.position.ms}-{item.offset - 1}"

@@ -1,4 +1,4 @@
-"""One line of text that tells a person what an event says. Pure.
+"""One line of text for people about an event. Pure.
 
 A line never holds control characters or terminal escapes, whatever the payload holds, and is bounded.
 """
@@ -82,7 +82,7 @@ def _stage_queued(event: Event, payload: Mapping[str, Any]) -> str:
 
 
 def _stage_completed(event: Event, payload: Mapping[str, Any]) -> str:
-    """An end as older producers tell it: how it went is in the payload."""
+    """An end as older producers report it: the payload has the status."""
     views = fold_stages([event])
     return _STAGE_ENDS[views[0].status if views else "succeeded"](event, payload)
 
@@ -108,10 +108,10 @@ def _after(payload: Mapping[str, Any], name: str, words: str) -> str:
 def _slot(verb: str) -> Callable[[Event, Mapping[str, Any]], str]:
     def phrase(event: Event, payload: Mapping[str, Any]) -> str:
         queue = "/".join(_shown(payload[name]) for name in ("action", "group") if payload.get(name)) or "?"
-        who = _first(payload, "execution_id") or "everybody"
+        execution = _first(payload, "execution_id") or "everybody"
         place = _first(payload, "position")
         return (
-            f"{who} {verb} {queue}"
+            f"{execution} {verb} {queue}"
             + ("" if place is None else f", position {place}")
             + _after(payload, "waited_ms", " after ")
             + _after(payload, "held_ms", " after ")

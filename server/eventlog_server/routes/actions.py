@@ -22,14 +22,14 @@ router = routes("/{workspace}/actions", "slots")
 
 @router.get("", summary="All queues", response_model=ActionsOut)
 async def actions(slots: Slots, query: Annotated[ListQuery, Query()]) -> Response:
-    """Every queue that was used within the last week, by name: how many hold and wait, and who."""
+    """Every queue that was used within the last week, by name: how many hold and wait, and their names."""
     found = await slots.queues(listed=query.listed)
     return Json({"actions": [stats.to_dict() for stats in found]})
 
 
 @router.get("/{ref}/queue-stats", summary="One queue", response_model=QueueStatsOut)
 async def queue_stats(slots: Slots, ref: Action, query: Annotated[StatsQuery, Query()]) -> Response:
-    """How many hold and wait, and who; one that was never used is empty."""
+    """How many hold and wait, and their names; one that was never used is empty."""
     stats = await slots.stats(ref, group_key=query.group_key, listed=query.listed)
     return Json(stats.to_dict())
 

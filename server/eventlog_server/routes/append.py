@@ -16,10 +16,11 @@ from eventlog.model.events import Body
 from eventlog.model.strictjson import strict_loads
 
 from ..answers import Handover, Json
+from ..logs import Logs
 from ..ndjson import NDJSON, append_lines
 from ..problems import UnsupportedMediaType
 from ..requests import JSON, content_type, header, media_type, read_query, receive_body
-from ..route import Workspace, logs_of, problems, reference
+from ..route import Workspace, problems, reference
 from ..schemas.base import Absent
 from ..schemas.events import AppendQuery, BatchOut, CloudEvent, EventIn, EventOut
 
@@ -96,7 +97,8 @@ async def append(request: Request, workspace: Workspace) -> Response:
     As `application/x-ndjson`, one event a line: each is appended by itself and answered by a line with the event or
     with `{"error": problem, "line": n}`. CloudEvents 1.0 are taken structured, binary and batched.
     """
-    logs, head = logs_of(request), _read_head(request.scope)
+    logs: Logs = request.app.state.logs
+    head = _read_head(request.scope)
     log = logs.of(workspace)
     if head.media_type == NDJSON:
         return Handover(partial(append_lines, logs, log))

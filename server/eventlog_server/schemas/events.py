@@ -185,7 +185,7 @@ Limit = Annotated[int, Field(ge=0, le=MAX_PAGE), WHOLE]
 SinceTime = Annotated[float, Field(ge=0, le=_LATEST_TIME_S), SECONDS]
 Epoch = Annotated[str, Field(pattern="^[A-Za-z0-9_.-]{1,64}$")]
 _SINCE_TIME = "Only events at or after this time, in seconds since the Unix epoch."
-_EPOCH = "The `epoch` of the page that the cursor is from: a lost log is told for offsets too."
+_EPOCH = "The `epoch` of the page that the cursor is from: a log that was lost is then noticed for offsets too."
 
 
 class PageQuery(Filters):
