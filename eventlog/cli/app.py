@@ -6,14 +6,14 @@ import typer
 
 from . import append, demo, doctor, follow, query, runs, serve, slots, verify
 from .exec import SETTINGS, execute
+from .options import APP_SETTINGS
 
 app = typer.Typer(
     name="eventlog",
     help="A shared event log on Redis: append to it, read it, follow it, serve it.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    **APP_SETTINGS,
 )
 
 for module in (serve, demo, append, query, follow, verify, doctor):

@@ -9,14 +9,15 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from ..errors import BackendUnavailable, InvalidInput
-from ..model.events import Body, Event
+from ..log.blocking import EventLog
+from ..model.events import Body, Event, EventParts
 from ..model.ids import MAX_COUNTER
 from ..model.strictjson import strict_loads
 from ..printing.output import Format, json_line, note, put
 from .failures import REFUSED
 from .ndjson import LONGEST_LINE_BYTES, Line, batches
-from .options import DataDir, Output, Url, Workspace
-from .target import SharedLog, open_log
+from .options import Output, with_options
+from .target import Target
 
 _STDIN = "-"
 _BOM = b"\xef\xbb\xbf"
@@ -28,7 +29,7 @@ def _is_not_of_guard(record: logging.LogRecord) -> bool:
 
 @contextlib.contextmanager
 def _refusals_reported_once() -> Iterator[None]:
-    """What the guard refuses is reported as an error. Its warning in the log would repeat that."""
+    """What the guard refuses is reported as an error, and not as a warning too."""
     log = logging.getLogger("eventlog")
     log.addFilter(_is_not_of_guard)
     try:
@@ -37,85 +38,46 @@ def _refusals_reported_once() -> Iterator[None]:
         log.removeFilter(_is_not_of_guard)
 
 
+@with_options
 @_refusals_reported_once()
 def append(
+    target: Target,
+    parts: EventParts,
     kind: Annotated[
         str | None, typer.Argument(help="Such as tool.invoked; - or nothing reads events from stdin, one a line.")
     ] = None,
-    payload: Annotated[str | None, typer.Argument(metavar="[PAYLOAD_JSON]", help="A JSON object.")] = None,
-    run: Annotated[str | None, typer.Option(help="The run it belongs to.")] = None,
-    lane: Annotated[str | None, typer.Option(help="The lane of the run. [default: main]")] = None,
-    stage: Annotated[str | None, typer.Option(help="The stage.")] = None,
-    group: Annotated[str | None, typer.Option(help="The group of the stage.")] = None,
-    visibility: Annotated[str | None, typer.Option(help="public, internal or private. [default: public]")] = None,
-    source: Annotated[str | None, typer.Option(help="Who produced it.")] = None,
-    traceparent: Annotated[str | None, typer.Option(help="W3C trace context.")] = None,
-    idempotency_key: Annotated[str | None, typer.Option(help="Repeated with the same key, it appends nothing.")] = None,
+    payload: Annotated[str | None, typer.Argument(metavar="PAYLOAD_JSON", help="A JSON object.")] = None,
     expected_offset: Annotated[int | None, typer.Option(help="Append only if the log ends at this offset.")] = None,
     output: Output = Format.text,
-    workspace: Workspace = None,
-    url: Url = None,
-    data_dir: DataDir = None,
 ) -> None:
     """Append an event and print its id (-o json: the event).
 
-    Without KIND, or with - for it, events are read from stdin as one JSON object a line, with the names kind, payload,
-    run_id, lane_id, stage_name, group_id, visibility, source, traceparent, idempotency_key. They are appended as they
-    come. A line that is wrong is reported with its number and refuses only itself; the exit code is 1 at the end. The
-    options are defaults for lines that do not say.
+    Without KIND, or with - for it, events are read from stdin, one JSON object a line with kind, payload and the names
+    of an event's fields: run_id, lane_id, stage_name and so on. They are appended as they come. A line that is wrong is
+    reported with its number and refuses only itself; the exit code is then 1. The options are defaults for all lines.
     """
-    given = {
-        "run_id": run,
-        "lane_id": lane,
-        "stage_name": stage,
-        "group_id": group,
-        "visibility": visibility,
-        "source": source,
-        "traceparent": traceparent,
-        "idempotency_key": idempotency_key,
-    }
-    parts = {name: value for name, value in given.items() if value is not None}
     if kind is not None and kind != _STDIN:
         content = {} if payload is None else strict_loads(payload.encode("utf-8", "surrogateescape"), "payload")
         # Checked before anything is opened: bad input needs no Redis to be refused.
         Body.from_mapping({"kind": kind, "payload": content, **parts}, payload_max_bytes=MAX_COUNTER)
-        _append_one(url, workspace, data_dir, kind, content, expected_offset, parts, output)
+        with target.open_log() as log:
+            event = log.append(kind, content, expected_offset=expected_offset, **parts)
+        if event.duplicate:
+            note("--- nothing appended: this idempotency key was used before ---")
+        _show(event, output)
         return
     if kind is None and sys.stdin.isatty():
         raise InvalidInput("kind", "give a kind, or events on stdin (- reads them from the terminal)")
-    own = {"payload": payload, "idempotency_key": idempotency_key, "expected_offset": expected_offset}
+    own = {"payload": payload, "idempotency_key": parts.get("idempotency_key"), "expected_offset": expected_offset}
     for name, value in own.items():
         if value is not None:
-            raise InvalidInput(name, "is for one event: with stdin, each line says its own")
-    log = open_log(url, workspace, data_dir)
-    try:
+            raise InvalidInput(name, "is for one event: with stdin it is part of each line")
+    with target.open_log() as log:
         ingest = _Ingest(log, parts, output)
         for lines in batches(sys.stdin.fileno()):
             ingest.take(lines)
-    finally:
-        log.close()
     if ingest.refused:
         raise typer.Exit(REFUSED)
-
-
-def _append_one(
-    url: str | None,
-    workspace: str | None,
-    data_dir: Any,
-    kind: str,
-    content: Any,
-    expected_offset: int | None,
-    parts: dict[str, Any],
-    output: Format,
-) -> None:
-    log = open_log(url, workspace, data_dir)
-    try:
-        event = log.append(kind, content, expected_offset=expected_offset, **parts)
-    finally:
-        log.close()
-    if event.duplicate:
-        note("--- nothing appended: this idempotency key was used before ---")
-    _show(event, output)
 
 
 def _show(event: Event, output: Format) -> None:
@@ -132,7 +94,7 @@ class _Numbered(NamedTuple):
 class _Ingest:
     """Appends lines in order. One that is wrong is reported and left out; `refused` counts those."""
 
-    def __init__(self, log: SharedLog, defaults: Mapping[str, Any], output: Format) -> None:
+    def __init__(self, log: EventLog, defaults: Mapping[str, Any], output: Format) -> None:
         self._log = log
         self._defaults = defaults
         self._output = output

@@ -3,30 +3,28 @@
 import os
 from collections.abc import Sequence
 
-import orjson
 import typer
 
 from ..printing.escape import escaped
-from ..printing.output import Format, put, wants_colour
+from ..printing.output import Format, painted, put, put_json, wants_colour
 from .checks import Check, all_checks
 from .failures import REFUSED
-from .options import DataDir, Output, Url, Workspace
-from .target import find_target
+from .options import Output, with_options
+from .target import Target
 
 _COLOURS = {"ok": "32", "warn": "33", "fail": "1;31"}
 
 
+@with_options
 def doctor(
+    target: Target,
     output: Output = Format.text,
-    workspace: Workspace = None,
-    url: Url = None,
-    data_dir: DataDir = None,
 ) -> None:
     """Check this machine, the embedded Redis, the configured Redis and the server. Exits 1 if anything fails."""
-    checks = list(all_checks(find_target(url, workspace, data_dir)))
+    checks = list(all_checks(target))
     if output is Format.json:
         for check in checks:
-            put(orjson.dumps(check._asdict()))
+            put_json(check._asdict())
     else:
         for line in _table(checks, colour=wants_colour(os.environ)):
             put(line)
@@ -41,7 +39,7 @@ def _table(checks: Sequence[Check], *, colour: bool) -> list[str]:
     for check in checks:
         status = f"{check.status:4}"
         if colour:
-            status = f"\x1b[{_COLOURS[check.status]}m{status}\x1b[0m"
+            status = painted(status, _COLOURS[check.status])
         lines.append(f"{status}  {check.name:{widest}}  {escaped(check.found)}")
         if check.advice:
             lines.append(f"{'':4}  {'':{widest}}  → {escaped(check.advice)}")

@@ -19,8 +19,8 @@ from ..slots.policy import checked_name
 from ..slots.request import Acquisition, SlotOptions
 from ..telemetry.terms import MOST_SAMPLES
 from .failures import exit_code_of
-from .options import DataDir, Url, Workspace
-from .target import SharedLog, Target, find_target, open_log_and_slots
+from .options import with_options
+from .target import Target
 
 if TYPE_CHECKING:
     from ..execution.slot import HeldSlot
@@ -44,7 +44,9 @@ class OnLost(StrEnum):
     continue_ = "continue"
 
 
+@with_options
 def execute(
+    target: Target,
     command: Annotated[list[str], typer.Argument(metavar="-- COMMAND [ARGS]...", help="The command to run.")],
     action: Annotated[str, typer.Option(help="What it competes for.")],
     max_concurrent: Annotated[
@@ -84,9 +86,6 @@ def execute(
         OnLost, typer.Option(help="When the lease is lost: end the command, or let it go on.")
     ] = OnLost.kill,
     grace: Annotated[float, typer.Option(help="Seconds from SIGTERM to SIGKILL when the lease is lost.")] = 5.0,
-    workspace: Workspace = None,
-    url: Url = None,
-    data_dir: DataDir = None,
 ) -> None:
     """Queue for a slot, run COMMAND under it, record it in the log, and exit with its exit code.
 
@@ -104,7 +103,6 @@ def execute(
     from ..execution.task import Task
 
     name = uuid.uuid4().hex if execution_id is None else checked_name("execution_id", execution_id)
-    target = find_target(url, workspace, data_dir)
     task = Task(
         command=command,
         action=action,
@@ -129,7 +127,7 @@ def execute(
     stage_queued(task.stage_name, run_id=task.run_id, depends_on=task.depends_on, **parts)
     wanted: SlotOptions = {"max_concurrent": max_concurrent, "lease_s": lease, "group_key": group, "pack": pack}
     Acquisition.of(action, name, timeout, **wanted)
-    with open_log_and_slots(url, workspace, data_dir) as (log, slots):
+    with target.open_log() as log, log.slots() as slots:
 
         def acquire(tell: Callable[..., None]) -> "HeldSlot":
             return slots.acquire(action, name, timeout_s=timeout, on_lost=tell, **wanted)
@@ -167,16 +165,16 @@ def _parts(task: "Task") -> StageParts:
     return {"lane_id": task.lane_id, "group_id": task.stage_group, "source": task.source}
 
 
-def _claim(log: SharedLog, task: "Task", facts: Mapping[str, Any]) -> Callable[[], int]:
+def _claim(log: EventLog, task: "Task", facts: Mapping[str, Any]) -> Callable[[], int]:
     claim = AttemptClaim(task.stage_name, task.run_id, facts, _parts(task))
     return lambda: claim_attempt(log, claim)
 
 
-def _watch(log: SharedLog, task: "Task", interval_s: float, capacity: int | None) -> "Watch":
+def _watch(log: EventLog, task: "Task", interval_s: float, capacity: int | None) -> "Watch":
     """What takes samples of a command and of all that it starts; nobody does where none are wanted, or kept."""
     from ..execution.watch import unwatched
 
-    kept = log.telemetry_capacity if capacity is None and isinstance(log, EventLog) else capacity
+    kept = log.telemetry_capacity if capacity is None else capacity
     if interval_s == 0 or kept == 0:
         return unwatched
     from ..telemetry.host import HostMetrics

@@ -11,70 +11,78 @@ from typing import Annotated
 
 import typer
 
-from ..errors import BackendUnavailable, InvalidInput
+from ..errors import BackendUnavailable, EventLogError, InvalidInput
+from ..log.blocking import EventLog, Follower
 from ..model.events import Event
 from ..model.filters import Filters
 from ..model.ids import parse_cursor
 from ..model.pages import MAX_PAGE
 from ..printing.output import EventPrinter, Format, note, wants_colour
-from .options import DataDir, Kinds, Lane, Output, Run, Stage, Url, Visibility, Workspace, filters
-from .target import SharedFollower, SharedLog, open_log
+from .options import Output, with_options
+from .tables import at_least, pages
+from .target import Target
 
 _PATIENCE_S = 1.0
 _PIPE_POLL_MS = 500
 
 
+@with_options
 def follow(
+    target: Target,
+    wanted: Filters,
     since: Annotated[
         str | None, typer.Option(help="From after this event id or offset; 0 is the start. [default: from now]")
     ] = None,
     last: Annotated[int | None, typer.Option("--last", "-n", help="Show so many of the last events first.")] = None,
-    kind: Kinds = None,
-    run: Run = None,
-    lane: Lane = None,
-    stage: Stage = None,
-    visibility: Visibility = None,
     until_terminal: Annotated[
         bool, typer.Option("--until-terminal", help="End after the terminal event of --run.")
     ] = False,
     output: Output = Format.text,
-    workspace: Workspace = None,
-    url: Url = None,
-    data_dir: DataDir = None,
 ) -> None:
     """Print events as they are appended, until Ctrl-C.
 
-    Outages of Redis or of the server are waited out; following resumes where it stood. What was missed is told.
+    Outages of Redis or of the server are waited out; following resumes where it stood. Gaps are reported.
     """
     if since is not None and last is not None:
         raise InvalidInput("last", "starts at the end of the log, --since does not: give one of them")
-    if last is not None and last < 0:
-        raise InvalidInput("last", f"{last} is not 0 or more")
-    wanted = filters(kind, run, lane, stage, visibility)
+    at_least(0, "last", last or 0)
     printer = EventPrinter(output, colour=wants_colour(os.environ))
-    log = open_log(url, workspace, data_dir)
-    try:
+    with target.open_log() as log:
         following = Following(log, printer, wanted, until_terminal)
         following.begin(since)
         for event in _last_events(log, following.cursor, last or 0, wanted):
             printer.event(event)
             if until_terminal and event.is_terminal:
                 return
-        with watched_pipe(following.close):
-            following.go_on()
-    finally:
-        log.close()
+        following.go_on()
+
+
+class Outage:
+    """Reports an outage on stderr, once."""
+
+    def __init__(self) -> None:
+        self._reported = False
+
+    def report(self, error: EventLogError) -> None:
+        """The log cannot be reached."""
+        if not self._reported:
+            note(f"--- {error}; waiting for it to come back ---")
+        self._reported = True
+
+    def over(self) -> None:
+        """It answers again."""
+        self._reported = False
 
 
 class Following:
-    """Follows over any number of outages, each told once."""
+    """Follows over any number of outages, each reported once."""
 
-    def __init__(self, log: SharedLog, printer: EventPrinter, wanted: Filters, until_terminal: bool) -> None:
+    def __init__(self, log: EventLog, printer: EventPrinter, wanted: Filters, until_terminal: bool) -> None:
         self._log = log
         self._printer = printer
         self._filters = wanted
         self._until_terminal = until_terminal
-        self._follower: SharedFollower | None = None
+        self._follower: Follower | None = None
         self._closed = False
 
     @property
@@ -90,18 +98,17 @@ class Following:
 
     def go_on(self) -> None:
         """Print events until the end, which may never come."""
-        told = False
-        while self._follower is not None and not self._closed:
-            try:
-                for event in self._follower:
-                    self._printer.event(event)
-                    told = False
-                return
-            except BackendUnavailable as error:
-                if not told:
-                    note(f"--- {error}; waiting for it to come back ---")
-                told = True
-                self._follower = self._from(self._follower.cursor, self._follower.epoch)
+        with watched_pipe(self.close):
+            outage = Outage()
+            while self._follower is not None and not self._closed:
+                try:
+                    for event in self._follower:
+                        self._printer.event(event)
+                        outage.over()
+                    return
+                except BackendUnavailable as error:
+                    outage.report(error)
+                    self._follower = self._from(self._follower.cursor, self._follower.epoch)
 
     def close(self) -> None:
         """End `go_on`, from another thread."""
@@ -109,7 +116,7 @@ class Following:
         if self._follower is not None:
             self._follower.close()
 
-    def _from(self, since: str | None, epoch: str | None) -> SharedFollower:
+    def _from(self, since: str | None, epoch: str | None) -> Follower:
         return self._log.follow(
             since,
             epoch=epoch,
@@ -120,24 +127,24 @@ class Following:
         )
 
 
-def _last_events(log: SharedLog, cursor: str, count: int, wanted: Filters) -> list[Event]:
+def _last_events(log: EventLog, cursor: str, count: int, wanted: Filters) -> list[Event]:
     """The last `count` events up to and including `cursor`, oldest first."""
     position = parse_cursor(cursor)
     if not count or position is None:
         return []
-    until: str = str(position.offset + 1)
-    found: list[Event] = []
-    while True:
-        page = log.page(None, min(count - len(found), MAX_PAGE), until=until, order="desc", **wanted)
-        found += page.events
-        if page.at_end or len(found) == count:
-            return found[::-1]
-        until = page.cursor
+    newest_first = pages(
+        lambda until, size: log.page(None, size, until=until, order="desc", **wanted),
+        str(position.offset + 1),
+        count,
+        MAX_PAGE,
+        lambda page: page.events,
+    )
+    return [event for page in newest_first for event in page.events][::-1]
 
 
 @contextlib.contextmanager
 def watched_pipe(stop: Callable[[], None]) -> Iterator[None]:
-    """Stop following when the reader of our stdout goes away, even while nothing comes that would tell us."""
+    """Stop following when the reader of our stdout goes away, also while there is nothing to write."""
     done = threading.Event()
     if hasattr(select, "poll") and stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode):
         threading.Thread(target=_watch, args=(sys.stdout.fileno(), done, stop), daemon=True).start()

@@ -3,39 +3,37 @@
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
-from functools import partial
 from typing import Annotated, Any, cast
 
 import orjson
 import typer
 
 from ..errors import BackendUnavailable, InvalidInput, NotFound
-from ..model.filters import Filters
+from ..log.blocking import EventLog
+from ..model.filters import Filters, ReplayFilters
 from ..model.pages import MAX_PAGE
 from ..printing.escape import escaped
 from ..printing.output import EventPrinter, Format, note, put, put_json, say_none, shown_time, wants_colour
 from ..runs.fold import StageView
 from ..runs.records import MOST_RUNS, ReplayPage, RunStatus, RunSummary
 from ..telemetry.sample import Sample
-from .follow import Following, watched_pipe
-from .options import DataDir, Kinds, Output, Stage, Url, Visibility, Workspace, filters
+from .follow import Following, Outage, watched_pipe
+from .options import APP_SETTINGS, Output, with_options
 from .quantities import shown_bytes, shown_ms
-from .tables import Cell, put_table
-from .target import SharedLog, open_log
+from .tables import Cell, at_least, brief, pages, put_list, put_table
+from .target import Target
 
 app = typer.Typer(
     help="Runs: their status, lanes, stages, events and telemetry.",
-    no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    **APP_SETTINGS,
 )
 
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", help="At most so many.")]
 All = Annotated[bool, typer.Option("--all", help="No limit.")]
 
-_LONGEST_CELL = 100
 _POLL_S = 0.5
+_STAGE_HEAD = ["STAGE", "STATUS", "ATTEMPT", "GROUP", "STARTED", "TOOK", "EXIT", "AFTER", "WHY"]
 _COLOURS = {
     "running": "36",
     "finished": "1;32",
@@ -48,42 +46,31 @@ _COLOURS = {
 
 
 @app.command("ls")
+@with_options
 def list_runs(
+    target: Target,
     status: Annotated[str | None, typer.Option(help="running, finished, failed or cancelled.")] = None,
     limit: Limit = 100,
     everything: All = False,
-    until: Annotated[str | None, typer.Option(help="Go on from the cursor that an earlier list told.")] = None,
+    until: Annotated[str | None, typer.Option(help="Go on from the cursor that an earlier list printed.")] = None,
     output: Output = Format.text,
-    workspace: Workspace = None,
-    url: Url = None,
-    data_dir: DataDir = None,
 ) -> None:
     """List runs, the latest active first. One whose events have all left the log is not there any more."""
-    left = None if everything else _positive(limit)
-    with closing(open_log(url, workspace, data_dir)) as log:
-        found, cursor = _runs(log, status, until, left)
-    if output is Format.json:
-        for run in found:
-            put_json(run.to_dict())
-    else:
-        head = ["RUN", "STATUS", "EVENTS", "LANES", "STARTED", "LAST EVENT", "TOOK"]
-        put_table(head, [_row(run) for run in found], colour=_coloured())
-    if cursor is not None:
-        note(f"--- more: --until {cursor} ---")
-
-
-def _runs(
-    log: SharedLog, status: str | None, until: str | None, left: int | None
-) -> tuple[list[RunSummary], str | None]:
-    """At most so many runs, and the cursor to go on from, None at the end."""
-    found: list[RunSummary] = []
-    while True:
-        size = MOST_RUNS if left is None else min(left - len(found), MOST_RUNS)
-        page = log.runs(size, until=until, status=cast(RunStatus | None, status))
-        found += page.runs
-        if page.at_end or len(found) == left:
-            return found, None if page.at_end else page.cursor
-        until = page.cursor
+    left = None if everything else at_least(1, "limit", limit)
+    with target.open_log() as log:
+        found = list(
+            pages(
+                lambda until, size: log.runs(size, until=until, status=cast(RunStatus | None, status)),
+                until,
+                left,
+                MOST_RUNS,
+                lambda page: page.runs,
+            )
+        )
+    head = ["RUN", "STATUS", "EVENTS", "LANES", "STARTED", "LAST EVENT", "TOOK"]
+    put_list(output, head, [run for page in found for run in page.runs], _row)
+    if not found[-1].at_end:
+        note(f"--- more: --until {found[-1].cursor} ---")
 
 
 def _row(run: RunSummary) -> list[str | Cell]:
@@ -99,22 +86,20 @@ def _row(run: RunSummary) -> list[str | Cell]:
 
 
 @app.command("show")
-def show(
-    run_id: RunId, output: Output = Format.text, workspace: Workspace = None, url: Url = None, data_dir: DataDir = None
-) -> None:
+@with_options
+def show(target: Target, run_id: RunId, output: Output = Format.text) -> None:
     """Show one run: its status and times, its stages, its lanes."""
-    with closing(open_log(url, workspace, data_dir)) as log:
+    with target.open_log() as log:
         run, stages = log.run(run_id), log.stages(run_id)
     if output is Format.json:
         put_json({**run.to_dict(), "stages": [stage.to_dict() for stage in stages]})
         return
-    colour = _coloured()
-    put_table([], list(_facts(run)), colour=colour)
+    put_table([], list(_facts(run)))
     if stages:
         put("")
-        _put_stages(stages, colour)
+        put_list(output, _STAGE_HEAD, stages, _stage_row)
     put("")
-    put_table(["LANE", "EVENTS"], [[lane, str(last)] for lane, last in run.lanes.items()], colour=colour)
+    put_table(["LANE", "EVENTS"], [[lane, str(last)] for lane, last in run.lanes.items()])
 
 
 def _facts(run: RunSummary) -> Iterator[list[str | Cell]]:
@@ -129,35 +114,24 @@ def _facts(run: RunSummary) -> Iterator[list[str | Cell]]:
 
 
 @app.command("stages")
-def stages(
-    run_id: RunId, output: Output = Format.text, workspace: Workspace = None, url: Url = None, data_dir: DataDir = None
-) -> None:
+@with_options
+def stages(target: Target, run_id: RunId, output: Output = Format.text) -> None:
     """List the stages of a run: where each stands, which attempt it is, when it began and how it ended."""
-    with closing(open_log(url, workspace, data_dir)) as log:
-        found = log.stages(run_id)
-    if output is Format.json:
-        for stage in found:
-            put_json(stage.to_dict())
-    else:
-        _put_stages(found, _coloured())
-
-
-def _put_stages(found: list[StageView], colour: bool) -> None:
-    head = ["STAGE", "STATUS", "ATTEMPT", "GROUP", "STARTED", "TOOK", "EXIT", "AFTER", "WHY"]
-    put_table(head, [_stage_row(stage) for stage in found], colour=colour)
+    with target.open_log() as log:
+        put_list(output, _STAGE_HEAD, log.stages(run_id), _stage_row)
 
 
 def _stage_row(stage: StageView) -> list[str | Cell]:
     return [
-        _brief(stage.stage_name),
+        brief(stage.stage_name),
         _status(stage.status),
         str(stage.stage_attempt),
-        _brief(stage.group_id),
+        brief(stage.group_id),
         _when(stage),
         _or_blank(stage.duration_ms, shown_ms),
         _or_blank(stage.exit_code),
-        _brief(", ".join(stage.depends_on)),
-        _brief(stage.error or stage.reason or ""),
+        brief(", ".join(stage.depends_on)),
+        brief(stage.error or stage.reason or ""),
     ]
 
 
@@ -170,98 +144,66 @@ def _when(stage: StageView) -> str:
     return "" if stage.queued_at is None else f"queued {shown_time(stage.queued_at)}"
 
 
-def _brief(text: str) -> str:
-    """Texts of a payload may be long: enough of one to know it by. JSON has all of it."""
-    return text if len(text) <= _LONGEST_CELL else text[: _LONGEST_CELL - 1] + "…"
-
-
 @app.command("replay")
+@with_options
 def replay(
+    target: Target,
     run_id: RunId,
-    lane: Annotated[str | None, typer.Option(help="This lane alone.")] = None,
+    wanted: ReplayFilters,
+    lane: Annotated[str | None, typer.Option(help="Only this lane.")] = None,
     since_seq: Annotated[int, typer.Option(help="After this seq of every lane.")] = 0,
-    since: Annotated[str | None, typer.Option(help="Go on from the cursor that an earlier replay told.")] = None,
-    kind: Kinds = None,
-    stage: Stage = None,
-    visibility: Visibility = None,
+    since: Annotated[str | None, typer.Option(help="Go on from the cursor that an earlier replay printed.")] = None,
     limit: Annotated[int | None, typer.Option("--limit", "-n", help="At most so many events. [default: all]")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is appended until the run ends.")] = (
         False
     ),
     output: Output = Format.text,
-    workspace: Workspace = None,
-    url: Url = None,
-    data_dir: DataDir = None,
 ) -> None:
-    """Print the events of a run in the order of the log. How many of a lane are gone is told on stderr.
+    """Print the events of a run in the order of the log. How many of a lane are gone is reported on stderr.
 
     With --lane and --since-seq it goes on where a reader of that lane stood.
     """
-    if follow and limit is not None:
-        raise InvalidInput("limit", "has no meaning with --follow: give one of them")
-    wanted: Filters = {**filters(kind, run_id, lane, stage, visibility), "since_seq": since_seq}
-    printer = EventPrinter(output, colour=_coloured())
-    with closing(open_log(url, workspace, data_dir)) as log:
-        pages = partial(
-            log.replay_page,
-            run_id,
-            lane_id=lane,
-            since_seq=since_seq,
-            kind=kind,
-            stage_name=stage,
-            visibility=visibility,
-        )
-        cursor, at_end = _replay(pages, printer, since, None if limit is None else _positive(limit))
+    left = _limit(limit, follow)
+    printer = EventPrinter(output, colour=wants_colour(os.environ))
+    with target.open_log() as log:
+
+        def fetch(cursor: str | None, size: int) -> ReplayPage:
+            return log.replay_page(run_id, lane_id=lane, since_seq=since_seq, since=cursor, limit=size, **wanted)
+
+        for page in pages(fetch, since, left, MAX_PAGE, lambda page: page.events):
+            printer.missed(page.missed)
+            printer.page(page.events, page.gap)
         if follow:
-            _follow(log, printer, cursor, wanted)
-        elif not at_end:
-            note(f"--- more: --since {cursor} ---")
+            of_run: Filters = {**wanted, "run_id": run_id, "lane_id": lane, "since_seq": since_seq}
+            following = Following(log, printer, of_run, until_terminal=True)
+            following.begin(page.cursor)
+            following.go_on()
+        elif not page.at_end:
+            note(f"--- more: --since {page.cursor} ---")
         else:
             printer.end("events")
 
 
-def _replay(
-    pages: Callable[..., ReplayPage], printer: EventPrinter, since: str | None, left: int | None
-) -> tuple[str, bool]:
-    """Print at most so many events; the cursor to go on from, and whether that is the end."""
-    while True:
-        page = pages(since=since, limit=MAX_PAGE if left is None else min(left, MAX_PAGE))
-        printer.missed(page.missed)
-        if page.gap is not None:
-            printer.gap(page.gap)
-        for event in page.events:
-            printer.event(event)
-        if left is not None:
-            left -= len(page.events)
-        if page.at_end or left == 0:
-            return page.cursor, page.at_end
-        since = page.cursor
-
-
-def _follow(log: SharedLog, printer: EventPrinter, cursor: str, wanted: Filters) -> None:
-    following = Following(log, printer, wanted, until_terminal=True)
-    following.begin(cursor)
-    with watched_pipe(following.close):
-        following.go_on()
+def _limit(limit: int | None, follow: bool) -> int | None:
+    if follow and limit is not None:
+        raise InvalidInput("limit", "has no meaning with --follow: give one of them")
+    return None if limit is None else at_least(1, "limit", limit)
 
 
 @app.command("telemetry")
+@with_options
 def telemetry(
+    target: Target,
     run_id: RunId,
     from_seq: Annotated[int, typer.Option(help="After this sample.")] = 0,
     stage: Annotated[str | None, typer.Option("--stage", help="Of this stage.")] = None,
     limit: Annotated[int | None, typer.Option("--limit", "-n", help="At most so many samples. [default: all]")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes until the run ends.")] = False,
     output: Output = Format.text,
-    workspace: Workspace = None,
-    url: Url = None,
-    data_dir: DataDir = None,
 ) -> None:
-    """Print what a run used: samples of its processes, and those that others posted. What is gone is told."""
-    if follow and limit is not None:
-        raise InvalidInput("limit", "has no meaning with --follow: give one of them")
-    left = None if limit is None else _positive(limit)
-    with closing(open_log(url, workspace, data_dir)) as log:
+    """Print what a run used: samples of its processes, and those that others posted. What is gone is reported."""
+    left = _limit(limit, follow)
+    with target.open_log() as log:
         samples = _Samples(log, run_id, stage, from_seq, output)
         if follow:
             samples.follow()
@@ -273,7 +215,7 @@ def telemetry(
 class _Samples:
     """Prints the samples of a run from a place on."""
 
-    def __init__(self, log: SharedLog, run_id: str, stage: str | None, from_seq: int, output: Format) -> None:
+    def __init__(self, log: EventLog, run_id: str, stage: str | None, from_seq: int, output: Format) -> None:
         self._log = log
         self._run_id = run_id
         self._stage = stage
@@ -283,13 +225,13 @@ class _Samples:
         self._first_id: str | None = None
 
     def read(self, left: int | None = None) -> None:
-        """Print what there is, at most so many; where that is not all, tell where to go on."""
+        """Print what there is, at most so many; where that is not all, print where to go on."""
         while True:
-            # One more than is wanted tells whether there is more.
+            # One more than is wanted shows whether there is more.
             limit = None if left is None else left + 1
             page = self._log.telemetry(self._run_id, from_seq=self._from_seq, stage_name=self._stage, limit=limit)
             freed = not page.samples and page.next_seq == self._from_seq + page.missed
-            _tell_gone(page.missed, self._output, freed=freed)
+            _report_gone(page.missed, self._output, freed=freed)
             self._silent = self._silent and not (page.missed or page.samples)
             wanted = page.samples[:left]
             for sample in wanted:
@@ -303,20 +245,18 @@ class _Samples:
             self._from_seq = page.next_seq
 
     def follow(self) -> None:
-        """Print what comes until the run has ended. Outages are waited out, and a log that was cleared; told once."""
+        """Print what comes until the run has ended. Outages, and a log that was cleared, are waited out."""
         stopped = threading.Event()
-        told = False
+        outage = Outage()
         ended = self._go_on()
         with watched_pipe(stopped.set):
             while not (ended or stopped.wait(_POLL_S)):
                 try:
                     ended = self._go_on()
                 except (BackendUnavailable, NotFound) as error:
-                    if not told:
-                        note(f"--- {error}; waiting for it to come back ---")
-                    told = True
-                    continue
-                told = False
+                    outage.report(error)
+                else:
+                    outage.over()
 
     def _go_on(self) -> bool:
         """Print what came; whether the run has ended, so that no more will come."""
@@ -339,7 +279,7 @@ class _Samples:
             say_none("samples", self._output)
 
 
-def _tell_gone(count: int, output: Format, *, freed: bool) -> None:
+def _report_gone(count: int, output: Format, *, freed: bool) -> None:
     if count and output is Format.json:
         put_json({"control": "missed", "missed": count})
     elif count:
@@ -374,13 +314,3 @@ def _status(status: str) -> Cell:
 
 def _or_blank(value: Any, shown: Callable[[Any], str] = str) -> str:
     return "" if value is None else shown(value)
-
-
-def _positive(limit: int) -> int:
-    if limit < 1:
-        raise InvalidInput("limit", f"{limit} is not 1 or more")
-    return limit
-
-
-def _coloured() -> bool:
-    return wants_colour(os.environ)

@@ -2,60 +2,48 @@
 
 from typing import Annotated, Any
 
-import orjson
 import typer
 
 from ..errors import InvalidInput, NotFound
 from ..printing.escape import escaped
-from ..printing.output import Format, note, put
+from ..printing.output import Format, note, put, put_json
 from ..slots.policy import Policy, Rate, Scope
 from ..slots.protocol import QueueStats
-from .options import DataDir, Output, Url, Workspace
-from .tables import put_table
-from .target import open_slots
+from .options import APP_SETTINGS, ActionGroup, Output, Queue, with_options
+from .tables import put_list, put_table
+from .target import Target
 
 app = typer.Typer(
-    help="Queues of actions: who holds a slot, who waits, what limits them.",
-    no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    help="The queues of actions: holders, waiters and limits.",
+    **APP_SETTINGS,
 )
 
-Action = Annotated[str, typer.Argument(help="What is competed for: an action, or a queue as ACTION/GROUP.")]
-Execution = Annotated[str, typer.Argument(metavar="EXECUTION_ID", help="Who holds a slot, or waits.")]
-Group = Annotated[str | None, typer.Option("--group", help="The queue of this group of the action.")]
+Execution = Annotated[str, typer.Argument(metavar="EXECUTION_ID", help="The execution that holds a slot, or waits.")]
 Token = Annotated[
     int | None, typer.Option("--fencing-token", help="Only the slot that was granted with it.", show_default="any")
 ]
 
 
 @app.command("ls")
-def list_queues(
-    output: Output = Format.text, workspace: Workspace = None, url: Url = None, data_dir: DataDir = None
-) -> None:
+@with_options
+def list_queues(target: Target, output: Output = Format.text) -> None:
     """List the queues that were used within the last week."""
-    with open_slots(url, workspace, data_dir) as slots:
-        found = slots.queues()
-    if output is Format.json:
-        for stats in found:
-            put(orjson.dumps(stats.to_dict()))
-    else:
-        put_table(["QUEUE", "HELD", "WAITING", "LONGEST"], [_row(stats) for stats in found])
+    with target.open_slots() as slots:
+        put_list(output, ["QUEUE", "HELD", "WAITING", "LONGEST"], slots.queues(), _row)
 
 
 @app.command("show")
+@with_options
 def show(
-    action: Action,
-    group: Group = None,
+    target: Target,
+    queue: Queue,
     output: Output = Format.text,
-    workspace: Workspace = None,
-    url: Url = None,
-    data_dir: DataDir = None,
 ) -> None:
-    """Show one queue: its limits, who holds a slot and who waits."""
-    with open_slots(url, workspace, data_dir) as slots:
-        stats = slots.stats(_action(action), group_key=_group(action, group))
+    """Show one queue: its limits, holders and waiters."""
+    with target.open_slots() as slots:
+        stats = slots.stats(queue.action, group_key=queue.group_key)
     if output is Format.json:
-        put(orjson.dumps(stats.to_dict()))
+        put_json(stats.to_dict())
         return
     put(f"{_name(stats)}: {_held(stats)} held, {stats.queue_length} waiting; limits: {_limits(stats.policy)}")
     totals = {
@@ -93,116 +81,110 @@ def show(
 
 
 @app.command("acquire")
+@with_options
 def acquire(
-    action: Action,
+    target: Target,
+    queue: Queue,
     execution_id: Execution,
     max_concurrent: Annotated[
-        int | None, typer.Option(help="The limit, where no policy says. [default: the last that was named]")
+        int | None, typer.Option(help="The limit, unless a policy sets one. [default: the last one given]")
     ] = None,
     lease: Annotated[float, typer.Option(help="Seconds that the slot is held for, unless it is renewed.")] = 30.0,
     timeout: Annotated[
         float | None, typer.Option(help="Wait at most so many seconds; 0 does not. [default: 3600]")
     ] = None,
-    group: Group = None,
-    pack: Annotated[str | None, typer.Option(help="Whose policy counts if the action has none.")] = None,
+    pack: Annotated[str | None, typer.Option(help="The pack whose policy counts if the action has none.")] = None,
     output: Output = Format.text,
-    workspace: Workspace = None,
-    url: Url = None,
-    data_dir: DataDir = None,
 ) -> None:
     """Wait for a slot and print its fencing token. It stays held after this command, until its lease ends.
 
     `eventlog slots renew` prolongs it, `eventlog slots release` gives it back. To run one command under a slot,
     `eventlog exec` does all of that. Without a slot in time the exit code is 75.
     """
-    with open_slots(url, workspace, data_dir) as slots:
+    with target.open_slots() as slots:
         slot = slots.acquire(
-            _action(action),
+            queue.action,
             execution_id,
             max_concurrent=max_concurrent,
             lease_s=lease,
             timeout_s=timeout,
-            group_key=_group(action, group),
+            group_key=queue.group_key,
             pack=pack,
         )
-        # From here on nobody renews it but who asked for it.
+        # The lease begins now, as long as was asked for: after this command only `slots renew` renews it.
         slot.renew(lease)
-        state = slots.state(_action(action), execution_id, group_key=_group(action, group))
-    put(orjson.dumps(state.to_dict()) if output is Format.json else str(slot.fencing_token))
+        state = slots.state(queue.action, execution_id, group_key=queue.group_key)
+    if output is Format.json:
+        put_json(state.to_dict())
+    else:
+        put(str(slot.fencing_token))
 
 
 @app.command("renew")
+@with_options
 def renew(
-    action: Action,
+    target: Target,
+    queue: Queue,
     execution_id: Execution,
     fencing_token: Token = None,
     lease: Annotated[float | None, typer.Option(help="Seconds from now on. [default: as before]")] = None,
-    group: Group = None,
-    workspace: Workspace = None,
-    url: Url = None,
-    data_dir: DataDir = None,
 ) -> None:
-    """Let the lease on a slot begin anew, and print for how many seconds it stands. Exits 1 if it was lost."""
-    with open_slots(url, workspace, data_dir) as slots:
+    """Renew the lease on a slot and print how many seconds it lasts. Exits 1 if it was lost."""
+    with target.open_slots() as slots:
         state = slots.renew(
-            _action(action), execution_id, fencing_token=fencing_token, lease_s=lease, group_key=_group(action, group)
+            queue.action, execution_id, fencing_token=fencing_token, lease_s=lease, group_key=queue.group_key
         )
     assert state.lease_expires_at is not None
     put(f"{state.lease_expires_at - state.time:.1f}")
 
 
 @app.command("release")
+@with_options
 def release(
-    action: Action,
+    target: Target,
+    queue: Queue,
     execution_id: Execution,
     fencing_token: Token = None,
-    group: Group = None,
-    workspace: Workspace = None,
-    url: Url = None,
-    data_dir: DataDir = None,
 ) -> None:
-    """Give a slot back, or leave the line. Where there is neither, nothing happens."""
-    with open_slots(url, workspace, data_dir) as slots:
-        held = slots.release(
-            _action(action), execution_id, fencing_token=fencing_token, group_key=_group(action, group)
-        )
+    """Give a slot back, or leave the queue. An execution that has neither is no error."""
+    with target.open_slots() as slots:
+        held = slots.release(queue.action, execution_id, fencing_token=fencing_token, group_key=queue.group_key)
     put("released" if held else "held no slot")
 
 
 @app.command("cancel")
+@with_options
 def cancel(
-    action: Action,
+    target: Target,
+    queue: Queue,
     execution_id: Execution,
-    group: Group = None,
-    workspace: Workspace = None,
-    url: Url = None,
-    data_dir: DataDir = None,
 ) -> None:
-    """Take an execution out of the line. One that holds a slot keeps it."""
-    with open_slots(url, workspace, data_dir) as slots:
-        waited = slots.cancel(_action(action), execution_id, group_key=_group(action, group))
+    """Take a waiting execution out of the queue. One that holds a slot keeps it."""
+    with target.open_slots() as slots:
+        waited = slots.cancel(queue.action, execution_id, group_key=queue.group_key)
     put("cancelled" if waited else "did not wait")
 
 
 @app.command("limit")
+@with_options
 def limit(
-    action: Action,
+    target: Target,
+    queue: Queue,
     max_concurrent: Annotated[str, typer.Argument(metavar="N|none", help="How many may hold a slot at once.")],
-    group: Group = None,
-    workspace: Workspace = None,
-    url: Url = None,
-    data_dir: DataDir = None,
 ) -> None:
-    """Set a queue's own limit, above all policies. Raised, it hands slots out at once; lowered, it takes none away."""
+    """Set a queue's own limit, above all policies. Raised, it grants slots at once; lowered, it takes none away."""
     count = None if max_concurrent == "none" else _count("max_concurrent", max_concurrent)
-    with open_slots(url, workspace, data_dir) as slots:
-        slots.set_limit(_action(action), count, group_key=_group(action, group))
+    with target.open_slots() as slots:
+        slots.set_limit(queue.action, count, group_key=queue.group_key)
 
 
 @app.command("policy")
+@with_options
 def policy(
+    target: Target,
     scope: Annotated[
-        str | None, typer.Argument(metavar="[global|pack/PACK|action/ACTION]", help="Nothing lists all policies.")
+        str | None,
+        typer.Argument(metavar="[global|pack/PACK|action/ACTION]", help="Without it, all are listed."),
     ] = None,
     max_concurrent: Annotated[int | None, typer.Option(help="How many may hold a slot at once.")] = None,
     rate: Annotated[
@@ -216,11 +198,8 @@ def policy(
     log: Annotated[bool | None, typer.Option("--log/--no-log", help="Whether slot.* events are logged.")] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Remove the policy.")] = False,
     output: Output = Format.text,
-    workspace: Workspace = None,
-    url: Url = None,
-    data_dir: DataDir = None,
 ) -> None:
-    """List policies, show one, or set one: with limits given, they are the whole policy of SCOPE from now on.
+    """List policies, show one, or set one: the limits given become the whole policy of SCOPE.
 
     For each limit the most specific policy that has it counts: action, then pack, then global, then the caller's.
     """
@@ -234,11 +213,11 @@ def policy(
     }
     given = any(value is not None for value in limits.values())
     if remove and given:
-        raise InvalidInput("remove", "takes no limits beside it")
+        raise InvalidInput("remove", "cannot be combined with limits")
     if scope is None and (remove or given):
         raise InvalidInput("scope", "is needed: global, pack/PACK or action/ACTION")
     wanted = None if scope is None else Scope.parse(scope)
-    with open_slots(url, workspace, data_dir) as slots:
+    with target.open_slots() as slots:
         if scope is not None and remove:
             slots.delete_policy(scope)
             return
@@ -249,43 +228,34 @@ def policy(
         raise NotFound(f"there is no policy for {wanted}")
     for key, stored in sorted(found.items()):
         if output is Format.json:
-            put(orjson.dumps({"scope": str(key), "version": stored.version, **stored.policy.to_dict()}))
+            put_json({"scope": str(key), "version": stored.version, **stored.policy.to_dict()})
         else:
             put(escaped(f"{key}: {_limits(stored.policy)}"))
 
 
 @app.command("reset")
+@with_options
 def reset(
+    target: Target,
     action: Annotated[str | None, typer.Argument(help="The queue to empty.")] = None,
-    group: Group = None,
+    group: ActionGroup = None,
     everything: Annotated[bool, typer.Option("--all", help="Every queue of the workspace.")] = False,
-    workspace: Workspace = None,
-    url: Url = None,
-    data_dir: DataDir = None,
 ) -> None:
     """Emergency: take every holder and waiter out of a queue.
 
-    `eventlog exec` and holders that look end what they run; what others run goes on without a slot.
+    `eventlog exec`, and holders that check their lease, stop what they run; other work goes on without a slot.
     """
     if everything == (action is not None):
         raise InvalidInput("action", "give one, or --all")
     if everything and group is not None:
-        raise InvalidInput("group", "is of one action")
-    with open_slots(url, workspace, data_dir) as slots:
-        cleared = slots.clear_all() if action is None else slots.clear(_action(action), group_key=_group(action, group))
+        raise InvalidInput("group", "needs an action: --all takes every queue")
+    with target.open_slots() as slots:
+        if action is None:
+            cleared = slots.clear_all()
+        else:
+            queue = Queue.of(action, group)
+            cleared = slots.clear(queue.action, group_key=queue.group_key)
     put(f"{cleared.holders} holders and {cleared.waiters} waiters taken out")
-
-
-def _action(named: str) -> str:
-    """The action of a queue as `slots ls` names it: `action`, or `action/group`."""
-    return named.partition("/")[0]
-
-
-def _group(named: str, group: str | None) -> str | None:
-    inside = named.partition("/")[2] or None
-    if inside is not None and group is not None:
-        raise InvalidInput("group", f"is {inside!r} in {named!r} and {group!r} in --group: name one")
-    return inside or group
 
 
 def _name(stats: QueueStats) -> str:

@@ -2,35 +2,32 @@
 
 from typing import Annotated
 
-import orjson
 import typer
 
 from ..errors import InvalidInput
 from ..model.log_values import Audit
 from ..printing.escape import escaped
-from ..printing.output import Format, put
+from ..printing.output import Format, put, put_json
 from .failures import REFUSED
-from .options import DataDir, Output, Url, Workspace
-from .target import find_target, open_direct
+from .options import Output, with_options
+from .target import Target
 
 
+@with_options
 def verify(
+    target: Target,
     output: Output = Format.text,
-    workspace: Workspace = None,
-    url: Url = None,
-    data_dir: DataDir = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print problems only.")] = False,
 ) -> None:
     """Audit the log: length, offsets, order, counters, index. Exits 1 if anything is wrong. Straight on Redis only."""
-    target = find_target(url, workspace, data_dir)
     if target.server is not None:
         raise InvalidInput("url", "verify looks into Redis itself: give a redis:// or unix:// URL")
-    with open_direct(target) as log:
+    with target.open_log() as log:
         audit = log.verify()
     if output is Format.json:
-        put(orjson.dumps(_facts(target.config.workspace, audit)))
+        put_json(_facts(target.config.workspace, audit))
     else:
-        _tell(target.config.workspace, audit, quiet)
+        _report(target.config.workspace, audit, quiet)
     if not audit.clean:
         raise typer.Exit(REFUSED)
 
@@ -49,7 +46,7 @@ def _facts(workspace: str, audit: Audit) -> dict[str, object]:
     }
 
 
-def _tell(workspace: str, audit: Audit, quiet: bool) -> None:
+def _report(workspace: str, audit: Audit, quiet: bool) -> None:
     state = audit.state
     if not quiet:
         span = f", offsets {state.base_offset} to {state.last.offset}" if audit.events else ""

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -74,6 +74,13 @@ class EventPrinter:
             put(json_line(event))
         else:
             put(text_line(event, colour=self._colour))
+
+    def page(self, events: Sequence[Event], gap: Gap | None) -> None:
+        """The events of a page, after what is missing before them."""
+        if gap is not None:
+            self.gap(gap)
+        for event in events:
+            self.event(event)
 
     def gap(self, gap: Gap, **more: Any) -> None:
         """What was missed: a control line in JSON, a marked line on stderr in text."""

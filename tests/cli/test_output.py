@@ -121,7 +121,7 @@ def test_a_defect_is_one_line_unless_the_traceback_is_asked_for(
         raise ZeroDivisionError("oh")
 
     monkeypatch.delenv("EVENTLOG_DEBUG", raising=False)
-    monkeypatch.setattr("eventlog.cli.query.open_log", fail)
+    monkeypatch.setattr("eventlog.cli.target.Target.open_log", fail)
     assert run(["query"]) == 70
     assert capsys.readouterr().err == "eventlog: defect: ZeroDivisionError: oh (EVENTLOG_DEBUG=1 shows where)\n"
     monkeypatch.setenv("EVENTLOG_DEBUG", "1")
