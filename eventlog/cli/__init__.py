@@ -11,7 +11,7 @@ import sys
 
 from ..extras import imports_of
 from ..printing.output import PipeClosed, drop_stdout
-from .failures import exit_code_of, told
+from .failures import exit_code_of, explain
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -40,7 +40,7 @@ def run(argv: list[str] | None = None) -> int:
         if isinstance(error, OSError):
             # A full disk under stdout, for one: what is still buffered would fail again at exit.
             drop_stdout()
-        line = told(error)
+        line = explain(error)
         # A reader of stderr that has gone away is no reason for another error.
         with contextlib.suppress(OSError):
             sys.stderr.write(line and line + "\n")

@@ -174,7 +174,7 @@ def _persistence(info: RedisInfo) -> Check:
         "always": "what was acknowledged is on disk",
         "everysec": "a crash of the machine may lose the last second or more",
         "no": "a crash of the machine may lose what the system has not written yet",
-    }.get(info.fsync or "", "which Redis does not tell")
+    }.get(info.fsync or "", "unknown: Redis does not show it")
     return Check(name, "ok", f"append-only file, appendfsync {info.fsync or 'unknown'}: {loses}")
 
 

@@ -38,7 +38,7 @@ SETTINGS = {"allow_interspersed_args": False}
 
 
 class OnLost(StrEnum):
-    """What becomes of the command when the lease on its slot is lost."""
+    """What happens to the command when the lease on its slot is lost."""
 
     kill = "kill"
     continue_ = "continue"
@@ -48,16 +48,18 @@ class OnLost(StrEnum):
 def execute(
     target: Target,
     command: Annotated[list[str], typer.Argument(metavar="-- COMMAND [ARGS]...", help="The command to run.")],
-    action: Annotated[str, typer.Option(help="What it competes for.")],
+    action: Annotated[str, typer.Option(help="The action that the slot is for.")],
     max_concurrent: Annotated[
         int | None,
-        typer.Option(help="How many may hold a slot of the action at once, where no policy says. [default: no limit]"),
+        typer.Option(
+            help="How many may hold a slot of the action at once, unless a policy sets it. [default: no limit]"
+        ),
     ] = None,
     lease: Annotated[
-        float, typer.Option(help="Seconds after which the slot is free should this process be gone; it renews itself.")
+        float, typer.Option(help="Seconds until the slot is free if this process dies. It renews itself.")
     ] = 30.0,
     group: Annotated[str | None, typer.Option(help="A queue of its own within the action.")] = None,
-    pack: Annotated[str | None, typer.Option(help="Whose policy counts if the action has none.")] = None,
+    pack: Annotated[str | None, typer.Option(help="The pack whose policy counts if the action has none.")] = None,
     timeout: Annotated[float | None, typer.Option(help="Wait at most so many seconds for the slot.")] = None,
     execution_id: Annotated[str | None, typer.Option(help="Its name in the queue. [default: a new one]")] = None,
     run: Annotated[str | None, typer.Option(help="The run it is recorded as. [default: the execution id]")] = None,
@@ -66,14 +68,14 @@ def execute(
     stage_only: Annotated[
         bool, typer.Option("--stage-only", help="The run has other stages: do not record its beginning and end.")
     ] = False,
-    source: Annotated[str, typer.Option(help="Who is said to have produced its events.")] = "exec",
+    source: Annotated[str, typer.Option(help="The source of its events.")] = "exec",
     record_output: Annotated[bool, typer.Option(help="Append its output to the log, a line an event.")] = True,
     depends_on: Annotated[
-        list[str] | None, typer.Option(metavar="STAGE", help="A stage that it comes after, for the record. Repeatable.")
+        list[str] | None, typer.Option(metavar="STAGE", help="A stage that it comes after, for readers. Repeatable.")
     ] = None,
     stage_group: Annotated[str, typer.Option(help="The group of stages that it is recorded in.")] = DEFAULT_GROUP,
     retries: Annotated[
-        int, typer.Option(help="Run it again when it fails, up to so many times, each time from the end of the line.")
+        int, typer.Option(help="Run it again when it fails, up to so many times, each time from the end of the queue.")
     ] = 0,
     sample_interval: Annotated[
         float, typer.Option(help="Seconds between samples of what it uses; 0 takes none.")
@@ -90,7 +92,7 @@ def execute(
     """Queue for a slot, run COMMAND under it, record it in the log, and exit with its exit code.
 
     Its output is passed through as it is. Signals go to all of its process group. When the lease on the slot is lost,
-    or this process dies, the process group is ended. Where there is no slot to be had, nothing is run: exit code 75.
+    or this process dies, the process group is ended. Without a slot nothing is run, and the exit code is 75.
     """
     _check_range("grace", grace, _LONGEST_GRACE_S, "seconds")
     if sample_interval != 0:
@@ -122,15 +124,15 @@ def execute(
         retries=retries,
         environ=_environ(target),
     )
-    # What is wrong with a name or a number is said before anything is opened.
+    # Wrong names and numbers are refused before anything is opened.
     parts = _parts(task)
     stage_queued(task.stage_name, run_id=task.run_id, depends_on=task.depends_on, **parts)
     wanted: SlotOptions = {"max_concurrent": max_concurrent, "lease_s": lease, "group_key": group, "pack": pack}
     Acquisition.of(action, name, timeout, **wanted)
     with target.open_log() as log, log.slots() as slots:
 
-        def acquire(tell: Callable[..., None]) -> "HeldSlot":
-            return slots.acquire(action, name, timeout_s=timeout, on_lost=tell, **wanted)
+        def acquire(report_loss: Callable[..., None]) -> "HeldSlot":
+            return slots.acquire(action, name, timeout_s=timeout, on_lost=report_loss, **wanted)
 
         code = perform(
             task,
@@ -150,7 +152,7 @@ def _check_range(name: str, value: float, most: float, unit: str, least: float =
 
 
 def _environ(target: Target) -> dict[str, str]:
-    """Our environment, with what leads the command to the same log by itself, whatever it was that led us there."""
+    """Our environment, with variables that lead the command to the same log, however it was named to us."""
     environ = {**os.environ, "EVENTLOG_WORKSPACE": target.config.workspace}
     if target.server is not None:
         return {**environ, "EVENTLOG_URL": target.server}
@@ -171,7 +173,7 @@ def _claim(log: EventLog, task: "Task", facts: Mapping[str, Any]) -> Callable[[]
 
 
 def _watch(log: EventLog, task: "Task", interval_s: float, capacity: int | None) -> "Watch":
-    """What takes samples of a command and of all that it starts; nobody does where none are wanted, or kept."""
+    """Takes samples of a command and of its children, unless none are wanted or kept."""
     from ..execution.watch import unwatched
 
     kept = log.telemetry_capacity if capacity is None else capacity
@@ -198,7 +200,7 @@ def _watch(log: EventLog, task: "Task", interval_s: float, capacity: int | None)
 
 
 def _what_counts(sample: Mapping[str, int | float] | None) -> Mapping[str, int | float] | None:
-    """A command that has ended has no memory left; that says nothing of how much it had."""
+    """A sample without the memory of a command that has ended: it would be 0, whatever it used before."""
     if sample is None or sample.get("rss_bytes"):
         return sample
     return {name: value for name, value in sample.items() if name != "rss_bytes"}

@@ -1,4 +1,4 @@
-"""What a failure is called on the command line: its exit code and its one line. Pure."""
+"""How a failure is reported on the command line: its exit code and its one line. Pure."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ DEFECT = 70
 
 
 def exit_code_of(error: BaseException) -> int:
-    """The exit code that tells a script what kind of failure `error` is."""
+    """The exit code for this kind of failure."""
     if _is_usage(error):
         return BAD_INPUT
     match error:
@@ -29,7 +29,7 @@ def exit_code_of(error: BaseException) -> int:
     return DEFECT
 
 
-def told(error: BaseException) -> str:
+def explain(error: BaseException) -> str:
     """One line for a person: what was wrong, and where. Empty where the help was printed in its place."""
     if _is_usage(error):
         usage: Any = error

@@ -27,16 +27,16 @@ def serve(
     access_log: Annotated[bool | None, typer.Option("--access-log", help="Log every request.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not say where it listens.")] = False,
 ) -> None:
-    """Serve the logs of all workspaces over HTTP until Ctrl-C. On loopback only, unless told otherwise."""
+    """Serve the logs of all workspaces over HTTP until Ctrl-C. On loopback only, unless --host is given."""
     from eventlog_server import ServerSettings, run
     from eventlog_server.serving import Address
 
-    def tell(address: Address) -> None:
+    def report(address: Address) -> None:
         note(f"eventlog serves on {address.url} (its API: {address.url}/docs); Ctrl-C ends it")
 
     settings = ServerSettings.load(log=_config(redis_url, data_dir), host=host, port=port, access_log=access_log)
     # The server itself warns where others than this machine can reach it.
-    run(settings, on_ready=None if quiet else tell)
+    run(settings, on_ready=None if quiet else report)
 
 
 def _config(redis_url: str | None, data_dir: Path | None) -> EventLogConfig:
