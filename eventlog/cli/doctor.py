@@ -16,10 +16,7 @@ _COLOURS = {"ok": "32", "warn": "33", "fail": "1;31"}
 
 
 @with_options
-def doctor(
-    target: Target,
-    output: Output = Format.text,
-) -> None:
+def doctor(target: Target, output: Output = Format.text) -> None:
     """Check this machine, the embedded Redis, the configured Redis and the server. Exits 1 if anything fails."""
     checks = list(all_checks(target))
     if output is Format.json:

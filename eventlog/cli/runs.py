@@ -23,10 +23,7 @@ from .quantities import shown_bytes, shown_ms
 from .tables import Cell, at_least, brief, pages, put_list, put_table
 from .target import Target
 
-app = typer.Typer(
-    help="Runs: their status, lanes, stages, events and telemetry.",
-    **APP_SETTINGS,
-)
+app = typer.Typer(help="Runs: their status, lanes, stages, events and telemetry.", **APP_SETTINGS)
 
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", help="At most so many.")]

@@ -13,10 +13,7 @@ from .options import APP_SETTINGS, ActionGroup, Output, Queue, with_options
 from .tables import put_list, put_table
 from .target import Target
 
-app = typer.Typer(
-    help="The queues of actions: holders, waiters and limits.",
-    **APP_SETTINGS,
-)
+app = typer.Typer(help="The queues of actions: holders, waiters and limits.", **APP_SETTINGS)
 
 Execution = Annotated[str, typer.Argument(metavar="EXECUTION_ID", help="The execution that holds a slot, or waits.")]
 Token = Annotated[
@@ -34,11 +31,7 @@ def list_queues(target: Target, output: Output = Format.text) -> None:
 
 @app.command("show")
 @with_options
-def show(
-    target: Target,
-    queue: Queue,
-    output: Output = Format.text,
-) -> None:
+def show(target: Target, queue: Queue, output: Output = Format.text) -> None:
     """Show one queue: its limits, holders and waiters."""
     with target.open_slots() as slots:
         stats = slots.stats(queue.action, group_key=queue.group_key)
@@ -140,12 +133,7 @@ def renew(
 
 @app.command("release")
 @with_options
-def release(
-    target: Target,
-    queue: Queue,
-    execution_id: Execution,
-    fencing_token: Token = None,
-) -> None:
+def release(target: Target, queue: Queue, execution_id: Execution, fencing_token: Token = None) -> None:
     """Give a slot back, or leave the queue. An execution that has neither is no error."""
     with target.open_slots() as slots:
         held = slots.release(queue.action, execution_id, fencing_token=fencing_token, group_key=queue.group_key)
@@ -154,11 +142,7 @@ def release(
 
 @app.command("cancel")
 @with_options
-def cancel(
-    target: Target,
-    queue: Queue,
-    execution_id: Execution,
-) -> None:
+def cancel(target: Target, queue: Queue, execution_id: Execution) -> None:
     """Take a waiting execution out of the queue. One that holds a slot keeps it."""
     with target.open_slots() as slots:
         waited = slots.cancel(queue.action, execution_id, group_key=queue.group_key)

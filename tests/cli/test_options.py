@@ -1,0 +1,34 @@
+"""Options that follow from the library's tables, and help that shows all of their text."""
+
+import pytest
+import typer
+import typer.main
+
+from eventlog.cli import run
+from eventlog.cli.app import app
+from eventlog.model.events import FIELDS
+from eventlog.model.filters import FILTERS
+
+_ROOT = typer.main.get_command(app)
+
+
+def _options(command: str) -> dict[str, str]:
+    """The long options of a command, each with its help."""
+    found = _ROOT.commands[command]  # type: ignore[attr-defined]
+    return {parameter.name: parameter.help for parameter in found.params if parameter.opts[0].startswith("--")}
+
+
+@pytest.mark.parametrize("command", ["query", "follow"])
+def test_each_filter_is_an_option(command: str) -> None:
+    assert {field.name: field.help for field in FILTERS}.items() <= _options(command).items()
+
+
+def test_each_field_of_an_event_is_an_option_of_append() -> None:
+    assert {field.name: field.help for field in FIELDS}.items() <= _options("append").items()
+
+
+@pytest.mark.parametrize("command", ["append", "query", "follow", "exec", "verify", "doctor"])
+def test_help_shows_variables_and_defaults(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([command, "--help"]) == 0
+    words = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "[env: EVENTLOG_WORKSPACE; default: default]" in words
