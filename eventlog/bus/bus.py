@@ -121,7 +121,8 @@ class EventBus:
         except RejectedContent:
             self._count(refused=1)
             return None
-        self._count(emitted=1)
+        with self._lock:
+            self._emitted += 1
         return event
 
     def _count_emission(self, future: "Future[Event]") -> None:

@@ -99,9 +99,10 @@ class Fanout(Generic[S]):
                 subscription = reference()
                 if subscription is None:
                     continue
-                if subscription.mailbox.push(before, position, event):
+                mailbox = subscription.mailbox
+                if mailbox.push(before, position, event) and subscription.waiters:
                     subscription.release(woken)
-                if subscription.mailbox.behind:
+                if mailbox.behind:
                     behind.append(token)
             for token in behind:
                 del self._live[token]

@@ -81,9 +81,12 @@ class Mailbox:
 
     def push(self, before: EventId, position: EventId, event: Event) -> bool:
         """Take a published event, which follows `before`. True if the reader has something to do."""
-        if self.over or self.behind or position <= self.position:
+        if self.over or self.behind:
             return False
-        if self.position != before or (len(self.queue) >= self._bound and self._selection.wants(event)):
+        joins = self.position is before or self.position == before
+        if not joins and position <= self.position:
+            return False  # it was read before it was published
+        if not joins or (len(self.queue) >= self._bound and self._selection.wants(event)):
             self.overflows += 1
             self.behind = True
             return True
