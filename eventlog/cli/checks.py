@@ -60,7 +60,7 @@ def _python() -> Check:
 
 def _wheel() -> Check:
     names = ", ".join(package for package, _ in installed_wheels())
-    found = f"{names} brings one" if names else "none is installed (there is none for every platform): PATH is searched"
+    found = f"installed: {names}" if names else "none is installed (there is none for every platform): PATH is searched"
     return Check("server wheel", "ok", found)
 
 
