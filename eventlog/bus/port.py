@@ -11,7 +11,7 @@ from ..errors import InvalidInput, LogClosed
 from ..log.awaited import AsyncEventLog
 from ..log.blocking import EventLog
 from ..model.events import Body, Event
-from ..plan.drive import Steps, ano_transport, arun, no_transport, run
+from ..plan.drive import ano_transport, arun, no_transport, run
 from ..plan.effects import Plan
 from .emitter import READY_S, Emitter
 
@@ -44,11 +44,11 @@ class ThreadPort:
         """True if `ask` would wait for Redis on an event loop."""
         return self._log.connect is not None and running_loop() is not None
 
-    def ask(self, plan: Steps[Any, T]) -> T:
+    def ask(self, plan: Plan[T]) -> T:
         """Carry a plan out as the log's own calls are, blocking."""
         return self._log._run(plan)
 
-    async def aask(self, plan: Steps[Any, T]) -> T:
+    async def aask(self, plan: Plan[T]) -> T:
         """Carry a plan out without blocking the running event loop."""
         return await asyncio.to_thread(self.ask, plan)
 
@@ -105,12 +105,12 @@ class TaskPort:
         """True if called on the event loop that does the work of this log; `ask` raises `InvalidInput` there."""
         return running_loop() is self._loop
 
-    def ask(self, plan: Steps[Any, T]) -> T:
+    def ask(self, plan: Plan[T]) -> T:
         if self.on_its_loop:
             raise InvalidInput("log", "this would wait for an AsyncEventLog on its own event loop, for ever")
         return self._begin(self._log._run(plan)).result()
 
-    async def aask(self, plan: Steps[Any, T]) -> T:
+    async def aask(self, plan: Plan[T]) -> T:
         if self.on_its_loop:
             return await self._log._run(plan)
         return await asyncio.wrap_future(self._begin(self._log._run(plan)))

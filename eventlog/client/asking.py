@@ -11,8 +11,7 @@ from typing import Any, TypeAlias, TypeVar
 import orjson
 
 from ..errors import BackendUnavailable, EventLogError, LogClosed
-from ..plan.drive import Steps
-from ..plan.effects import Pause
+from ..plan.effects import Pause, Plan
 from .wire import Request
 
 T = TypeVar("T")
@@ -64,7 +63,7 @@ class CloseStream(Effect):
     stream: Any
 
 
-Asking: TypeAlias = Steps[Effect, T]
+Asking: TypeAlias = Plan[T]
 """A plan that asks a server."""
 
 

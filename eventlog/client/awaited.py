@@ -2,12 +2,13 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ..log.awaited import AsyncEventLog, AsyncExecute, AsyncFollower
 from ..log.reading import FollowStart
 from ..model.log_values import Gap
-from ..plan.drive import Steps, arun
+from ..plan.drive import arun
+from ..plan.effects import Plan
 from .connection import AsyncConnection, ServerAddress
 from .following import StreamTail
 from .log_operations import LogCalls
@@ -29,7 +30,7 @@ class AsyncEventLogClient(AsyncEventLog):
         self._slots: AsyncRemoteSlots | None = None
         self.workspace = address.workspace
 
-    async def _run(self, plan: Steps[Any, T], /) -> T:
+    async def _run(self, plan: Plan[T], /) -> T:
         return await arun(plan, self._connection.execute)
 
     def _follow(self, start: FollowStart, on_gap: Callable[[Gap], None]) -> AsyncFollower:

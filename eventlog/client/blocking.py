@@ -2,12 +2,13 @@
 
 import weakref
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ..log.blocking import EventLog, Follower
 from ..log.reading import FollowStart
 from ..model.log_values import Gap
-from ..plan.drive import Steps, run
+from ..plan.drive import run
+from ..plan.effects import Plan
 from .connection import Connection, ServerAddress
 from .following import StreamTail
 from .log_operations import LogCalls
@@ -34,7 +35,7 @@ class EventLogClient(EventLog):
         self._followers: weakref.WeakSet[Follower] = weakref.WeakSet()
         self.workspace = address.workspace
 
-    def _run(self, plan: Steps[Any, T], /) -> T:
+    def _run(self, plan: Plan[T], /) -> T:
         return run(plan, self._connection.execute)
 
     def _follow(self, start: FollowStart, on_gap: Callable[[Gap], None]) -> Follower:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Any, Self
 
-from ..plan.drive import Steps
+from ..plan.effects import Plan
 from ..slots.awaited import AsyncSlotQueue
 from ..slots.request import Acquisition
 from ..slots.waiting import Grant
@@ -45,7 +45,7 @@ class AsyncRemoteSlots(AsyncSlotQueue):
         waits = isinstance(effect, Exchange) and effect.waits
         return (self._waits if waits else self._connection).execute(effect)
 
-    async def _take(self, acquisition: Acquisition, plan: Steps[Any, Grant | None], on_lost: Any) -> Any:
+    async def _take(self, acquisition: Acquisition, plan: Plan[Grant | None], on_lost: Any) -> Any:
         acquired = asyncio.get_running_loop().create_future()
         self._acquiring.add(acquired)
         try:

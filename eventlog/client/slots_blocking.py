@@ -3,7 +3,7 @@
 import threading
 from typing import Any, Self
 
-from ..plan.drive import Steps
+from ..plan.effects import Plan
 from ..slots.blocking import SlotQueue
 from ..slots.request import Acquisition
 from ..slots.waiting import Grant
@@ -59,7 +59,7 @@ class RemoteSlots(SlotQueue):
         waits = isinstance(effect, Exchange) and effect.waits
         return (self._waits if waits else self._connection).execute(effect)
 
-    def _take(self, acquisition: Acquisition, plan: Steps[Any, Grant | None], on_lost: Any) -> Any:
+    def _take(self, acquisition: Acquisition, plan: Plan[Grant | None], on_lost: Any) -> Any:
         with self._changed:
             self._refuse_if_closed()
             self._acquiring += 1

@@ -16,13 +16,12 @@ from ..log.blocking import EventLog
 from ..model.events import TERMINAL_KINDS, Event
 from ..model.ids import MAX_COUNTER
 from ..model.tracking import tracked
-from ..plan.drive import Steps
-from ..plan.effects import Pause
+from ..plan.effects import Pause, Plan
 from .backlog import Batch, Bounds, Call
 
 IsTerminal = Callable[[str], bool]
 Errors = Sequence[BaseException | None]
-Delivering = Steps[Callable[[], Any], Errors]
+Delivering = Plan[Errors]
 
 _BATCH_EVENTS = 500
 _BATCH_BYTES = 1024 * 1024

@@ -8,20 +8,18 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from ..errors import BackendUnavailable, EventLogError, InvalidInput, LogClosed
 from ..log.protocol import Backend, Consumer, Delivery
 from ..model.events import Event
-from ..plan.drive import Steps
-from ..plan.effects import Pause
+from ..plan.effects import Pause, Plan
 from ..slots.acts import ANY, TOMB_MS, Cancelled, Release, Released, fence_key
 from ..slots.operations import checked_fence
 from ..slots.policy import checked_name, queue_name
 from ..slots.protocol import SlotBackend
 
 T = TypeVar("T")
-Plan = Steps[Any, T]
 
 COMPLETED = "execution.completed"
 GROUP = "completions"

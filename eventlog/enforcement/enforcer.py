@@ -11,7 +11,8 @@ from typing import Any, Generic, Self, TypedDict, TypeVar, Unpack
 
 from ..errors import AlreadyHeld, LeaseLost, QueueTimeout
 from ..plan.colours import awaited, blocking
-from ..plan.drive import Steps, arun, run
+from ..plan.drive import arun, run
+from ..plan.effects import Plan
 from ..slots.awaited import AsyncSlot, AsyncSlotQueue
 from ..slots.blocking import Slot, SlotQueue
 from ..slots.holding import Holding
@@ -22,8 +23,6 @@ S = TypeVar("S", bound=Holding)
 P = TypeVar("P", bound="_Permit[Any]")
 T = TypeVar("T")
 
-Plan = Steps[Callable[[Any], Any], T]
-"""Its effects are calls on the slot queues; on asyncio what they return is awaited."""
 
 _LOOK_S = 0.5
 

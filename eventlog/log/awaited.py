@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar, Unpack
+from typing import Any, Self, TypeVar, Unpack
 
 from ..errors import InvalidInput, LogClosed
 from ..model.events import Event
@@ -12,8 +12,8 @@ from ..model.guard import ContentGuard
 from ..model.ids import parse_cursor
 from ..model.log_values import Append, Gap, Outcome
 from ..plan.colours import awaited
-from ..plan.drive import Steps, ano_transport, arun
-from ..plan.effects import Command
+from ..plan.drive import AsyncTransport, ano_transport, arun
+from ..plan.effects import Plan
 from ..slots.awaited import AsyncDirectSlots, AsyncSlotQueue
 from .commit import CommitStats
 from .commit_tasks import TaskCommitter
@@ -27,14 +27,6 @@ T = TypeVar("T")
 AsyncExecute = Callable[[Any], Awaitable[Any]]
 
 
-class AsyncTransport(Protocol):
-    """Carries out Redis commands on the running event loop (`store/links.py`)."""
-
-    async def execute(self, command: Command) -> Any: ...
-
-    async def close(self) -> None: ...
-
-
 class AsyncEventLog:
     """The asyncio twin of `EventLog`, for the tasks of one event loop. Use `async with`, or `await close()`."""
 
@@ -44,7 +36,7 @@ class AsyncEventLog:
     connect: Callable[[int], AsyncTransport] | None = None
     telemetry_capacity: int | None = None
 
-    async def _run(self, plan: Steps[Any, T], /) -> T:
+    async def _run(self, plan: Plan[T], /) -> T:
         raise NotImplementedError
 
     append = awaited(LogOperations.append)
@@ -146,7 +138,7 @@ class AsyncDirectLog(AsyncEventLog):
     async def _send(self, appends: Any, call_number: int) -> list[Outcome]:
         return await arun(self.operations.backend.append(appends, call_number), self._send_command)
 
-    async def _run(self, plan: Steps[Any, T], /) -> T:
+    async def _run(self, plan: Plan[T], /) -> T:
         if self._closed:
             raise LogClosed("the log was closed")
         return await arun(plan, self._execute)

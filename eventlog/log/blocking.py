@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar, Unpack
+from typing import Any, Self, TypeVar, Unpack
 
 from ..errors import InvalidInput, LogClosed
 from ..model.events import Event
@@ -12,8 +12,8 @@ from ..model.guard import ContentGuard
 from ..model.ids import parse_cursor
 from ..model.log_values import Append, Gap, Outcome
 from ..plan.colours import blocking
-from ..plan.drive import Steps, no_transport, run
-from ..plan.effects import Command
+from ..plan.drive import Transport, no_transport, run
+from ..plan.effects import Plan
 from ..slots.blocking import DirectSlots, SlotQueue
 from .commit import CommitStats
 from .commit_threads import ThreadCommitter
@@ -24,14 +24,6 @@ from .protocol import Backend
 from .reading import BLOCK_S, FollowedTail, FollowStart, Tail, warn_of_gap
 
 T = TypeVar("T")
-
-
-class Transport(Protocol):
-    """Carries out Redis commands for blocking callers (`store/links.py`); memory has none to carry out."""
-
-    def execute(self, command: Command) -> Any: ...
-
-    def close(self) -> None: ...
 
 
 def _nothing() -> None: ...
@@ -53,7 +45,7 @@ class EventLog:
     telemetry_capacity: int | None = None
     """How many samples a run keeps that was given no number of its own; 0: telemetry is off, None: a server decides."""
 
-    def _run(self, plan: Steps[Any, T], /) -> T:
+    def _run(self, plan: Plan[T], /) -> T:
         raise NotImplementedError
 
     append = blocking(LogOperations.append)
@@ -160,7 +152,7 @@ class DirectLog(EventLog):
     def _send(self, appends: Any, call_number: int) -> list[Outcome]:
         return run(self.operations.backend.append(appends, call_number), self._send_command)
 
-    def _run(self, plan: Steps[Any, T], /) -> T:
+    def _run(self, plan: Plan[T], /) -> T:
         if self._closed:
             raise LogClosed("the log was closed")
         return run(plan, self._execute)

@@ -9,6 +9,7 @@ from ..model.guard import ContentGuard
 from ..model.ids import Cursor, EventId
 from ..model.log_values import Append, Audit, LogInfo, Outcome, ReadRequest
 from ..model.pages import Page, PageRequest
+from ..plan.effects import Plan
 from ..runs.fold import StageView
 from ..runs.records import ReplayPage, RunsPage, RunsQuery, RunSummary
 from ..telemetry.operations import push_samples, read_samples
@@ -16,7 +17,7 @@ from ..telemetry.sample import Sample, TelemetryPage
 from . import runs as runs
 from .commit import size_of
 from .limits import LogLimits, checked_bodies, checked_offset
-from .operations import LogOperations, Plan
+from .operations import LogOperations
 from .protocol import Backend
 from .reading import read_page
 

@@ -14,7 +14,7 @@ from ..model.ids import MAX_COUNTER, parse_cursor
 from ..model.log_values import Audit, LogInfo
 from ..model.pages import Page, PageRequest
 from ..model.tracking import tracked
-from ..plan.drive import Steps
+from ..plan.effects import Plan
 from ..runs.fold import StageView
 from ..runs.records import ReplayPage, RunsPage, RunsQuery, RunStatus, RunSummary
 from ..telemetry.sample import Sample, TelemetryPage
@@ -24,7 +24,6 @@ from .reading import query_request
 from .runs import replay_request, whole_replay
 
 T = TypeVar("T")
-Plan = Steps[Any, T]
 
 
 class LogOperations(ABC):

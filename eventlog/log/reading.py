@@ -11,7 +11,6 @@ from ..model.filters import EventFilter
 from ..model.ids import MAX_COUNTER, Cursor, EventId, parse_cursor
 from ..model.log_values import Gap, LogState, ReadRequest, Segment
 from ..model.pages import Page, PageRequest
-from ..plan.drive import Steps
 from ..plan.effects import Pause, Plan
 from .protocol import LogReader
 
@@ -166,7 +165,7 @@ class FollowedTail(Protocol):
     @property
     def cursor(self) -> str: ...
 
-    def step(self, block_s: float = BLOCK_S) -> Steps[Any, list[Event | Gap]]: ...
+    def step(self, block_s: float = BLOCK_S) -> Plan[list[Event | Gap]]: ...
 
 
 class Tail:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from inspect import Signature, signature
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-from .drive import Steps
+from .effects import Plan
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -21,7 +21,7 @@ class Blocks(Protocol[Ops_co]):
     @property
     def operations(self) -> Ops_co: ...
 
-    def _run(self, plan: Steps[Any, T], /) -> T: ...
+    def _run(self, plan: Plan[T], /) -> T: ...
 
 
 class Awaits(Protocol[Ops_co]):
@@ -30,7 +30,7 @@ class Awaits(Protocol[Ops_co]):
     @property
     def operations(self) -> Ops_co: ...
 
-    def _run(self, plan: Steps[Any, T], /) -> Coroutine[Any, Any, T]: ...
+    def _run(self, plan: Plan[T], /) -> Coroutine[Any, Any, T]: ...
 
 
 def _like(operation: Callable[..., Any], call: Callable[..., Any]) -> None:
@@ -40,12 +40,12 @@ def _like(operation: Callable[..., Any], call: Callable[..., Any]) -> None:
     setattr(call, "__signature__", shown)  # noqa: B010  (type checkers know no such attribute)
 
 
-def blocking(operation: Callable[Concatenate[Ops, P], Steps[Any, T]]) -> Callable[Concatenate[Blocks[Ops], P], T]:
+def blocking(operation: Callable[Concatenate[Ops, P], Plan[T]]) -> Callable[Concatenate[Blocks[Ops], P], T]:
     """The operation as a call that blocks."""
     name = operation.__name__
 
     def call(self: Blocks[Ops], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        plan: Steps[Any, T] = getattr(self.operations, name)(*args, **kwargs)
+        plan: Plan[T] = getattr(self.operations, name)(*args, **kwargs)
         return self._run(plan)
 
     _like(operation, call)
@@ -53,7 +53,7 @@ def blocking(operation: Callable[Concatenate[Ops, P], Steps[Any, T]]) -> Callabl
 
 
 def awaited(
-    operation: Callable[Concatenate[Ops, P], Steps[Any, T]],
+    operation: Callable[Concatenate[Ops, P], Plan[T]],
 ) -> Callable[Concatenate[Awaits[Ops], P], Coroutine[Any, Any, T]]:
     """The operation as a call that is awaited."""
     name = operation.__name__

@@ -4,18 +4,35 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Awaitable, Callable, Generator
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, TypeVar
 
-from .effects import Park, Pause
+from .effects import Command, Park, Pause, Plan
 
-E = TypeVar("E")
 T = TypeVar("T")
-Steps = Generator[E | Pause | Park, Any, T]
-"""A plan whose own effects are `E`: `Command` for those of Redis."""
 
 
-def run(plan: Steps[E, T], execute: Callable[[E], Any]) -> T:
+class Transport(Protocol):
+    """Carries out Redis commands for blocking callers (`store/links.py`)."""
+
+    def execute(self, command: Command, /) -> Any:
+        """The undecoded reply."""
+
+    def close(self) -> None:
+        """Close every connection."""
+
+
+class AsyncTransport(Protocol):
+    """Carries out Redis commands on the running event loop (`store/links.py`)."""
+
+    async def execute(self, command: Command, /) -> Any:
+        """The undecoded reply."""
+
+    async def close(self) -> None:
+        """Close every connection."""
+
+
+def run(plan: Plan[T], execute: Callable[[Any], Any]) -> T:
     """Drive `plan` to its end, blocking; `execute` carries out all that it asks for but time and waking.
 
     Whatever ends an effect, an interrupt included, is thrown into the plan: it may have something to give back.
@@ -41,7 +58,7 @@ def run(plan: Steps[E, T], execute: Callable[[E], Any]) -> T:
         plan.close()  # an interrupt may have come between two effects
 
 
-async def arun(plan: Steps[E, T], execute: Callable[[E], Awaitable[Any]]) -> T:
+async def arun(plan: Plan[T], execute: Callable[[Any], Awaitable[Any]]) -> T:
     """Drive `plan` to its end on the running event loop; a cancellation is thrown into the plan like any failure."""
     reply: Any = None
     failure: BaseException | None = None

@@ -41,8 +41,8 @@ class Park:
     timeout_s: float
 
 
-Effect = Command | Pause | Park
-Plan = Generator[Effect, Any, T]
+Plan = Generator[Any, Any, T]
+"""Yields `Command`, `Pause`, `Park`, or an effect that its own driver knows, such as a log's `Append`."""
 
 
 def at_once(method: Callable[P, T]) -> Callable[P, Plan[T]]:

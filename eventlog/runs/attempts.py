@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeVar
 from ..errors import InvalidInput, NotFound
 from ..model.events import Body, Event, encode_payload
 from ..model.pages import Page
-from ..plan.drive import Steps
+from ..plan.effects import Plan
 from .fold import HIGHEST_ATTEMPT, LEGACY_END, attempt_of
 from .stage_events import StageParts, stage_failed, stage_queued, stage_skipped, stage_started, stage_succeeded
 
@@ -31,7 +31,7 @@ _log = logging.getLogger("eventlog")
 
 LogCall = Callable[[Any], Any]
 """A call to make on the log; the driver passes the log in."""
-AttemptPlan = Steps[LogCall, T]
+AttemptPlan = Plan[T]
 
 
 class StageHandle:

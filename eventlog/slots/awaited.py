@@ -7,12 +7,12 @@ import logging
 import uuid
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar, Unpack, overload
+from typing import Any, Self, TypeVar, Unpack, overload
 
 from ..errors import BackendUnavailable, EventLogError, InvalidInput, LeaseLost, LogClosed
 from ..plan.colours import awaited
-from ..plan.drive import Steps, ano_transport, arun
-from ..plan.effects import Command
+from ..plan.drive import AsyncTransport, ano_transport, arun
+from ..plan.effects import Plan
 from .acts import Act, Answer, Release
 from .async_batcher import Batcher
 from .core import SlotCore
@@ -27,14 +27,6 @@ T = TypeVar("T")
 _log = logging.getLogger("eventlog")
 _WORKING_AT_ONCE = 4
 _ABANDON_S = 1.0
-
-
-class AsyncTransport(Protocol):
-    """Carries out Redis commands on the running event loop (`store/links.py`)."""
-
-    async def execute(self, command: Command) -> Any: ...
-
-    async def close(self) -> None: ...
 
 
 class AsyncSlot(Holding):
@@ -114,7 +106,7 @@ class AsyncSlotQueue:
     def _execute(self, effect: Any, /) -> Awaitable[Any]:
         raise NotImplementedError
 
-    async def _run(self, plan: Steps[Any, T], /) -> T:
+    async def _run(self, plan: Plan[T], /) -> T:
         self._refuse_if_closed()
         return await arun(plan, self._execute)
 
@@ -157,14 +149,12 @@ class AsyncSlotQueue:
         return await self._take(acquisition, self.operations.attempt(acquisition), on_lost)
 
     @overload
-    async def _take(self, acquisition: Acquisition, plan: Steps[Any, Grant], on_lost: Any) -> AsyncSlot: ...
+    async def _take(self, acquisition: Acquisition, plan: Plan[Grant], on_lost: Any) -> AsyncSlot: ...
 
     @overload
-    async def _take(
-        self, acquisition: Acquisition, plan: Steps[Any, Grant | None], on_lost: Any
-    ) -> AsyncSlot | None: ...
+    async def _take(self, acquisition: Acquisition, plan: Plan[Grant | None], on_lost: Any) -> AsyncSlot | None: ...
 
-    async def _take(self, acquisition: Acquisition, plan: Steps[Any, Grant | None], on_lost: Any) -> AsyncSlot | None:
+    async def _take(self, acquisition: Acquisition, plan: Plan[Grant | None], on_lost: Any) -> AsyncSlot | None:
         try:
             self._refuse_if_closed()
             grant = await arun(plan, self._execute)

@@ -3,12 +3,12 @@
 import logging
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar, Unpack, overload
+from typing import Any, Self, TypeVar, Unpack, overload
 
 from ..errors import BackendUnavailable, EventLogError, InvalidInput, LeaseLost, LogClosed
 from ..plan.colours import blocking
-from ..plan.drive import Steps, no_transport, run
-from ..plan.effects import Command
+from ..plan.drive import Transport, no_transport, run
+from ..plan.effects import Plan
 from ..plan.forks import call_in_child
 from .acts import Act, Answer, Ring
 from .core import SlotCore
@@ -24,14 +24,6 @@ _log = logging.getLogger("eventlog")
 _WORKING_AT_ONCE = 8
 _WAITING_AT_ONCE = 512
 _ABANDON_S = 1.0
-
-
-class Transport(Protocol):
-    """Carries out Redis commands for blocking callers (`store/links.py`); memory has none to carry out."""
-
-    def execute(self, command: Command) -> Any: ...
-
-    def close(self) -> None: ...
 
 
 class Slot(Holding):
@@ -108,7 +100,7 @@ class SlotQueue:
     def _execute(self, effect: Any, /) -> Any:
         raise NotImplementedError
 
-    def _run(self, plan: Steps[Any, T], /) -> T:
+    def _run(self, plan: Plan[T], /) -> T:
         self._refuse_if_closed()
         return run(plan, self._execute)
 
@@ -152,12 +144,12 @@ class SlotQueue:
         return self._take(acquisition, self.operations.attempt(acquisition), on_lost)
 
     @overload
-    def _take(self, acquisition: Acquisition, plan: Steps[Any, Grant], on_lost: Any) -> Slot: ...
+    def _take(self, acquisition: Acquisition, plan: Plan[Grant], on_lost: Any) -> Slot: ...
 
     @overload
-    def _take(self, acquisition: Acquisition, plan: Steps[Any, Grant | None], on_lost: Any) -> Slot | None: ...
+    def _take(self, acquisition: Acquisition, plan: Plan[Grant | None], on_lost: Any) -> Slot | None: ...
 
-    def _take(self, acquisition: Acquisition, plan: Steps[Any, Grant | None], on_lost: Any) -> Slot | None:
+    def _take(self, acquisition: Acquisition, plan: Plan[Grant | None], on_lost: Any) -> Slot | None:
         try:
             grant = self._run(plan)
             return None if grant is None else self._kept(acquisition, grant, on_lost)

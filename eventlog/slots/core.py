@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Unpack
 
 from ..errors import LeaseLost
+from ..plan.effects import Plan
 from .acts import (
     ANY,
     TOMB_MS,
@@ -25,7 +26,7 @@ from .acts import (
     fence_key,
     others_key,
 )
-from .operations import LISTED, Left, Plan, SlotOperations, SlotState, checked_fence, checked_listed, checked_wait
+from .operations import LISTED, Left, SlotOperations, SlotState, checked_fence, checked_listed, checked_wait
 from .policy import Policy, Scope, StoredPolicy, checked_count, checked_name, queue_name
 from .protocol import Cleared, QueueStats, SlotBackend
 from .request import Acquisition, SlotOptions, checked_lease, checked_timeout, moment

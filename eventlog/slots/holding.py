@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from ..errors import LeaseLost
+from ..plan.effects import Plan
 from .acts import Granted, Release, Released, Renew
-from .operations import Plan, SlotOperations
+from .operations import SlotOperations
 from .request import Acquisition, checked_lease, moment
 from .waiting import Grant, valid_until
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, Unpack
 
 from ..errors import InvalidInput
-from ..plan.drive import Steps
+from ..plan.effects import Plan
 from .acts import Act, Answer, Release
 from .policy import LONGEST_WAIT_S, Policy, Scope, StoredPolicy, checked_seconds, shown
 from .protocol import Cleared, QueueStats
@@ -18,7 +18,6 @@ from .request import Acquisition, SlotOptions
 from .waiting import Grant, Reply
 
 T = TypeVar("T")
-Plan = Steps[Any, T]
 
 LISTED, MOST_LISTED = 100, 1000
 """How many holders and waiters of a queue are listed: the default, and the most."""

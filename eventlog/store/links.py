@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import os
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol
+from typing import Any
 
 import hiredis
 import redis.asyncio.connection as aioredis
@@ -58,16 +58,6 @@ class Refused(Exception):
         named = (code for kind, code in _CODES if isinstance(error, kind))
         self.code = next(named, str(error).split(" ", 1)[0])
         super().__init__(str(error))
-
-
-class Link(Protocol):
-    """What carries out a plan's commands for blocking callers."""
-
-    def execute(self, command: Command) -> Any:
-        """Raises `LinkLost` or `Refused`."""
-
-    def close(self) -> None:
-        """Close every connection."""
 
 
 class SyncLink:

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from ..errors import EventLogError, LogClosed
 from ..log.encoding import decode_entry
@@ -21,7 +21,7 @@ from ..model.events import Event
 from ..model.filters import EventFilter
 from ..model.ids import Cursor, EventId
 from ..model.log_values import Gap, ReadRequest
-from ..plan.drive import ano_transport, arun
+from ..plan.drive import AsyncTransport, ano_transport, arun
 from ..plan.effects import Command
 from ..store.links import LinkLost, Refused
 from .buffer import Buffer, Topic
@@ -52,14 +52,6 @@ class Closing(NamedTuple):
 Item = Event | Gap | CaughtUp | Closing
 
 
-class Link(Protocol):
-    """Carries out Redis commands (`store/links.py`)."""
-
-    async def execute(self, command: Command) -> Any: ...
-
-    async def close(self) -> None: ...
-
-
 @dataclass(slots=True)
 class HubStats:
     """`topics` are workspaces followed live; `overflows` counts followers sent back to reading the log."""
@@ -77,8 +69,8 @@ class Hub:
 
     def __init__(
         self,
-        link: Link | None,
-        connect_reader: Callable[[], Link] | None,
+        link: AsyncTransport | None,
+        connect_reader: Callable[[], AsyncTransport] | None,
         *,
         buffer_events: int = 1000,
     ) -> None:
@@ -211,7 +203,7 @@ class Hub:
         finally:
             await reader.close()
 
-    async def _read_once(self, reader: Link) -> None:
+    async def _read_once(self, reader: AsyncTransport) -> None:
         self._seen_generation = self._wanted_generation
         topics = {
             topic.backend.stream_key.encode(): topic

@@ -5,13 +5,13 @@ listener each.
 
 import asyncio
 import time
-from typing import Any
 
 from eventlog.enforcement.completed import CompletionLoop, CompletionStats, CompletionWork
 from eventlog.enforcement.completion import AsyncCompletionListener
 from eventlog.factory import redis_backend
 from eventlog.log.awaited import AsyncEventLog
-from eventlog.plan.drive import Steps, arun
+from eventlog.plan.drive import arun
+from eventlog.plan.effects import Plan
 from eventlog.slots.core import SlotCore
 from eventlog.store.links import AsyncLink
 from eventlog.store.workspaces import list_workspaces
@@ -46,7 +46,7 @@ class _Loop(CompletionLoop):
             self._slots[workspace] = SlotCore(slots)
             self.works[workspace] = CompletionWork(workspace, log, slots, look_s=_LOOK_S)
 
-    def upkeep(self) -> Steps[Any, None]:
+    def upkeep(self) -> Plan[None]:
         now = time.monotonic()
         if now >= self._discover_at:
             yield from self._discover()
@@ -57,7 +57,7 @@ class _Loop(CompletionLoop):
                 yield from slots.tend()
             self._tend_at = now + _TEND_S
 
-    def _discover(self) -> Steps[Any, None]:
+    def _discover(self) -> Plan[None]:
         prefix, deadline_s = self._config.key_prefix, self._config.deadline_seconds
         for workspace in (yield from list_workspaces(prefix, most=_WORKSPACES, deadline_s=deadline_s, having="queues")):
             self.note(workspace)
