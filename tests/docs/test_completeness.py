@@ -74,3 +74,22 @@ def test_the_architecture_names_every_room() -> None:
     modules = [path.stem for path in package.glob("*.py") if not path.stem.startswith("__")]
     assert [room for room in rooms if room not in page] == []
     assert [module for module in modules if not re.search(rf"\b{module}\b", page)] == []
+
+
+def test_every_word_of_the_glossary_stands_in_the_code() -> None:
+    page = _page("architecture.md")
+    table = page[page.index("| word | in the code | meaning |") : page.index("## The way of an append")]
+    names = {name for row in table.splitlines()[2:] if row for name in re.findall(r"`(\w+)`", row.split("|")[2])}
+    code = "\n".join(path.read_text("utf-8") for path in (ROOT / "eventlog").rglob("*.py"))
+    assert len(names) > 25
+    assert [
+        name for name in sorted(names) if not re.search(rf"^(class|def|async def) {name}\b|^{name} = ", code, re.M)
+    ] == []
+
+
+def test_every_file_that_the_architecture_names_exists() -> None:
+    page = _page("architecture.md")
+    files = {path.name for package in ("eventlog", "server") for path in (ROOT / package).rglob("*") if path.is_file()}
+    named = {name.rpartition("/")[2] for name in re.findall(r"`([\w/]+\.(?:py|lua))`", page)}
+    assert len(named) > 20
+    assert named - files == set()
