@@ -43,7 +43,7 @@ class Fanout(Generic[S]):
     too. Then it is only noted, and removed later.
 
     One lock guards all of it, mailboxes included. Methods that say so are called with the lock held; they collect the
-    readers who may go on in `woken`, for `wake` when the lock is free. Mailboxes that are behind are not looked at when
+    readers that can go on in `woken`, for `wake` when the lock is free. Mailboxes that are behind are skipped when
     an event is published.
     """
 

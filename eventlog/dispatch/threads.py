@@ -17,7 +17,7 @@ from .tasks import Tasks
 
 
 class Threads:
-    """Bring events to a sink that blocks. Whoever takes a batch leaves another thread behind, which watches the clock:
+    """Bring events to a sink that blocks. A thread that takes a batch leaves another behind, which watches the clock:
     a thread that hangs cannot be stopped, only replaced."""
 
     def __init__(self, sink: Sink, bounds: Bounds, drain_timeout_s: float) -> None:

@@ -58,7 +58,7 @@ class Performance:
 
     @property
     def watching(self) -> Watching | None:
-        """Who watches the command, from its start on."""
+        """The watch over the command, from its start on."""
         return self._watching
 
     @property

@@ -228,7 +228,7 @@ class EventFilter(NamedTuple):
         return self.run_id is not None and self._replace(run_id=None, lane_id=None, since_seq=0) == _EVERYTHING
 
     def with_terminal_events(self) -> "EventFilter":
-        """Let the events that end the run pass too, so that a reader who waits for the end sees it."""
+        """Let the events that end the run pass too, so that a reader that waits for the end sees it."""
         return self if self.only_run else self._replace(or_ends_run=True)
 
     def matcher(self) -> Matches:

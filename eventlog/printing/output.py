@@ -22,7 +22,7 @@ class Format(StrEnum):
 
 
 class PipeClosed(Exception):
-    """Whoever read our stdout has gone away: nothing is left to do, and that is no failure."""
+    """The reader of stdout has gone away: nothing is left to do, and that is no failure."""
 
 
 def drop_stdout() -> None:
@@ -49,7 +49,7 @@ def note(text: str) -> None:
 
 
 def say_none(what: str, form: Format) -> None:
-    """Tell a person that there is nothing; a program sees that by itself."""
+    """A note that there is nothing, for a person; a program sees that by itself."""
     if form is Format.text:
         note(f"--- no {what} ---")
 
@@ -91,15 +91,15 @@ class EventPrinter:
             note(gap_line(gap))
 
     def missed(self, lanes: Mapping[str, int]) -> None:
-        """How many events of a run's lanes are gone; as a gap is told. Nothing where none are."""
+        """A note of how many events of a run's lanes are gone, if any are."""
         if not lanes:
             return
         self._silent = False
         if self._form is Format.json:
             put_json({"control": "missed", "missed": dict(lanes)})
         else:
-            told = ", ".join(f"{count} of lane {lane}" for lane, count in lanes.items())
-            note(f"--- gone: {told}; they were evicted ---")
+            counts = ", ".join(f"{count} of lane {lane}" for lane, count in lanes.items())
+            note(f"--- gone: {counts}; they were evicted ---")
 
     def end(self, what: str) -> None:
         """Nothing more comes: say so where nothing came."""

@@ -58,7 +58,7 @@ class MemorySlots:
             queue.close()
             if queue.known:
                 self._queues[name] = queue
-        self._tell(call)
+        self._record_events(call)
         return Performed(call.now, answers, rings=call.rung)
 
     def _call(self, inbox: str = "") -> Call:
@@ -70,9 +70,9 @@ class MemorySlots:
         queue = self._queues.get(name)
         return MemoryQueue(name) if queue is None or queue.is_idle(now) else queue
 
-    def _tell(self, call: Call) -> None:
-        if call.told:
-            self._record(call.told)
+    def _record_events(self, call: Call) -> None:
+        if call.events:
+            self._record(call.events)
 
     def listen(self, bell: str, timeout_s: float, most: int = 1) -> Plan[list[Ring]]:
         """Parks until something is rung, unless it was already."""
@@ -161,7 +161,7 @@ class MemorySlots:
                 queue.open(call)
                 held, waited = queue.clear()
                 holders, waiters = holders + held, waiters + waited
-            self._tell(call)
+            self._record_events(call)
             return Cleared(holders, waiters)
 
     @at_once

@@ -84,7 +84,7 @@ def _wait_until(queue: MemoryQueue, place: Place) -> int:
 
 
 def _keep_waiting(queue: MemoryQueue, place: Place, bell: str | None, attended: bool) -> Queued:
-    """The waiter lives, and is to be told at this bell from now on; None leaves bell and attendance."""
+    """The waiter lives, and listens at this bell from now on; None leaves bell and attendance."""
     if bell is not None:
         place.bell, place.attended = bell, attended
     place.until_ms = _wait_until(queue, place)
@@ -101,7 +101,7 @@ def _meet(queue: MemoryQueue, place: Place, act: Acquire, tombs: Tombs) -> Answe
     if place.holds:
         return Held(place.fence, max(place.until_ms - queue.call.now, 0))
     if act.attended and not place.attended and act.mode == "line":
-        # Nobody attends to that place yet: who comes to wait goes on with it.
+        # That place is unattended: the execution that now waits goes on with it.
         return _keep_waiting(queue, place, act.bell, act.attended)
     return Waiting(queue.position(place.execution))
 
@@ -112,7 +112,7 @@ def _adopt(queue: MemoryQueue, place: Place, act: Acquire, tombs: Tombs) -> Answ
     if not place.holds:
         place.nonce, place.lease_ms, place.owner = act.nonce, act.lease_ms, act.owner
         return _keep_waiting(queue, place, act.bell, act.attended)
-    # Another fence: who held it until now may not know yet that it does not.
+    # Another fence: the earlier holder may not know yet that it lost the slot.
     queue.leave_slot(place, "released", "adopted")
     queue.settled = True
     place = _new_place(queue, act, place.ticket, 0)
@@ -169,7 +169,7 @@ def _acquire(queue: MemoryQueue, act: Acquire, tombs: Tombs) -> Answer:
 
 
 def _await_holders(queue: MemoryQueue, lease_ms: int) -> None:
-    """The data was lost: those who hold slots come back to say so, within a lease."""
+    """The data was lost: holders come back within a lease to claim their slots."""
     until_ms = queue.born_us // 1000 + min(lease_ms, _LONGEST_HOLD_MS)
     if until_ms > queue.hold:
         queue.hold, queue.changed = until_ms, True
@@ -189,7 +189,7 @@ def _line_up(queue: MemoryQueue, place: Place, act: Acquire) -> Answer:
             return _confirmed(queue, place, "new")
     answer = queue.queued(place, queue.position(place.execution))
     owner = None if place.owner == "-" else place.owner
-    queue.tell("queued", place.execution, position=answer.position, owner=owner)
+    queue.emit("queued", place.execution, position=answer.position, owner=owner)
     return answer
 
 
@@ -230,7 +230,7 @@ def _renew(queue: MemoryQueue, act: Renew, tombs: Tombs) -> Answer:
         place = Place(act.execution, act.key, fence, 0, lease_ms, "-", False, "-", now + lease_ms, fence, now)
         queue.held[act.execution] = place
         queue.due(place.until_ms)
-        queue.tell("granted", act.execution, fencing_token=fence, restored=True)
+        queue.emit("granted", act.execution, fencing_token=fence, restored=True)
         return _holding(queue, place)
     return Gone()
 
@@ -238,7 +238,7 @@ def _renew(queue: MemoryQueue, act: Renew, tombs: Tombs) -> Answer:
 def _leave(queue: MemoryQueue, place: Place, key: str, tomb_ms: int, how: str, tombs: Tombs) -> Cancelled:
     queue.leave_line(place, how)
     if key != place.nonce:
-        # By somebody else: whoever waits is told, and finds no way back.
+        # Released by another caller: the waiter looks, and a copy of its acquire cannot queue it again.
         queue.look_again(place.bell, place.nonce)
         tomb_ms = _TOMB_MS
     tombs.bury(place.nonce, tomb_ms, queue.call.now)
@@ -279,7 +279,7 @@ def _nothing(queue: MemoryQueue, act: Release | Cancel, tombs: Tombs) -> Gone:
 def _beat(queue: MemoryQueue, act: Beat, tombs: Tombs) -> Beaten:
     queue.reap()
     for execution in act.executions:
-        # Whom nobody has to attend to needs no beat, and no beat carries anybody beyond its queue time-out.
+        # An unattended place needs no beat, and no beat extends a place beyond its queue time-out.
         if (place := queue.waits.get(execution)) and place.attended:
             place.until_ms = _wait_until(queue, place)
     queue.settle()

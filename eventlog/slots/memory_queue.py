@@ -1,4 +1,4 @@
-"""A slot queue in memory: reaped, promoted, and each transition told.
+"""A slot queue in memory: expiry, promotion, and an event for each transition.
 
 The same, function by function and in the same order, as `lua/parts/slot_queue.lua`, whose comments give the
 reasons. `memory_acts.py` has what can be done on a queue, as `slot_calls.lua` has.
@@ -25,8 +25,8 @@ NEVER = (1 << 53) - 1
 class Place:
     """An execution's place in the line, or its slot.
 
-    `until_ms`: until when it waits, or holds; of a grant that may lie unread (`unread`), when its bell is looked at.
-    `claim_end_ms`: 0, or until when a holder that was not heard of since its grant holds the slot.
+    `until_ms`: when the place or the lease expires; of a grant that may be unread (`unread`), when its bell is checked.
+    `claim_end_ms`: 0, or when the slot of a holder expires that has not confirmed its grant.
     """
 
     execution: str
@@ -49,7 +49,7 @@ class Place:
         return self.fence > 0
 
     @property
-    def told(self) -> Ring:
+    def ring(self) -> Ring:
         """What its grant left at its bell."""
         return Ring(self.nonce, self.fence, self.claim_end_ms - self.granted_ms)
 
@@ -62,11 +62,11 @@ class Bells:
         self._wakers: defaultdict[str, set[Callable[[], None]]] = defaultdict(set)
 
     def forget_everything(self) -> None:
-        """Lose what was rung; who listens goes on listening."""
+        """Lose what was rung; listeners stay."""
         self._rung.clear()
 
     def ring(self, bell: str, ring: Ring, now: int) -> None:
-        """Leave a ring, and wake who listens."""
+        """Leave a ring, and wake the listeners."""
         self._drop_old(now)
         _, rings = self._rung.pop(bell, (0, deque()))
         rings.append(ring)
@@ -115,18 +115,18 @@ class Bells:
 
 @dataclass(slots=True)
 class Call:
-    """One step: its time in ms and µs, who makes it, and the events that tell of it."""
+    """One step: its time in ms and µs, its caller's inbox, the events for the log, and the rings of that inbox."""
 
     now: int
     micros: int
     inbox: str
     bells: Bells
     policies: Mapping[Scope, StoredPolicy]
-    told: list[Body] = field(default_factory=list)
+    events: list[Body] = field(default_factory=list)
     rung: list[Ring] = field(default_factory=list)
 
     def ring(self, bell: str, ring: Ring) -> None:
-        """Leave a ring; who reads its own inbox is told at once."""
+        """Leave a ring; the caller's own inbox gets it with the answer."""
         if bell == self.inbox:
             self.rung.append(ring)
         else:
@@ -180,13 +180,13 @@ class MemoryQueue:
         """Of a waiter; 1 is next."""
         return self.line.index(execution) + 1
 
-    def tell(self, transition: str, execution: str, **more: Any) -> None:
-        """Tell the log."""
+    def emit(self, transition: str, execution: str, **more: Any) -> None:
+        """An event for the log, unless the policy wants none."""
         if self.limits.log_transitions is False:
             return
-        said = {name: value for name, value in more.items() if value is not None}
-        payload = {**self.head(), "execution_id": execution, **said}
-        self.call.told.append(Body.of(f"slot.{transition}", payload, visibility="internal"))
+        given = {name: value for name, value in more.items() if value is not None}
+        payload = {**self.head(), "execution_id": execution, **given}
+        self.call.events.append(Body.of(f"slot.{transition}", payload, visibility="internal"))
 
     def head(self) -> dict[str, str]:
         """How every event about this queue begins."""
@@ -205,7 +205,7 @@ class MemoryQueue:
             self.changed = True
 
     def look_again(self, bell: str, nonce: str) -> None:
-        """Tell whoever waits at a bell that what it waits for is no longer in the line."""
+        """Let the waiter at a bell look again: its place is no longer in the line."""
         if bell != "-":
             self.call.ring(bell, Ring(nonce, 0, 0))
 
@@ -267,7 +267,7 @@ class MemoryQueue:
             self.consume()
         if promoted and place.bell != "-":
             self.call.ring(place.bell, Ring(place.nonce, place.fence, valid_ms))
-        self.tell(
+        self.emit(
             "granted",
             place.execution,
             fencing_token=place.fence,
@@ -276,9 +276,9 @@ class MemoryQueue:
         )
 
     def confirm(self, place: Place, lease_ms: int | None = None) -> None:
-        """The holder was heard of: from now on it has its whole lease."""
+        """The holder confirms its grant: from now on it has its whole lease."""
         if place.unread:
-            self.call.bells.unring(place.bell, place.told)
+            self.call.bells.unring(place.bell, place.ring)
         if lease_ms is not None:
             place.lease_ms = lease_ms
         place.unread, place.claim_end_ms, place.until_ms = False, 0, self.call.now + place.lease_ms
@@ -303,31 +303,31 @@ class MemoryQueue:
         self.line.remove(place.execution)
         del self.waits[place.execution]
         self.counts[how] += 1
-        self.tell(how, place.execution, waited_ms=self.waited_ms(place), reason=reason)
+        self.emit(how, place.execution, waited_ms=self.waited_ms(place), reason=reason)
 
     def leave_slot(self, place: Place, how: str, reason: str | None = None) -> None:
         """A holder goes."""
         del self.held[place.execution]
         self.settled = False
         if place.unread:
-            self.call.bells.unring(place.bell, place.told)
+            self.call.bells.unring(place.bell, place.ring)
         self.counts[how] += 1
         held_ms = self.call.now - place.granted_ms
-        self.tell(how, place.execution, fencing_token=place.fence, held_ms=held_ms, reason=reason)
+        self.emit(how, place.execution, fencing_token=place.fence, held_ms=held_ms, reason=reason)
 
     def expire_waiter(self, place: Place) -> None:
-        """It waited for too long, or was not heard of."""
+        """It waited for too long, or did not touch its place."""
         if place.deadline_ms <= self.call.now:
             self.leave_line(place, "timed_out")
         else:
             self.leave_line(place, "expired", "silent")
 
     def expire_holder(self, place: Place) -> None:
-        """Its lease is over, or nobody took up its grant."""
+        """Its lease is over, or its grant was not confirmed."""
         reason = "unconfirmed" if place.claim_end_ms else "lease"
         if place.unread and place.claim_end_ms > self.call.now:
-            # Who reads this inbox is calling, so it lives, and comes to it.
-            if place.bell == self.call.inbox or not self.call.bells.holds(place.bell, place.told):
+            # The reader of this inbox is the caller, so it lives and will read the ring.
+            if place.bell == self.call.inbox or not self.call.bells.holds(place.bell, place.ring):
                 place.unread, place.until_ms = False, place.claim_end_ms
                 return
             reason = "unread"
@@ -409,13 +409,13 @@ class MemoryQueue:
             self.held, self.waits, self.line = {}, {}, []
             self.reset, self.hold = self.call.micros, 0
             payload = {**self.head(), "holders": holders, "waiters": waiters}
-            self.call.told.append(Body.of("slot.cleared", payload, visibility="internal"))
+            self.call.events.append(Body.of("slot.cleared", payload, visibility="internal"))
         return holders, waiters
 
     def _take_back(self, place: Place) -> None:
-        """Whoever waits at a bell looks again; a grant that lies there unread is taken back."""
+        """The waiter at a bell looks again; a grant that lies there unread is taken back."""
         if place.unread:
-            self.call.bells.unring(place.bell, place.told)
+            self.call.bells.unring(place.bell, place.ring)
         if place.unread or not place.holds:
             self.look_again(place.bell, place.nonce)
 

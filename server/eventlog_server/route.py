@@ -26,7 +26,7 @@ _LIMIT = "eventlog.limit"
 Workspace = Annotated[str, Path(pattern=f"^{WORKSPACE_PATTERN}$", description="The tenant whose log it is.")]
 Action = Annotated[str, Path(pattern=NAME, description="What is competed for.")]
 RunId = Annotated[str, Path(pattern=RUN, description="The run.")]
-Execution = Annotated[str, Path(pattern=NAME, description="Who competes.")]
+Execution = Annotated[str, Path(pattern=NAME, description="The execution that competes.")]
 
 
 def logs_of(request: Request) -> Logs:

@@ -1,4 +1,4 @@
--- Carry out acts on the slot queues of a workspace, in order and in one step, each told in its log.
+-- Carry out acts on the slot queues of a workspace, in order and in one step, with an event in its log for each transition.
 --
 -- KEYS    1 log   2 meta   3 "runs run: index:", a key and two prefixes   4 policies   5 queues   6 bell:   7 tomb:
 --         then six a queue: held, line, waits, book, state, rate
@@ -28,7 +28,7 @@ local log, meta, run_keys, policies, queues, bells, tombs = KEYS[1], KEYS[2], KE
 local retention, incarnation, inbox, number_of_queues = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 
 -- include log/log_begin
-if m[5] then retention, changed = m[5], false end   -- it is for those who append to decide
+if m[5] then retention, changed = m[5], false end   -- the log's writers decide on it
 local rung = {}
 local micros = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
 -- include slots/slot_limits
@@ -66,7 +66,7 @@ local function leave(q, execution, record, key, tomb_ms, how)
   local _, nonce, _, _, _, bell = parse(record)
   leave_line(q, execution, record, how)
   if key ~= nonce then
-    -- By somebody else: whoever waits is told, and finds no way back.
+    -- Released by another caller: the waiter looks, and a copy of its acquire cannot queue it again.
     look_again(bell, nonce)
     tomb_ms = '600000'
   end

@@ -3,7 +3,7 @@
 -- KEYS    1 log   2 meta   3 "runs run: index:", a key and two prefixes   4 call   5 bell:
 --         then six a queue: held, line, waits, book, state, rate
 -- ARGV    1 "ttl_ms max_entries", should the log be new   2 a name for it then
---         3 call_ms, how long the call is remembered: repeated, it takes nothing from those who came since
+--         3 call_ms, how long the call is remembered: repeated, it takes out no execution that came since
 --         4 number of queues, then a name each
 -- Returns {"cleared", holders, waiters}: how many were removed. Their leases are lost, and they find no way back.
 
@@ -17,13 +17,13 @@ if recorded then
 end
 
 -- include log/log_begin
-if m[5] then retention, changed = m[5], false end   -- it is for those who append to decide
+if m[5] then retention, changed = m[5], false end   -- the log's writers decide on it
 
 local BELL_MS = 60000
 local micros = int(tonumber(clock[1]) * 1000000 + tonumber(clock[2]))
 local all_holders, all_waiters = 0, 0
 
--- Whoever waits at a bell looks again, and finds that its place is gone; a grant that lies there unread is taken back.
+-- The waiter at a bell looks again, and finds that its place is gone; a grant that lies there unread is taken back.
 local function tell_waiters(book)
   for _, record in ipairs(redis.call('HVALS', book)) do
     local state, nonce, granted, bell, claim_end, fence =

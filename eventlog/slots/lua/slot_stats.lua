@@ -6,7 +6,7 @@
 --         2 number of queues, then a name each
 -- Returns now_ms, then for each queue {name, state, limits, holders, waiters, active, waiting}
 --         state: fields and values of the queue's hash; limits: {max_concurrent, rate_n, rate_ms, quota_n, quota_ms,
---         max_length, timeout_ms, told in the log "1" or "0"}, "" for what is not limited; holders: execution, score and
+--         max_length, timeout_ms, logged "1" or "0"}, "" for what is not limited; holders: execution, score and
 --         record, over and over, those whose lease ends first leading; waiters: the same in the order of the line
 
 local policies = KEYS[1]

@@ -25,7 +25,7 @@ Lease = Annotated[float, Field(ge=SHORTEST_LEASE_S, le=LONGEST_LEASE_S)]
 
 
 class SlotIn(Sent):
-    """Who asks for a slot, and on what terms."""
+    """The execution that asks for a slot, and its terms."""
 
     execution_id: SlotName
     max_concurrent: Count | None = Field(

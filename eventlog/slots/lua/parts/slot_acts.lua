@@ -3,7 +3,7 @@
 -- Takes   what log_begin and slot_queue give; tombs (a key), micros, record_of, bury, leave
 -- Gives   acquire, touch, renew, cancel, beat, poke: each carries out one act and returns its answer
 
--- Whom it pays to wake at the very moment when something falls due: those near the head. Others look by and by.
+-- Waiters this near to the head look again at the very moment when something falls due; the others at their next beat.
 local NEAR = 16
 -- For how long at most nothing is granted after the data was lost.
 local LONGEST_HOLD_MS = 60000
@@ -77,7 +77,7 @@ local function wait_until(deadline, attended)
   return deadline
 end
 
--- The waiter lives, and is to be told at this bell from now on.
+-- The waiter lives, and listens at this bell from now on.
 local function keep_waiting(q, execution, record, bell, attended)
   local _, nonce, ticket, deadline, lease, old_bell, old_attended, owner = parse(record)
   if bell == '' then bell = old_bell end
@@ -107,7 +107,7 @@ local function meet(q, execution, record, nonce, lease, mode, bell, attended, ow
       redis.call('HSET', q.book, execution, record)
       return keep_waiting(q, execution, record, bell, attended)
     end
-    -- Another fence: who held it until now may not know yet that it does not.
+    -- Another fence: the earlier holder may not know yet that it lost the slot.
     leave_slot(q, execution, record, 'released', 'adopted')
     q.settled = true
     local new = grant(q, execution, nonce, ticket, lease, '-', '0', owner, false, true)
@@ -116,15 +116,15 @@ local function meet(q, execution, record, nonce, lease, mode, bell, attended, ow
   if state ~= 'W' then
     return {'held', tonumber(fence), math.max(tonumber(redis.call('ZSCORE', q.held, execution) or now) - now, 0)}
   end
-  -- Nobody attends to that place yet: who comes to wait goes on with it.
+  -- That place is unattended: the execution that now waits goes on with it.
   if attended == '1' and old_attended == '0' and mode == 'line' then
     return keep_waiting(q, execution, record, bell, attended)
   end
   return {'waiting', redis.call('LPOS', q.line, execution) + 1}
 end
 
--- Redis has lost its data: those who hold slots come back to say so, within a lease. How long theirs are is not known; as
--- long as those of who has come back, most likely.
+-- Redis has lost its data: holders come back within a lease to claim their slots. How long their leases are is not
+-- known; most likely as long as those of the executions that have come back.
 local function await_holders(q, lease)
   local until_ms = math.floor(q.born / 1000) + math.min(tonumber(lease), LONGEST_HOLD_MS)
   if until_ms > q.hold then set(q, 'hold', until_ms) end
@@ -182,7 +182,7 @@ local function acquire(q, execution, i)
   end
   local position = again and redis.call('LPOS', q.line, execution) + 1 or q.waiting
   local answer = queued(q, position, now + timeout, ticket, nonce)
-  tell(q, 'queued', execution, ',"position":' .. int(answer[2]) .. (owner ~= '-' and ',"owner":"' .. owner .. '"' or ''))
+  emit(q, 'queued', execution, ',"position":' .. int(answer[2]) .. (owner ~= '-' and ',"owner":"' .. owner .. '"' or ''))
   return answer
 end
 
@@ -229,7 +229,7 @@ local function renew(q, execution, i)
       {'H', key, int(fence), int(now), lease, '-', '0', '-', int(fence)}, ' '))
     if q.active == 1 then give_expiry(q.held, q.book) end
     due(q, now + tonumber(lease))
-    tell(q, 'granted', execution, ',"fencing_token":' .. int(fence) .. ',"restored":true')
+    emit(q, 'granted', execution, ',"fencing_token":' .. int(fence) .. ',"restored":true')
     return granted(q, execution, int(fence), tonumber(lease), lease, key, 'same')
   end
   return {'none'}
@@ -256,7 +256,7 @@ local function beat(q, first, i)
     local executions, scores = {}, {}
     for j = from, math.min(from + 499, n - 1) do executions[#executions + 1] = j == 0 and first or ARGV[i + j] end
     for j, record in ipairs(redis.call('HMGET', q.book, unpack(executions))) do
-      -- Whom nobody has to attend to needs no beat, and no beat carries anybody beyond its queue time-out.
+      -- An unattended place needs no beat, and no beat extends a place beyond its queue time-out.
       local deadline = record and string.match(record, '^W %S+ %S+ (%S+) %S+ %S+ 1 ')
       if deadline then
         scores[#scores + 1], scores[#scores + 2] = int(wait_until(tonumber(deadline), '1')), executions[j]

@@ -13,13 +13,13 @@ local function limits_of(name, pack, caller_limit)
   local limits = {max_concurrent = caller_limit, quiet = false}
   for i = 1, 4 do
     if found[i] then
-      local most, rate_n, rate_ms, quota_n, quota_ms, max_length, timeout_ms, told = string.match(found[i], POLICY)
+      local most, rate_n, rate_ms, quota_n, quota_ms, max_length, timeout_ms, logged = string.match(found[i], POLICY)
       if most ~= '-' then limits.max_concurrent = tonumber(most) end
       if rate_n ~= '-' then limits.rate_n, limits.rate_ms = tonumber(rate_n), tonumber(rate_ms) end
       if quota_n ~= '-' then limits.quota_n, limits.quota_ms = tonumber(quota_n), tonumber(quota_ms) end
       if max_length ~= '-' then limits.max_length = tonumber(max_length) end
       if timeout_ms ~= '-' then limits.timeout_ms = tonumber(timeout_ms) end
-      if told ~= '-' then limits.quiet = told == '0' end
+      if logged ~= '-' then limits.quiet = logged == '0' end
     end
   end
   return limits

@@ -1,9 +1,9 @@
--- Queues of slots: opened, reaped, promoted, and each transition told in the log.
+-- Queues of slots: opened, reaped, promoted, and an event in the log for each transition.
 --
 -- Takes   what log_begin, slot_limits and slot_uncontended give; log, queues, bells (keys), micros, inbox (the
 --         caller's, or ""), rung (a list: what is rung for the caller itself is in its answer)
 -- Gives   open(name, keys, is_only_one), limit(q, pack, caller_limit), reap(q), settle(q), close(q), and what acts need:
---         hear, parse, room, grant, grant_element, leave_line, leave_slot, tell, ring, unring, look_again, set, due,
+--         hear, parse, room, grant, grant_element, leave_line, leave_slot, emit, ring, unring, look_again, set, due,
 --         count, give_expiry, SILENCE_MS, NEVER
 --
 -- An execution is in `book` exactly while it is in `line` and `waits`, or in `held`. Its record is, separated by blanks,
@@ -26,7 +26,7 @@ local function parse(record)
   return string.match(record, '^(%u) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) ?(%S*)$')
 end
 
-local function tell(q, transition, execution, more)
+local function emit(q, transition, execution, more)
   if q.limits.quiet then return end
   offset = offset + 1
   redis.call('XADD', log, id_prefix .. int(offset), 'kind', 'slot.' .. transition,
@@ -66,8 +66,8 @@ local function due(q, at)
   if at < q.next then set(q, 'next', at) end
 end
 
--- Redis without memory to spare lets a script that has begun to write go on, and removing nothing is a beginning: who
--- holds or waits already is heard all the same, and keeps what it has.
+-- A Redis without memory to spare refuses scripts that begin by adding, not those that begin by removing. Removing
+-- nothing makes a touch or a renewal pass, so holders and waiters keep what they have.
 local function hear(q) redis.call('HDEL', q.book, '') end
 
 local function count(q, what) q.counts[what] = (q.counts[what] or 0) + 1 end
@@ -79,7 +79,7 @@ end
 
 local function ring(bell, element)
   if bell == inbox then
-    -- Who reads it is calling: the answer is quicker.
+    -- Its reader is the caller: the answer is quicker.
     rung[#rung + 1] = element
     return
   end
@@ -87,7 +87,7 @@ local function ring(bell, element)
   redis.call('PEXPIRE', bells .. bell, BELL_MS)
 end
 
--- Tell whoever waits at a bell that what it waits for is no longer in the line.
+-- Let the waiter at a bell look again: its place is no longer in the line.
 local function look_again(bell, nonce)
   if bell ~= '-' then ring(bell, nonce .. ' 0 0') end
 end
@@ -142,7 +142,7 @@ local function room(q)
   return not at, at, why
 end
 
--- Give a slot. What is promoted from the line has its bell rung; who asks for it right now has it in the answer.
+-- Give a slot. What is promoted from the line has its bell rung; the caller that asks for it has it in the answer.
 local function grant(q, execution, nonce, ticket, lease, bell, attended, owner, promoted, is_taken_over)
   set(q, 'fence', math.max(q.fence + 1, micros))
   q.active = q.active + 1
@@ -160,7 +160,7 @@ local function grant(q, execution, nonce, ticket, lease, bell, attended, owner, 
   if not is_taken_over then consume(q) end
   if promoted and bell ~= '-' then ring(bell, nonce .. ' ' .. fence .. ' ' .. int(valid)) end
   local waited = promoted and now - math.floor(tonumber(ticket) / 1000) or 0
-  tell(q, 'granted', execution, ',"fencing_token":' .. fence .. ',"waited_ms":' .. int(math.max(waited, 0))
+  emit(q, 'granted', execution, ',"fencing_token":' .. fence .. ',"waited_ms":' .. int(math.max(waited, 0))
     .. (owner ~= '-' and ',"owner":"' .. owner .. '"' or ''))
   return fence
 end
@@ -178,7 +178,7 @@ local function leave_line(q, execution, record, how, reason, popped)
   redis.call('HDEL', q.book, execution)
   local _, _, ticket = parse(record)
   count(q, how)
-  tell(q, how, execution, waited_since(ticket) .. (reason and ',"reason":"' .. reason .. '"' or ''))
+  emit(q, how, execution, waited_since(ticket) .. (reason and ',"reason":"' .. reason .. '"' or ''))
 end
 
 local function leave_slot(q, execution, record, how, reason)
@@ -189,7 +189,7 @@ local function leave_slot(q, execution, record, how, reason)
   q.settled = false
   if state == 'C' then unring(bell, grant_element(nonce, fence, granted, claim_end)) end
   count(q, how)
-  tell(q, how, execution, ',"fencing_token":' .. fence .. ',"held_ms":' .. int(now - tonumber(granted))
+  emit(q, how, execution, ',"fencing_token":' .. fence .. ',"held_ms":' .. int(now - tonumber(granted))
     .. (reason and ',"reason":"' .. reason .. '"' or ''))
 end
 
@@ -218,7 +218,7 @@ local function reap(q)
     local state, nonce, _, granted, _, bell, claim_end, _, fence = parse(record)
     local reason = claim_end == '0' and 'lease' or 'unconfirmed'
     if state == 'C' and tonumber(claim_end) > now then
-      -- Who reads this inbox is calling, so it lives, and comes to it.
+      -- The reader of this inbox is the caller, so it lives and will read the ring.
       if bell == inbox or not redis.call('LPOS', bells .. bell, grant_element(nonce, fence, granted, claim_end)) then
         hear(q)
         redis.call('ZADD', q.held, claim_end, execution)

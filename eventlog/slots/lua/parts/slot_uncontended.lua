@@ -16,7 +16,7 @@ if number_of_queues == 1 then
   limits_of_one = limits_of(name, s[5] or '-', tonumber(s[4]))
   local limits = limits_of_one
   local quiet_queue = s[6] and waiting_of_one == 0 and now < tonumber(s[3] or '0') and now < tonumber(s[9])
-  local function who()
+  local function subject()
     local action, group = string.match(name, '^([^/]+)/?(.*)$')
     return '{"action":"' .. action .. (group ~= '' and '","group":"' .. group or '') .. '","execution_id":"'
       .. execution .. '","fencing_token":'
@@ -41,7 +41,7 @@ if number_of_queues == 1 then
         'next', until_ms < tonumber(s[3]) and int(until_ms) or s[3])
       if not limits.quiet then
         offset = offset + 1
-        redis.call('XADD', log, id_prefix .. first_text, 'kind', 'slot.granted', 'payload', who() .. fence .. ',"waited_ms":0'
+        redis.call('XADD', log, id_prefix .. first_text, 'kind', 'slot.granted', 'payload', subject() .. fence .. ',"waited_ms":0'
           .. (owner ~= '-' and ',"owner":"' .. owner .. '"}' or '}'), 'visibility', 'internal')
       end
       answers = {now, rung, {'granted', tonumber(fence), tonumber(lease), tonumber(lease), nonce, 'new'}}
@@ -56,7 +56,7 @@ if number_of_queues == 1 then
       redis.call('HSET', state, 'released', int(tonumber(s[11] or '0') + 1))
       if not limits.quiet then
         offset = offset + 1
-        redis.call('XADD', log, id_prefix .. first_text, 'kind', 'slot.released', 'payload', who() .. fence .. ',"held_ms":'
+        redis.call('XADD', log, id_prefix .. first_text, 'kind', 'slot.released', 'payload', subject() .. fence .. ',"held_ms":'
           .. int(now - tonumber(granted_at)) .. '}', 'visibility', 'internal')
       end
       answers = {now, rung, {'released'}}
