@@ -56,7 +56,10 @@ def _family(running: Running) -> list[psutil.Process]:
 
 
 def _all_started(running: Running) -> bool:
-    commands = [" ".join(process.cmdline()) for process in _alive(_family(running))]
+    try:
+        commands = [" ".join(process.cmdline()) for process in _alive(_family(running))]
+    except psutil.NoSuchProcess:  # one of the fleet's commands ended while it was looked at
+        return False
     return all(any(f"eventlog.demo.{worker}" in command for command in commands) for worker in WORKERS)
 
 

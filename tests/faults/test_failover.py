@@ -9,7 +9,7 @@ from eventlog import Event, Gap
 from tests.faults.opening import open_log
 from tests.faults.proxy import ChaosProxy
 from tests.faults.test_followers import fill, items
-from tests.support.redis_process import RedisProcess, eventually
+from tests.support.redis_process import RedisProcess, await_replica
 
 
 @contextmanager
@@ -21,13 +21,8 @@ def pair() -> Iterator[tuple[RedisProcess, RedisProcess]]:
     ):
         with replica.client() as redis:
             redis.replicaof("127.0.0.1", primary.port)
-        await_replica(primary)
+        await_replica(primary, replica)
         yield primary, replica
-
-
-def await_replica(primary: RedisProcess) -> None:
-    with primary.client() as redis:
-        eventually(lambda: redis.wait(1, 1000) == 1, "the replica has all")
 
 
 @contextmanager
@@ -36,7 +31,7 @@ def failed_over(kept: int, lost: int) -> Iterator[tuple[RedisProcess, str, list[
     with pair() as (primary, replica):
         with replica.client() as redis, open_log(primary.url) as log:
             fill(log, kept)
-            await_replica(primary)
+            await_replica(primary, replica)
             part(redis)
             fill(log, lost, "lost")
             seen = log.query()
@@ -102,7 +97,7 @@ def test_clients_that_were_connected_to_the_old_primary_go_on_at_its_address() -
     with pair() as (primary, replica), ChaosProxy(primary) as address:
         with replica.client() as promoted, open_log(address.url) as log:
             fill(log, 20)
-            await_replica(primary)
+            await_replica(primary, replica)
             with log.follow(since=0) as follower:
                 items(follower, 20)
                 part(promoted)

@@ -13,7 +13,7 @@ from eventlog.log.blocking import EventLog
 from tests.faults.opening import open_log
 from tests.faults.test_chaos import STYLES, hold_to_what_was_acknowledged
 from tests.faults.workers import Worker
-from tests.support.redis_process import Binary, RedisProcess, binaries, eventually
+from tests.support.redis_process import Binary, RedisProcess, await_replica, binaries, eventually
 
 EACH_BINARY = pytest.mark.parametrize("binary", binaries(), ids=lambda binary: binary.name)
 
@@ -116,8 +116,7 @@ def test_a_read_only_replica_refuses_appends_clearly_and_serves_reads(binary: Bi
             log.append("a")
         with replica.client() as redis, open_log(replica.url, deadline_s=1.0) as log:
             redis.replicaof("127.0.0.1", primary.port)
-            with primary.client() as source:
-                assert source.wait(1, 10_000) == 1
+            await_replica(primary, replica)
             with pytest.raises(BackendFull, match="read-only replica") as caught:
                 log.append("b")
             assert not caught.value.outcome_unknown

@@ -219,3 +219,18 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def await_replica(primary: RedisProcess, replica: RedisProcess) -> None:
+    """Wait until `replica` has all that `primary` has.
+
+    `WAIT` is no help: it also counts a replica that has connected and has loaded nothing yet.
+    """
+    with primary.client() as source, replica.client() as copy:
+
+        def has_all() -> bool:
+            link = copy.info("replication")
+            written = source.info("replication")["master_repl_offset"]
+            return bool(link["master_link_status"] == "up" and link["slave_repl_offset"] >= written)
+
+        eventually(has_all, "the replica has all")
