@@ -1,6 +1,6 @@
 """The log for asyncio callers: the calls of `operations.py`, driven by the running event loop."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
@@ -36,7 +36,7 @@ class AsyncEventLog:
     connect: Callable[[int], AsyncTransport] | None = None
     telemetry_capacity: int | None = None
 
-    async def _run(self, plan: Plan[T], /) -> T:
+    def _run(self, plan: Plan[T], /) -> Coroutine[Any, Any, T]:
         raise NotImplementedError
 
     append = awaited(LogOperations.append)
@@ -138,17 +138,19 @@ class AsyncDirectLog(AsyncEventLog):
     async def _send(self, appends: Any, call_number: int) -> list[Outcome]:
         return await arun(self.operations.backend.append(appends, call_number), self._send_command)
 
-    async def _run(self, plan: Plan[T], /) -> T:
+    # Neither is a coroutine itself: each of those would cost every append as much as a function call again.
+    def _run(self, plan: Plan[T], /) -> Coroutine[Any, Any, T]:
         if self._closed:
             raise LogClosed("the log was closed")
-        return await arun(plan, self._execute)
+        return arun(plan, self._execute)
 
-    async def _execute(self, effect: Any) -> Any:
+    def _execute(self, effect: Any) -> Awaitable[Any]:
         if type(effect) is not Append:
-            return await self._send_command(effect)
-        if self._committer is None:
-            return (await self._send((effect,), 0))[0]
-        return await self._committer.submit(effect)
+            return self._send_command(effect)
+        return self._send_alone(effect) if self._committer is None else self._committer.submit(effect)
+
+    async def _send_alone(self, append: Append) -> Outcome:
+        return (await self._send((append,), 0))[0]
 
     def _follow(self, start: FollowStart, on_gap: Callable[[Gap], None]) -> "AsyncFollower":
         tail = Tail(self.operations.backend, **start._asdict())

@@ -56,7 +56,8 @@ class LogState(NamedTuple):
         return self.last.offset + 1 - self.base_offset
 
 
-class Append(NamedTuple):
+@dataclass(slots=True)
+class Append:
     """One caller's append: all `bodies`, contiguous, or none.
 
     `key` makes the whole append idempotent; a body may carry a key of its own instead.

@@ -54,8 +54,9 @@ def run(plan: Plan[T], execute: Callable[[Any], Any]) -> T:
                 failure = error
     except StopIteration as done:
         return done.value  # type: ignore[no-any-return]
-    finally:
+    except BaseException:
         plan.close()  # an interrupt may have come between two effects
+        raise
 
 
 async def arun(plan: Plan[T], execute: Callable[[Any], Awaitable[Any]]) -> T:

@@ -47,17 +47,6 @@ else
   local verdicts, numbers, seen, outlived = {}, {}, {}, {}
   touched = {}
 
-  local names_by_shape = {}
-  local function names_of(shape)
-    local names = names_by_shape[shape]
-    if not names then
-      names = {}
-      for name in string.gmatch(shape, '%S+') do names[#names + 1] = name end
-      names_by_shape[shape] = names
-    end
-    return names
-  end
-
   local function is_gone(last)
     local last_ms, last_offset = string.match(last, '^(%d+)-(%d+)$')
     return tonumber(last_offset) <= math.max(offset - max, cleared) or tonumber(last_ms) <= now - ttl
@@ -144,8 +133,11 @@ else
 
   -- Carry out the part at ARGV[i], or only step over it; returns where the next one begins.
   local function part(i, skip)
-    local names, n = names_of(ARGV[i]), tonumber(ARGV[i + 1])
-    local width = #names
+    local names, width, n = {}, 0, tonumber(ARGV[i + 1])
+    for name in string.gmatch(ARGV[i], '%S+') do
+      width = width + 1
+      names[width] = name
+    end
     i = i + 2
     if skip then return i + n * width end
     local keyed = names[width] == 'idempotency_key'
@@ -163,9 +155,9 @@ else
   -- is answered although the log no longer ends where the first try expected.
   local function adds_any(i, parts)
     for _ = 1, parts do
-      local names, n = names_of(ARGV[i]), tonumber(ARGV[i + 1])
-      local width = #names
-      if names[width] ~= 'idempotency_key' then return true end
+      local _, blanks = string.gsub(ARGV[i], ' ', '')
+      local width, n = blanks + 1, tonumber(ARGV[i + 1])
+      if string.sub(ARGV[i], -15) ~= 'idempotency_key' then return true end
       for j = 1, n do
         if not duplicate_of(ARGV[i + 1 + j * width]) then return true end
       end
