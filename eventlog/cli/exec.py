@@ -52,7 +52,8 @@ def execute(
     max_concurrent: Annotated[
         int | None,
         typer.Option(
-            help="How many may hold a slot of the action at once, unless a policy sets it. [default: no limit]"
+            help="How many may hold a slot of the action at once, unless a policy sets it. "
+            "[default: the number given last; without any, no limit]"
         ),
     ] = None,
     lease: Annotated[

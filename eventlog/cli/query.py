@@ -25,7 +25,7 @@ def query(
     order: Annotated[str, typer.Option(help="asc or desc.")] = "asc",
     desc: Annotated[bool, typer.Option("--desc", help="Newest first: --order desc.")] = False,
     since_time: Annotated[
-        str | None, typer.Option(help="Not before: 5m ago, 2025-11-21T12:00, or seconds since the Unix epoch.")
+        str | None, typer.Option(help="Not before: 5m (ago), 2025-11-21T12:00, or seconds since the Unix epoch.")
     ] = None,
     output: Output = Format.text,
 ) -> None:

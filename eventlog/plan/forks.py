@@ -8,23 +8,19 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-_methods: dict[weakref.WeakMethod[Callable[[], object]], None] = {}
+_methods: weakref.WeakKeyDictionary[object, list[Callable[[Any], object]]] = weakref.WeakKeyDictionary()
 
 
 def call_in_child(method: Callable[[], object]) -> None:
     """Call this bound method first thing in every child, for as long as its object lives; it is not kept alive."""
-    _methods[weakref.WeakMethod[Any](method, _forget)] = None
-
-
-def _forget(gone: Any) -> None:
-    _methods.pop(gone, None)
+    bound: Any = method
+    _methods.setdefault(bound.__self__, []).append(bound.__func__)
 
 
 def _call_all() -> None:
-    for reference in list(_methods):
-        method = reference()
-        if method is not None:
-            method()
+    for owner, methods in list(_methods.items()):
+        for method in methods:
+            method(owner)
 
 
 if hasattr(os, "register_at_fork"):

@@ -36,7 +36,7 @@ def test_events_come_as_they_are_appended_from_now_on(program: Program, log: Eve
         sent = time.monotonic()
         log.append("after")
         running.until(lambda: any('"after"' in line for line in running.out), "the event")
-        assert time.monotonic() - sent < 1.0
+        assert time.monotonic() - sent < 5.0
         assert not any('"before"' in line for line in running.out)
 
 

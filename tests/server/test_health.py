@@ -79,11 +79,12 @@ def assert_away(api: Api, name: str) -> None:
     document = assert_problem(answer, 503, "BACKEND_UNAVAILABLE")
     assert int(answer.headers["retry-after"]) >= 1
     assert "Redis" in document["detail"]
-    assert taken < 2, f"{name} took {taken:.2f} s"
+    # The deadline of 1.5 s, and room for a busy machine: well below the 5 s of the library, or of no deadline at all.
+    assert taken < 4, f"{name} took {taken:.2f} s"
 
 
 @pytest.mark.parametrize("how", ["killed", "hangs"])
-def test_without_redis_all_is_503_within_two_seconds_and_recovers_by_itself(serve: Serve, how: str) -> None:
+def test_without_redis_all_is_503_within_the_deadline_and_recovers_by_itself(serve: Serve, how: str) -> None:
     with RedisProcess() as redis, serve(redis.url) as url, closing(httpx.Client(base_url=url, timeout=20)) as client:
         api = Api(client, "w")
         api.fill(3)
