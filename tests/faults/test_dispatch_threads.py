@@ -92,7 +92,7 @@ def test_a_dispatcher_that_nobody_has_any_more_delivers_what_it_took_and_goes(ga
 
 def test_many_dispatchers_leave_nothing_behind() -> None:
     gc.collect()
-    before = dict(forks._methods)
+    before = len(forks._methods)
     for _ in range(300):
         with EventDispatcher(lambda **given: None, max_workers=1) as here:
             here.dispatch(event_name="a")
@@ -101,7 +101,7 @@ def test_many_dispatchers_leave_nothing_behind() -> None:
     gc.collect()
     eventually(lambda: not crew_threads(), "their threads have ended")
     gc.collect()
-    assert forks._methods.keys() == before.keys()
+    assert len(forks._methods) <= before
 
 
 def test_a_burst_for_a_dead_sink_takes_bounded_memory(gate: Gate) -> None:
