@@ -39,6 +39,8 @@ class Way:
         self._ready.set()
         await self._stopped.wait()
         server.close()
+        # The passage of a connection accepted just now begins, so that cancelling it closes the connection.
+        await asyncio.sleep(0)
         for passage in self._passages:
             passage.cancel()
         await asyncio.gather(*self._passages, return_exceptions=True)
