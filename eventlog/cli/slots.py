@@ -38,7 +38,7 @@ def show(target: Target, queue: Queue, output: Output = Format.text) -> None:
     if output is Format.json:
         put_json(stats.to_dict())
         return
-    put(f"{_name(stats)}: {_held(stats)} held, {stats.queue_length} waiting; limits: {_limits(stats.policy)}")
+    put(f"{stats.queue}: {_held(stats)} held, {stats.queue_length} waiting; limits: {_limits(stats.policy)}")
     totals = {
         "acquired or queued": stats.total_enqueued,
         "completed": stats.total_completed,
@@ -242,17 +242,13 @@ def reset(
     put(f"{cleared.holders} holders and {cleared.waiters} waiters taken out")
 
 
-def _name(stats: QueueStats) -> str:
-    return stats.action if stats.group_key is None else f"{stats.action}/{stats.group_key}"
-
-
 def _held(stats: QueueStats) -> str:
     return str(stats.active_count) if stats.max_concurrent is None else f"{stats.active_count}/{stats.max_concurrent}"
 
 
 def _row(stats: QueueStats) -> list[str]:
     since = stats.oldest_enqueued_at
-    return [_name(stats), _held(stats), str(stats.queue_length), "" if since is None else f"{stats.time - since:.1f} s"]
+    return [stats.queue, _held(stats), str(stats.queue_length), "" if since is None else f"{stats.time - since:.1f} s"]
 
 
 def _limits(policy: Policy) -> str:

@@ -6,9 +6,20 @@ from typing import Unpack
 from ..errors import AlreadyHeld, BackendUnavailable, InvalidInput, LeaseLost, NotFound, QueueTimeout, SlotCancelled
 from ..plan.effects import Pause
 from ..slots.acts import ANY, Act, Answer, Cancelled, Gone, Granted, Release, Released, Renew, fence_key
-from ..slots.operations import LISTED, Left, SlotOperations, SlotState, checked_fence, checked_listed, checked_wait
+from ..slots.operations import (
+    LISTED,
+    MOST_QUEUES,
+    Left,
+    SlotOperations,
+    SlotState,
+    checked_after,
+    checked_fence,
+    checked_listed,
+    checked_most,
+    checked_wait,
+)
 from ..slots.policy import Policy, Scope, StoredPolicy, checked_count, queue_name
-from ..slots.protocol import Cleared, QueueStats
+from ..slots.protocol import Cleared, QueuesPage, QueueStats
 from ..slots.request import Acquisition, SlotOptions, checked_lease, checked_timeout, moment
 from ..slots.waiting import PATIENCE_S, Grant, Reply, valid_until
 from . import slot_wire as wire
@@ -225,9 +236,10 @@ class SlotCalls(Asker, SlotOperations):
         """See `SlotOperations.stats`."""
         return self.ask(wire.stats_request(queue_name(action, group_key), checked_listed(listed)), wire.read_stats)
 
-    def queues(self, *, listed: int = LISTED) -> Asking[list[QueueStats]]:
-        """See `SlotOperations.queues`."""
-        return self.ask(wire.queues_request(checked_listed(listed)), wire.read_queues)
+    def queues_page(self, *, after: str | None = None, limit: int = 100, listed: int = LISTED) -> Asking[QueuesPage]:
+        """See `SlotOperations.queues_page`."""
+        most = checked_most("limit", limit, MOST_QUEUES)
+        return self.ask(wire.queues_request(checked_after(after), most, checked_listed(listed)), wire.read_queues)
 
     def set_limit(self, action: str, max_concurrent: int | None, *, group_key: str | None = None) -> Asking[int]:
         """See `SlotOperations.set_limit`."""

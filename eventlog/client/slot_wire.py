@@ -8,7 +8,7 @@ import orjson
 from ..errors import InvalidInput
 from ..slots.operations import Left, SlotState
 from ..slots.policy import Policy, Rate, Scope, StoredPolicy, checked_name
-from ..slots.protocol import Cleared, Holder, QueueStats, Waiter
+from ..slots.protocol import Cleared, Holder, QueuesPage, QueueStats, Waiter
 from ..slots.request import Acquisition
 from .wire import JSON, Params, Request
 
@@ -62,9 +62,10 @@ def stats_request(queue: str, listed: int) -> Request:
     return Request("GET", f"{action}/queue-stats", [*params, ("listed", listed)])
 
 
-def queues_request(listed: int) -> Request:
-    """Ask for the statistics of all queues."""
-    return Request("GET", "/actions", [("listed", listed)])
+def queues_request(after: str | None, limit: int, listed: int) -> Request:
+    """Ask for a page of queues."""
+    begin: Params = [] if after is None else [("after", after)]
+    return Request("GET", "/actions", [*begin, ("limit", limit), ("listed", listed)])
 
 
 def limit_request(queue: str, max_concurrent: int | None) -> Request:
@@ -118,9 +119,9 @@ def read_stats(answer: Any) -> QueueStats:
     return QueueStats(**own)
 
 
-def read_queues(answer: Any) -> list[QueueStats]:
-    """All queues."""
-    return [read_stats(one) for one in answer["actions"]]
+def read_queues(answer: Any) -> QueuesPage:
+    """A page of queues."""
+    return QueuesPage([read_stats(one) for one in answer["actions"]], answer["cursor"], bool(answer["at_end"]))
 
 
 def read_cleared(answer: Any) -> Cleared:

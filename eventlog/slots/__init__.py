@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .policy import Scope as Scope
     from .protocol import Cleared as Cleared
     from .protocol import Holder as Holder
+    from .protocol import QueuesPage as QueuesPage
     from .protocol import QueueStats as QueueStats
     from .protocol import Waiter as Waiter
 
@@ -27,6 +28,6 @@ __getattr__, __all__ = exporter(
         "blocking": "DirectSlots Slot SlotQueue",
         "operations": "SlotState",
         "policy": "Policy Rate Scope",
-        "protocol": "Cleared Holder QueueStats Waiter",
+        "protocol": "Cleared Holder QueuesPage QueueStats Waiter",
     },
 )

@@ -206,6 +206,7 @@ class AsyncSlotQueue:
     cancel = awaited(SlotOperations.cancel)
     stats = awaited(SlotOperations.stats)
     queues = awaited(SlotOperations.queues)
+    queues_page = awaited(SlotOperations.queues_page)
     queues_of = awaited(SlotOperations.queues_of)
     tend = awaited(SlotOperations.tend)
     set_limit = awaited(SlotOperations.set_limit)

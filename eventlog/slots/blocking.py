@@ -201,6 +201,7 @@ class SlotQueue:
     cancel = blocking(SlotOperations.cancel)
     stats = blocking(SlotOperations.stats)
     queues = blocking(SlotOperations.queues)
+    queues_page = blocking(SlotOperations.queues_page)
     queues_of = blocking(SlotOperations.queues_of)
     tend = blocking(SlotOperations.tend)
     set_limit = blocking(SlotOperations.set_limit)

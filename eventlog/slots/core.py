@@ -1,6 +1,7 @@
 """The calls of slot queues on a backend: each one as a plan, of acts and of the backend's own plans."""
 
 import uuid
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Unpack
@@ -26,9 +27,20 @@ from .acts import (
     fence_key,
     others_key,
 )
-from .operations import LISTED, Left, SlotOperations, SlotState, checked_fence, checked_listed, checked_wait
+from .operations import (
+    LISTED,
+    MOST_QUEUES,
+    Left,
+    SlotOperations,
+    SlotState,
+    checked_after,
+    checked_fence,
+    checked_listed,
+    checked_most,
+    checked_wait,
+)
 from .policy import Policy, Scope, StoredPolicy, checked_count, checked_name, queue_name
-from .protocol import Cleared, QueueStats, SlotBackend
+from .protocol import Cleared, QueuesPage, QueueStats, SlotBackend
 from .request import Acquisition, SlotOptions, checked_lease, checked_timeout, moment
 from .waiting import Ask, AskAll, Grant, Listen, Reply, acquire, ask, grant_of, refusal
 
@@ -186,10 +198,14 @@ class SlotCore(SlotOperations):
         found = yield from self.backend.stats([queue_name(action, group_key)], checked_listed(listed))
         return found[0]
 
-    def queues(self, *, listed: int = LISTED) -> Plan[list[QueueStats]]:
-        """See `SlotOperations.queues`."""
-        most = checked_listed(listed)
-        return (yield from self.backend.stats((yield from self.backend.queues()), most))
+    def queues_page(self, *, after: str | None = None, limit: int = 100, listed: int = LISTED) -> Plan[QueuesPage]:
+        """See `SlotOperations.queues_page`."""
+        last, most, listed = checked_after(after), checked_most("limit", limit, MOST_QUEUES), checked_listed(listed)
+        names = yield from self.backend.queues()
+        names = names[0 if last is None else bisect_right(names, last) :]
+        some = names[:most]
+        found = yield from self.backend.stats(some, listed)
+        return QueuesPage(found, some[-1] if some else after, len(some) == len(names))
 
     def queues_of(self, execution_id: str, *, action: str | None = None) -> Plan[list[str]]:
         """See `SlotOperations.queues_of`."""

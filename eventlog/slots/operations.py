@@ -12,8 +12,8 @@ from typing import Any, Literal, TypeVar, Unpack
 from ..errors import InvalidInput
 from ..plan.effects import Plan
 from .acts import Act, Answer, Release
-from .policy import LONGEST_WAIT_S, Policy, Scope, StoredPolicy, checked_seconds, shown
-from .protocol import Cleared, QueueStats
+from .policy import LONGEST_WAIT_S, Policy, Scope, StoredPolicy, checked_seconds, queue_name, shown
+from .protocol import Cleared, QueuesPage, QueueStats
 from .request import Acquisition, SlotOptions
 from .waiting import Grant, Reply
 
@@ -21,6 +21,10 @@ T = TypeVar("T")
 
 LISTED, MOST_LISTED = 100, 1000
 """How many holders and waiters of a queue are listed: the default, and the most."""
+
+MOST_QUEUES = 1000
+"""How many queues a page may have."""
+_PAGE = 500
 
 Left = Literal["released", "cancelled", "none"]
 """What an execution gave up by leaving: a slot, its place in the line, or nothing, as it had neither."""
@@ -158,9 +162,19 @@ class SlotOperations(ABC):
     def stats(self, action: str, *, group_key: str | None = None, listed: int = LISTED) -> Plan[QueueStats]:
         """Holders and waiters, with counts and limits; at most `listed` of each are named."""
 
-    @abstractmethod
     def queues(self, *, listed: int = LISTED) -> Plan[list[QueueStats]]:
         """All queues that were used within the last week, by name."""
+        found: list[QueueStats] = []
+        page = yield from self.queues_page(limit=_PAGE, listed=listed)
+        while True:
+            found += page.queues
+            if page.at_end:
+                return found
+            page = yield from self.queues_page(after=page.cursor, limit=_PAGE, listed=listed)
+
+    @abstractmethod
+    def queues_page(self, *, after: str | None = None, limit: int = 100, listed: int = LISTED) -> Plan[QueuesPage]:
+        """At most `limit` (1 to 1000) of the queues that were used within the last week, by name, after `after`."""
 
     def queues_of(self, execution_id: str, *, action: str | None = None) -> Plan[list[str]]:
         """The queues (of an action) in which an execution has a place or a slot, by name."""
@@ -218,11 +232,29 @@ def checked_fence(value: object) -> int:
     return value
 
 
-def checked_listed(value: object) -> int:
+def checked_most(field: str, value: object, most: int) -> int:
     """How many to list as it is; raises `InvalidInput`."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_LISTED:
-        raise InvalidInput("listed", f"{shown(value)} is not an integer from 1 to {MOST_LISTED}")
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise InvalidInput(field, f"{shown(value)} is not an integer from 1 to {most}")
     return value
+
+
+def checked_listed(value: object) -> int:
+    """How many holders and waiters to list as it is; raises `InvalidInput`."""
+    return checked_most("listed", value, MOST_LISTED)
+
+
+def checked_after(value: object) -> str | None:
+    """The `cursor` of a page of queues as it is; raises `InvalidInput`."""
+    if value is None:
+        return None
+    action, slash, group = value.partition("/") if isinstance(value, str) else ("", "", "")
+    try:
+        return queue_name(action, group if slash else None)
+    except InvalidInput:
+        raise InvalidInput(
+            "after", f"{shown(value)} is not the name of a queue: <action> or <action>/<group>"
+        ) from None
 
 
 def checked_wait(value: object) -> float:

@@ -66,6 +66,11 @@ class QueueStats:
     time: float
 
     @property
+    def queue(self) -> str:
+        """Its name: the action, and `/` and the group if it is one's."""
+        return self.action if self.group_key is None else f"{self.action}/{self.group_key}"
+
+    @property
     def max_concurrent(self) -> int | None:
         """How many may hold a slot, None for any number."""
         return self.policy.max_concurrent
@@ -89,6 +94,19 @@ class QueueStats:
             "waiters": [waiter.to_dict() for waiter in self.waiters],
             "time": self.time,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class QueuesPage:
+    """Queues in the order of their names. Pass `cursor` as `after` to go on; `at_end` says that there are no more."""
+
+    queues: list[QueueStats]
+    cursor: str | None
+    at_end: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """The wire form."""
+        return {"actions": [stats.to_dict() for stats in self.queues], "cursor": self.cursor, "at_end": self.at_end}
 
 
 class Cleared(NamedTuple):

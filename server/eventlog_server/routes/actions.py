@@ -8,10 +8,10 @@ from ..answers import Json
 from ..route import Action, Slots, problems, routes
 from ..schemas.slots import (
     ActionsOut,
+    ActionsQuery,
     GroupQuery,
     LimitIn,
     LimitOut,
-    ListQuery,
     QueuesCleared,
     QueueStatsOut,
     StatsQuery,
@@ -21,10 +21,13 @@ router = routes("/{workspace}/actions", "slots")
 
 
 @router.get("", summary="All queues", response_model=ActionsOut)
-async def actions(slots: Slots, query: Annotated[ListQuery, Query()]) -> Response:
-    """Every queue that was used within the last week, by name: how many hold and wait, and their names."""
-    found = await slots.queues(listed=query.listed)
-    return Json({"actions": [stats.to_dict() for stats in found]})
+async def actions(slots: Slots, query: Annotated[ActionsQuery, Query()]) -> Response:
+    """The queues that were used within the last week, by name, 100 unless `limit` says otherwise.
+
+    Pass `cursor` as `after` for the next page.
+    """
+    page = await slots.queues_page(**dict(query))
+    return Json(page.to_dict())
 
 
 @router.get("/{ref}/queue-stats", summary="One queue", response_model=QueueStatsOut)

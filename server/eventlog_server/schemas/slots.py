@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, Field, model_validator
 
 from eventlog.errors import InvalidInput
-from eventlog.slots.operations import LISTED, MOST_LISTED
+from eventlog.slots.operations import LISTED, MOST_LISTED, MOST_QUEUES
 from eventlog.slots.policy import LARGEST_COUNT, LONGEST_WAIT_S, LONGEST_WINDOW_S
 from eventlog.slots.protocol import Holder, Waiter
 from eventlog.slots.request import (
@@ -106,10 +106,21 @@ class LeaveQuery(GroupQuery):
 
 
 class ListQuery(Query):
-    """The query of all queues."""
+    """What queries of queues have in common."""
 
     listed: Annotated[int, Field(ge=1, le=MOST_LISTED), WHOLE] = Field(
         default=LISTED, description="How many holders and waiters of a queue to list, at most."
+    )
+
+
+class ActionsQuery(ListQuery):
+    """The query of a page of queues: the arguments of `slots.queues_page`."""
+
+    limit: Annotated[int, Field(ge=1, le=MOST_QUEUES), WHOLE] = Field(
+        default=100, description="At most so many queues."
+    )
+    after: str | Absent = Field(
+        default=None, description="Only queues whose names come after this one: the `cursor` of a page."
     )
 
 
@@ -221,9 +232,11 @@ class QueueStatsOut(BaseModel):
 
 
 class ActionsOut(BaseModel):
-    """Every queue that was used within the last week, by name."""
+    """Queues that were used within the last week, by name. Pass `cursor` as `after` to go on."""
 
     actions: list[QueueStatsOut]
+    cursor: str | None = Field(description="The last one's name: `action`, or `action/group`.")
+    at_end: bool
 
 
 class QueuesCleared(BaseModel):

@@ -133,6 +133,12 @@ def test_how_much_to_list_is_checked(slots: Any) -> None:
     for listed in (0, -1, 1001, "3", True, 10**5000):
         refused("listed", slots.stats, "build", listed=listed)
         refused("listed", slots.queues, listed=listed)
+        refused("limit", slots.queues_page, limit=listed)
+
+
+def test_where_a_page_of_queues_begins_is_checked(slots: Any) -> None:
+    for after in ("", "a b", "a/", "/a", "a/b/c", "ä", "x" * 129, 7):
+        refused("after", slots.queues_page, after=after)
 
 
 @pytest.mark.waits

@@ -75,6 +75,31 @@ def test_the_queues_in_use_are_listed_by_name(slots: Any) -> None:
     ]
 
 
+@pytest.mark.parametrize("limit", [1, 2, 3, 4, 5, 1000])
+def test_queues_are_listed_page_by_page(slots: Any, limit: int) -> None:
+    names = ["a", "a-b", "a/g", "b/a"]
+    for name in reversed(names):
+        action, _, group = name.partition("/")
+        slots.enqueue(action, "e1", group_key=group or None)
+    page, found = slots.queues_page(limit=limit), []
+    while True:
+        assert 0 < len(page.queues) <= limit
+        assert page.cursor == page.queues[-1].queue
+        found += [stats.queue for stats in page.queues]
+        if page.at_end:
+            break
+        page = slots.queues_page(after=page.cursor, limit=limit)
+    assert found == names
+    rest = slots.queues_page(after="b/a")
+    assert (rest.queues, rest.cursor, rest.at_end) == ([], "b/a", True)
+    assert [stats.queue for stats in slots.queues_page(after="a.gone").queues] == ["a/g", "b/a"]
+
+
+def test_a_page_of_no_queues(slots: Any) -> None:
+    page = slots.queues_page()
+    assert (page.queues, page.cursor, page.at_end) == ([], None, True)
+
+
 def test_statistics_have_a_wire_form(slots: Any) -> None:
     slots.enqueue("build", "e1", max_concurrent=1, owner="me")
     slots.enqueue("build", "e2", max_concurrent=1, owner="you")
