@@ -17,6 +17,7 @@ from ..model.filters import EventFilter
 from ..model.guard import ContentGuard
 from ..model.log_values import Gap
 from ..plan.forks import call_in_child
+from ..plan.records import is_aside
 from .emission import Emission
 from .fanout import BusStats
 from .local import LocalBus
@@ -103,6 +104,8 @@ class EventBus:
     def _screened(self, event: Emittable) -> Event | Body | None:
         if self._closed:
             raise LogClosed("the bus was closed")
+        if is_aside.get():
+            return None
         body = _body_of(event, self._payload_max_bytes)
         if self._guard is not None:
             try:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import RejectedContent
 from ..model.events import Event
+from ..plan.records import say_aside
 
 _log = logging.getLogger("eventlog")
 
@@ -58,4 +59,4 @@ class Emission:
 def _log_failure(future: "Future[Event]") -> None:
     error = None if future.cancelled() else future.exception()
     if error is not None and not isinstance(error, RejectedContent):
-        _log.warning("an event was not emitted: %s", error)
+        say_aside(_log.warning, "an event was not emitted: %s", error)

@@ -20,6 +20,7 @@ from ..errors import BackendUnavailable, EventLogError, InvalidInput, LogClosed,
 from ..extras import imports_of
 from ..model.ids import checked_workspace
 from ..plan.forks import call_in_child
+from ..plan.records import is_ours, leave_out_requests, within
 from . import wire
 from .asking import CloseStream, Effect, Exchange, OpenStream, ReadStream
 
@@ -33,6 +34,7 @@ _CLOSED = "the connection to the server was closed"
 _AT_ONCE = 32
 # A follower or a waiter for a slot occupies a connection for as long; only other requests are limited.
 _LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=_AT_ONCE)
+leave_out_requests()
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
@@ -109,6 +111,9 @@ class Connection:
 
     def execute(self, effect: Effect) -> Any:
         """Carry out an effect; raises `BackendUnavailable`, or what a problem says."""
+        return within(is_ours, self._carry_out, effect)
+
+    def _carry_out(self, effect: Effect) -> Any:
         match effect:
             case Exchange():
                 return self._exchange(effect)
@@ -119,6 +124,7 @@ class Connection:
                     return next(stream.pieces, b"")
             case CloseStream(stream):
                 stream.response.close()
+                stream.pieces.close()  # else it is logged that it was collected
         return None
 
     def _exchange(self, exchange: Exchange) -> bytes:
@@ -241,6 +247,14 @@ class AsyncConnection:
 
     async def execute(self, effect: Effect) -> Any:
         """See `Connection.execute`."""
+        before = is_ours.get()
+        try:
+            is_ours.set(True)
+            return await self._carry_out(effect)
+        finally:
+            is_ours.set(before)
+
+    async def _carry_out(self, effect: Effect) -> Any:
         match effect:
             case Exchange():
                 return await self._exchange(effect)
@@ -251,6 +265,7 @@ class AsyncConnection:
                     return await anext(stream.pieces, b"")
             case CloseStream(stream):
                 await stream.response.aclose()
+                await stream.pieces.aclose()
         return None
 
     async def _exchange(self, exchange: Exchange) -> bytes:

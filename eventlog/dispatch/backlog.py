@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..model.events import Body
+from ..plan.records import say_aside
 
 DropReason = Literal["full", "displaced", "shutdown"]
 _DROPS: tuple[DropReason, ...] = ("full", "displaced", "shutdown")
@@ -209,7 +210,7 @@ class Backlog:
         """A worker came to the end of its batch, in time or late. `errors` has None for what was delivered."""
         failures = [error for error in errors if error is not None]
         for error in failures:
-            _log.debug("event dispatch: an event failed", exc_info=error)
+            say_aside(_log.debug, "event dispatch: an event failed", exc_info=error)
         detail = _named(failures[-1]) if failures else ""
         delivered, calls = len(batch.calls) - len(failures), len(batch.calls)
         with self.lock:
@@ -323,7 +324,7 @@ class Backlog:
         # Outside the lock: nobody knows how long a log handler takes.
         text = ", ".join(f"{news[what]} {words}" for what, words in _WARNINGS.items() if news[what])
         if text:
-            _log.warning("event dispatch: %s", f"{text} (last: {detail})" if detail else text)
+            say_aside(_log.warning, "event dispatch: %s", f"{text} (last: {detail})" if detail else text)
 
 
 def _named(error: BaseException) -> str:

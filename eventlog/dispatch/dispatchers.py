@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from ..errors import InvalidInput
 from ..plan.forks import call_in_child
+from ..plan.records import is_aside
 from .backlog import Backlog, DispatchStats
 from .sinks import IsTerminal, Sink, checked_seconds, is_terminal_kind
 from .tasks import Tasks
@@ -40,8 +41,11 @@ class _Dispatcher:
         """Take an event as it is now, and return at once. What becomes of it is in `stats()`; it raises for nothing.
 
         For a log the event is encoded here; for other sinks a mapping is copied, not what it holds. It is not awaited,
-        and may be called from any thread.
+        and may be called from any thread. A logging handler that hands over what dispatchers themselves log, of events
+        that came to nothing, hands over nothing: that would never end.
         """
+        if is_aside.get():
+            return
         backlog = self._workers.backlog
         try:
             call = self._sink.call_of(event_name, data, operation_id)
