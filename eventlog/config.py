@@ -115,7 +115,7 @@ class ObservabilityConfig:
 
 def _section(file: Path) -> dict[str, Any]:
     try:
-        text = file.read_text("utf-8")
+        text = file.read_text("utf-8-sig")
         data = tomllib.loads(text) if file.suffix == ".toml" else _yaml(text)
     except (OSError, ValueError) as error:
         raise InvalidInput(str(file), f"cannot be read: {error}") from error

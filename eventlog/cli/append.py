@@ -20,7 +20,6 @@ from .options import Output, with_options
 from .target import Target
 
 _STDIN = "-"
-_BOM = b"\xef\xbb\xbf"
 
 
 def _is_not_of_guard(record: logging.LogRecord) -> bool:
@@ -114,7 +113,7 @@ class _Ingest:
     def _parsed(self, line: Line) -> dict[str, Any]:
         if line.text is None:
             raise InvalidInput("line", f"longer than {LONGEST_LINE_BYTES} bytes")
-        found = strict_loads(line.text.removeprefix(_BOM) if line.number == 1 else line.text, "line")
+        found = strict_loads(line.text, "line")
         said: dict[str, Any] = {**self._defaults, **found} if isinstance(found, dict) else found
         # Here too, so that most of what is wrong costs no batch; how large a payload may be is for the log to say.
         Body.from_mapping(said, payload_max_bytes=MAX_COUNTER)

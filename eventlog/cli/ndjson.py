@@ -7,6 +7,7 @@ from itertools import count
 from typing import NamedTuple
 
 from ..model.lines import LineCutter
+from ..model.strictjson import is_blank
 
 LONGEST_LINE_BYTES = 17 * 1024 * 1024
 _BATCH_LINES = 500
@@ -27,7 +28,7 @@ def batches(source: int) -> Iterator[list[Line]]:
     size = 0
     for line in _lines(source):
         if line is not None:
-            if line.text is not None and not line.text.strip():
+            if line.text is not None and is_blank(line.text):
                 continue
             batch.append(line)
             size += len(line.text or b"")

@@ -9,7 +9,7 @@ from ..model.guard import ContentGuard
 from ..model.ids import Cursor, EventId
 from ..model.log_values import Append, Audit, LogInfo, Outcome, ReadRequest
 from ..model.pages import Page, PageRequest
-from ..plan.effects import Plan
+from ..plan.effects import Pause, Plan
 from ..runs.fold import StageView
 from ..runs.records import ReplayPage, RunsPage, RunsQuery, RunSummary
 from ..telemetry.operations import push_samples, read_samples
@@ -21,6 +21,7 @@ from .operations import LogOperations
 from .protocol import Backend
 from .reading import read_page
 
+_LOOKED_AT_ONCE = 16 * 1024
 _SCREENED_AT_ONCE = 200
 
 
@@ -58,7 +59,7 @@ class LogCore(LogOperations):
         """See `LogOperations.append_many`; raises `RejectedContent`."""
         limits = self.limits
         bodies = checked_bodies(events, idempotency_key, limits.payload_max_bytes, limits.batch_max_events)
-        self._screen_all(bodies)
+        yield from self._screen_all(bodies)
         key = None if idempotency_key is None else checked_key(idempotency_key)
         append = Append(bodies, checked_offset(expected_offset), key)
         size = size_of(append)[1]
@@ -69,19 +70,24 @@ class LogCore(LogOperations):
             raise outcome
         return outcome
 
-    def _screen_all(self, bodies: list[Body]) -> None:
+    def _screen_all(self, bodies: list[Body]) -> Plan[None]:
         for start in range(0, len(bodies), _SCREENED_AT_ONCE):
             stretch = bodies[start : start + _SCREENED_AT_ONCE]
             if not self.guard.passes([body.payload_json for body in stretch]):
-                self._screen_each(bodies, range(start, start + len(stretch)))
+                yield from self._screen_each(bodies, range(start, start + len(stretch)))
 
-    def _screen_each(self, bodies: list[Body], places: range) -> None:
-        index = places.start
-        try:
-            for index in places:
+    def _screen_each(self, bodies: list[Body], places: range) -> Plan[None]:
+        looked_at = 0
+        for index in places:
+            looked_at += len(bodies[index].payload_json)
+            try:
                 bodies[index] = self._screened(bodies[index])
-        except InvalidInput as error:
-            raise error.at(index) from None
+            except InvalidInput as error:
+                raise error.at(index) from None
+            if looked_at >= _LOOKED_AT_ONCE:
+                # A close look takes its time: on an event loop, others have a turn.
+                looked_at = 0
+                yield Pause(0)
 
     def _screened(self, body: Body) -> Body:
         screened = self.guard.screen(body)

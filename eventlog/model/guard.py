@@ -180,8 +180,9 @@ class ContentGuard:
         return self._marks is None or any(mark in raw for mark in self._marks)
 
     def _refuse(self, document: Any, field: str) -> None:
+        holding = _holding(_containers(document), str)
         for path, key, value in _fields(document, field):
-            if self._refused.has(key) and _holds(value, str):
+            if self._refused.has(key) and (id(value) in holding or _is(value, str)):
                 where = _shortened(path)
                 self._notices.warn(folded(key)[:_LONGEST_STEP], where)
                 raise RejectedContent(
@@ -191,11 +192,13 @@ class ContentGuard:
     def _take_out(self, document: Any) -> bool:
         """Redact the document in place; True if there was anything."""
         changed = False
-        for node in _containers(document):
+        containers = _containers(document)
+        holding = _holding(containers, (str, int, float))
+        for node in containers:
             if type(node) is dict:
                 changed = self._take_out_of_keys(node) or changed
             for place, value in list(node.items() if type(node) is dict else enumerate(node)):
-                redacted = self._redacted(place, value)
+                redacted = self._redacted(place, value, holding)
                 if redacted is not value:
                     node[place] = redacted
                     changed = True
@@ -205,17 +208,26 @@ class ContentGuard:
         keys = [self._without_secrets(key) for key in node]
         if keys == list(node):
             return False
-        values = list(node.values())
+        items = list(node.items())
+        # Keys that stay keep their names; of those that become equal, all but the first are numbered from 2 on.
+        taken = {key for key, (before, _) in zip(keys, items, strict=True) if key == before}
+        numbers: dict[str, int] = {}
         node.clear()
-        for key, value in zip(keys, values, strict=True):
-            free, number = key, 2
-            while free in node:
-                free, number = key.replace(REDACTED, f"{REDACTED[:-1]} {number}]", 1), number + 1
+        for key, (before, value) in zip(keys, items, strict=True):
+            free = key
+            if key != before:
+                number = numbers.get(key, 1)
+                while free in taken:
+                    number += 1
+                    free = key.replace(REDACTED, f"{REDACTED[:-1]} {number}]", 1)
+                numbers[key] = number
+                taken.add(free)
             node[free] = value
         return True
 
-    def _redacted(self, place: str | int, value: Any) -> Any:
-        if type(place) is str and value != REDACTED and self._secret.has(place) and _holds(value, (str, int, float)):
+    def _redacted(self, place: str | int, value: Any, holding: set[int]) -> Any:
+        held = id(value) in holding or _is(value, (str, int, float))
+        if held and type(place) is str and value != REDACTED and self._secret.has(place):
             return REDACTED
         if type(value) is str:
             redacted = self._without_secrets(value)
@@ -405,15 +417,15 @@ def _shortened(path: str) -> str:
     return path if len(path) <= _LONGEST_PATH else f"{path[:half]}…{path[-half:]}"
 
 
-def _holds(value: Any, wanted: type | tuple[type, ...]) -> bool:
-    """True if there is a value of a wanted type in it; a blank text, true and false are none."""
-    if type(value) is dict or type(value) is list:
-        return any(
-            _is(inner, wanted)
-            for node in _containers(value)
-            for inner in (node.values() if type(node) is dict else node)
-        )
-    return _is(value, wanted)
+def _holding(containers: list[Any], wanted: type | tuple[type, ...]) -> set[int]:
+    """Which of them, by identity, have a value of a wanted type somewhere within. Outer ones come first in the list."""
+    found: set[int] = set()
+    for node in reversed(containers):
+        for value in node.values() if type(node) is dict else node:
+            if id(value) in found or _is(value, wanted):
+                found.add(id(node))
+                break
+    return found
 
 
 def _is(value: Any, wanted: type | tuple[type, ...]) -> bool:

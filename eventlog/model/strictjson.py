@@ -14,6 +14,9 @@ from ..errors import InvalidInput
 
 DEEPEST = 254
 
+# The byte order mark, as programs on Windows write it, and as it shows that something is UTF-16.
+_MARK = b"\xef\xbb\xbf"
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _STRING = rb'"(?:[^"\\]|\\.)*"'
 _strings = re.compile(_STRING, re.DOTALL)
 _maybe_large = re.compile(rb"\d{19}")
@@ -26,11 +29,13 @@ def strict_loads(raw: bytes, field: str = "body") -> Any:
     """Read one JSON document; raises `InvalidInput` naming `field` and the place.
 
     Refused beside what is not JSON: repeated keys, integers outside -2**63 to 2**64 - 1, numbers no double holds,
-    and more than `DEEPEST` levels.
+    and more than `DEEPEST` levels. A byte order mark before the document is passed over.
     """
     try:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
+        if raw.startswith(_MARK):
+            return strict_loads(_unmarked(raw), field)
         raise InvalidInput(field, _complaint(raw, error)) from None
     try:
         again = orjson.dumps(value)
@@ -43,6 +48,18 @@ def strict_loads(raw: bytes, field: str = "body") -> Any:
     return value
 
 
+def is_blank(raw: bytes) -> bool:
+    """True if there is no document: only white space, perhaps behind a byte order mark."""
+    return not raw.strip() or not _unmarked(raw).strip()
+
+
+def _unmarked(raw: bytes) -> bytes:
+    start = 0
+    while raw.startswith(_MARK, start):
+        start += len(_MARK)
+    return raw[start:]
+
+
 def _count_strings(raw: bytes) -> int:
     # Every string has two quotes, unless some are escaped.
     if b"\\" not in raw:
@@ -51,8 +68,10 @@ def _count_strings(raw: bytes) -> int:
 
 
 def _complaint(raw: bytes, error: orjson.JSONDecodeError) -> str:
-    if not raw.strip():
+    if is_blank(raw):
         return "is empty; a JSON document is expected"
+    if raw.startswith(_UTF_16):
+        return "is UTF-16; a JSON document is UTF-8"
     try:
         raw.decode()
     except UnicodeDecodeError as bad:

@@ -6,13 +6,14 @@ from ..errors import InvalidInput, NotFound
 from ..model.events import checked_key, checked_label, encode_payload
 from ..model.guard import ContentGuard
 from ..model.ids import MAX_COUNTER
-from ..plan.effects import Plan
+from ..plan.effects import Pause, Plan
 from ..runs.records import checked_run
 from .protocol import Look, Push, Stretch, TelemetryBackend
 from .sample import Sample, TelemetryPage, checked_samples
 from .terms import MOST_SAMPLES
 
 _STEP = 500
+_SCREENED_AT_ONCE = 8
 
 
 def push_samples(
@@ -28,9 +29,14 @@ def push_samples(
     A repetition under a key is answered with what the first push stored, marked `duplicate`.
     """
     posted = checked_samples(samples)
+    for n, one in enumerate(posted):
+        posted[n] = one._replace(data=_screened(guard, one.data, f"samples[{n}]"))
+        if n % _SCREENED_AT_ONCE == _SCREENED_AT_ONCE - 1:
+            # A close look takes its time: on an event loop, others have a turn.
+            yield Pause(0)
     push = Push(
         checked_run(run_id),
-        [one._replace(data=_screened(guard, one.data, f"samples[{n}]")) for n, one in enumerate(posted)],
+        posted,
         None if capacity is None else checked_count("capacity", capacity, MOST_SAMPLES),
         None if idempotency_key is None else checked_key(idempotency_key),
     )

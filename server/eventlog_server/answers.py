@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 from starlette.responses import JSONResponse, Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from .problems import MEDIA_TYPE, Headers, problem_of
 
@@ -49,6 +49,20 @@ class Handover(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer."""
         await self._answer(scope, receive, send)
+
+
+def only_head(send: Send) -> Send:
+    """Sends the head of an answer and nothing of its body. An answer without end has its end there."""
+    is_over = False
+
+    async def send_head(message: Message) -> None:
+        nonlocal is_over
+        if not is_over:
+            is_over = True
+            await send(message)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    return send_head
 
 
 async def drop_connection(scope: Scope, receive: Receive) -> None:

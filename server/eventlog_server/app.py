@@ -14,8 +14,9 @@ from starlette.types import Receive, Scope, Send
 from eventlog import __version__
 from eventlog.errors import EventLogError
 
-from .answers import ProblemAnswer
+from .answers import ProblemAnswer, only_head
 from .completions import Completions
+from .hosts import Hosts
 from .logs import Logs
 from .problems import MEDIA_TYPE
 from .requests import Disconnected, complaint
@@ -38,14 +39,25 @@ class App(FastAPI):
     """Calls the route of an append itself: what the framework does around a route costs more than the append."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI."""
-        if scope["type"] == "http" and scope["method"] == "POST":
-            path: str = scope["path"]
-            if path.startswith(_BEFORE_WORKSPACE) and path.endswith(_BEHIND_WORKSPACE):
-                workspace = path[len(_BEFORE_WORKSPACE) : -len(_BEHIND_WORKSPACE)]
-                if "/" not in workspace:
-                    await self._append(workspace, scope, receive, send)
-                    return
+        """ASGI. A path means the same with a slash behind it: redirects would lead out of a proxy's TLS."""
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        try:
+            self.state.hosts.check(scope)
+        except EventLogError as error:
+            await ProblemAnswer(error)(scope, receive, send)
+            return
+        path: str = scope["path"]
+        if path.endswith("/") and path != "/":
+            scope["path"] = path = path[:-1]
+        if scope["method"] == "POST" and path.startswith(_BEFORE_WORKSPACE) and path.endswith(_BEHIND_WORKSPACE):
+            workspace = path[len(_BEFORE_WORKSPACE) : -len(_BEHIND_WORKSPACE)]
+            if "/" not in workspace:
+                await self._append(workspace, scope, receive, send)
+                return
+        elif scope["method"] == "HEAD":
+            scope, send = {**scope, "method": "GET"}, only_head(send)
         await super().__call__(scope, receive, send)
 
     async def _append(self, workspace: str, scope: Scope, receive: Receive, send: Send) -> None:
@@ -83,9 +95,11 @@ def create_app(settings: ServerSettings | None = None) -> FastAPI:
         description=_DESCRIPTION,
         lifespan=lifespan,
         redoc_url=None,
+        redirect_slashes=False,
         # What is read strictly is documented as it is sent, what is answered too: nothing is there by default.
         separate_input_output_schemas=False,
     )
+    app.state.hosts = Hosts(settings.host, settings.allowed_hosts)
     app.state.logs = logs
     app.state.completions = completions
     app.state.streams = Streams(settings.streams_max)
@@ -114,9 +128,8 @@ async def _answer_nobody(request: Request, error: Exception) -> Response:
 def _methods(request: Request) -> list[str]:
     """All that the path takes; the framework looks no further than the first route that has the path."""
     routes = [route for router in (request.app, *_ROUTERS) for route in router.routes if isinstance(route, Route)]
-    return sorted(
-        {m for route in routes if route.matches(request.scope)[0] is not Match.NONE for m in route.methods or ()}
-    )
+    found = {m for route in routes if route.matches(request.scope)[0] is not Match.NONE for m in route.methods or ()}
+    return sorted(found | {"HEAD"} if "GET" in found else found)
 
 
 def _document(app: FastAPI) -> None:

@@ -14,7 +14,7 @@ from eventlog.errors import EventLogError, InvalidInput, PayloadTooLarge
 from eventlog.log.awaited import AsyncEventLog
 from eventlog.model.events import Body, Event
 from eventlog.model.lines import LineCutter
-from eventlog.model.strictjson import strict_loads
+from eventlog.model.strictjson import is_blank, strict_loads
 
 from .answers import drop_connection
 from .logs import Logs
@@ -25,6 +25,7 @@ NDJSON = "application/x-ndjson"
 
 BLOCK_EVENTS = 500
 BLOCK_BYTES = 512 * 1024
+_LOOKED_AT_ONCE = 64 * 1024
 
 
 class _Stalled(Exception):
@@ -64,13 +65,16 @@ class _Ingest:
             size = 0
             for raw in (*self._lines.feed(data), *(() if more else self._lines.end())):
                 self._number += 1
-                if raw is not None and not raw.strip():
+                if raw is not None and is_blank(raw):
                     continue
                 block.append(Line(self._number, self._parsed(raw)))
                 size += 0 if raw is None else len(raw)
                 if len(block) >= BLOCK_EVENTS or size >= BLOCK_BYTES:
                     await self._answer(block)
                     block, size = [], 0
+                elif size // _LOOKED_AT_ONCE > (size - len(raw or b"")) // _LOOKED_AT_ONCE:
+                    # To read lines takes its time: others have a turn.
+                    await asyncio.sleep(0)
             if block:
                 await self._answer(block)
         await self._emit(b"", more=False)

@@ -43,6 +43,15 @@ class UnsupportedMediaType(EventLogError):
     """The body is of a type that is not taken here."""
 
 
+class ForeignHost(EventLogError):
+    """The request is for another host than this server."""
+
+    def __init__(self, host: str) -> None:
+        super().__init__(
+            f"This server is not known as {host[:260]!r}. Use its address, or have the name in EVENTLOG_ALLOWED_HOSTS."
+        )
+
+
 class SlowRequest(EventLogError):
     """The body did not arrive in time."""
 
@@ -74,6 +83,7 @@ _KINDS: tuple[tuple[type[EventLogError], int, str, tuple[str, ...]], ...] = (
     (AlreadyHeld, 409, "CONFLICT", ("queue", "execution_id", "state", "fencing_token")),
     (SlotCancelled, 409, "CONFLICT", ("queue", "execution_id", "state")),
     (SlotRefused, 409, "CONFLICT", ("queue", "execution_id")),
+    (ForeignHost, 421, "HOST_NOT_ALLOWED", ()),
     (UnsupportedMediaType, 415, "UNSUPPORTED_MEDIA_TYPE", ()),
 )
 """The first that an error is an instance of counts, so subclasses stand before their bases."""

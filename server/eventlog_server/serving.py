@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import signal
 import socket
@@ -19,6 +18,7 @@ from eventlog.errors import EventLogError
 
 from .app import create_app
 from .connection import GuardedConnection
+from .hosts import is_loopback
 from .settings import ServerSettings
 
 _log = logging.getLogger("eventlog.server")
@@ -54,10 +54,7 @@ class Address:
     @property
     def is_loopback(self) -> bool:
         """True if only this machine can reach it."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        return is_loopback(self.host)
 
 
 def run(settings: ServerSettings | None = None, *, on_ready: Callable[[Address], None] | None = None) -> None:

@@ -8,6 +8,8 @@ from typing import Any, Self
 from eventlog.config import EventLogConfig
 from eventlog.settings import Settings, setting
 
+from .hosts import checked_hosts
+
 
 @dataclass(frozen=True, kw_only=True)
 class ServerSettings(Settings):
@@ -19,6 +21,7 @@ class ServerSettings(Settings):
 
     host: str = "127.0.0.1"
     port: int = setting(8707, least=0, most=65535)
+    allowed_hosts: tuple[str, ...] = setting((), check=checked_hosts)
     body_max_bytes: int = setting(1024 * 1024, least=1024, most=256 * 1024 * 1024)
     batch_max_events: int = setting(1000, least=1, most=10_000)
     heartbeat_s: float = setting(15.0, least=0.05, most=3600)

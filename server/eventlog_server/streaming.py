@@ -77,7 +77,8 @@ async def serve_stream(
 ) -> None:
     """Answer `GET …/events/stream`. Raises the library's errors only before the answer has begun."""
     # A browser that has seen no id yet sends none; some clients send an empty one.
-    since = parse_cursor(last_event_id, "Last-Event-ID") if last_event_id else parse_cursor(query.since)
+    given = (("Last-Event-ID", last_event_id), ("lastEventId", query.lastEventId), ("since", query.since))
+    since = next((parse_cursor(value, name) for name, value in given if value), None)
     framing: Framing = Lines() if accepts(scope, Lines.media_type) else ServerSentEvents()
     with streams.admit(scope):
         following = logs.hub.follow(

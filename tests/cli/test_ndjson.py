@@ -30,7 +30,7 @@ def _feed(writing: int, raw: bytes) -> threading.Thread:
 
 
 def test_lines_are_numbered_from_one_and_blank_ones_count_but_do_not_come(pipe: tuple[int, int]) -> None:
-    _feed(pipe[1], b"a\n\n  \r\nb\nc").join()
+    _feed(pipe[1], b"a\n\xef\xbb\xbf\n  \r\nb\nc").join()
     assert [line for batch in batches(pipe[0]) for line in batch] == [Line(1, b"a"), Line(4, b"b"), Line(5, b"c")]
 
 

@@ -196,7 +196,7 @@ def test_an_unknown_path_is_404_and_an_unknown_method_405(api: Api) -> None:
     assert_problem(api.client.get("/v1/nothing"), 404, "NOT_FOUND")
     answer = api.client.put(f"{api.base}/events", json={})
     assert_problem(answer, 405, "METHOD_NOT_ALLOWED")
-    assert answer.headers["allow"] == "DELETE, GET, POST"
+    assert answer.headers["allow"] == "DELETE, GET, HEAD, POST"
 
 
 def test_a_workspace_that_nobody_wrote_to_is_empty_not_unknown(api: Api) -> None:

@@ -34,6 +34,11 @@ def test_blank_lines_and_carriage_returns_are_passed_over_but_counted(api: Api) 
     assert [line.get("kind") or line["line"] for line in found] == ["a", 5]
 
 
+def test_a_byte_order_mark_may_begin_any_line(api: Api) -> None:
+    found = results(api.post('\ufeff{"kind":"a"}\r\n\ufeff\r\n\ufeff{"kind":"b"}\n\n\ufeff!', NDJSON))
+    assert [line.get("kind") or line["line"] for line in found] == ["a", "b", 5]
+
+
 def test_an_empty_body_has_no_results(api: Api) -> None:
     assert results(api.post("", NDJSON)) == []
 

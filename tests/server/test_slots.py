@@ -356,7 +356,7 @@ def test_what_is_wrong_with_a_renewal_is_named(slots: Slots, body: dict[str, Any
 def test_a_route_that_takes_other_methods_says_which(slots: Slots) -> None:
     answer = slots.client.patch(f"{slots.path}/slots/e")
     assert_problem(answer, 405, "METHOD_NOT_ALLOWED")
-    assert answer.headers["allow"] == "DELETE, GET"
+    assert answer.headers["allow"] == "DELETE, GET, HEAD"
 
 
 def test_all_queues_are_listed_with_who_holds_and_waits(slots: Slots) -> None:

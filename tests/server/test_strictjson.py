@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventlog.errors import InvalidInput
-from eventlog.model.strictjson import DEEPEST, strict_loads
+from eventlog.model.strictjson import DEEPEST, is_blank, strict_loads
 
+MARK = "\ufeff".encode()
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.sampled_from(['"', "\\", '\\"', "a", "\n"])
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 JSON = st.recursive(
@@ -97,9 +98,38 @@ def test_depth_is_bounded_and_the_bound_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    "raw", [b"", b" ", b"{", b"[1,]", b"nul", b"NaN", b"1e400", b"\xff", rb'"\ud800"', b"\xef\xbb\xbf1", b"1 2"]
+    "raw", [b"", b" ", b"{", b"[1,]", b"nul", b"NaN", b"1e400", b"\xff", rb'"\ud800"', b"1 2", MARK, b" " + MARK + b"1"]
 )
 def test_what_is_not_json_is_refused_by_name(raw: bytes) -> None:
     with pytest.raises(InvalidInput) as caught:
         strict_loads(raw, "line")
     assert caught.value.field == "line"
+
+
+@pytest.mark.parametrize("document", [b'{"a":[1]}', b' \r\n{"a":[1]}', '{"\ufeff":"\ufeff"}'.encode(), b"9" * 18, b"7"])
+@pytest.mark.parametrize("marks", [1, 2, 100_000])
+def test_a_byte_order_mark_before_a_document_is_passed_over(document: bytes, marks: int) -> None:
+    assert strict_loads(MARK * marks + document) == json.loads(document)
+
+
+@pytest.mark.parametrize("raw", ["[1,1" + "0" * 20 + "]", '{"a":1,"a":1}', "[1e400]", "[", "[" * 1000])
+def test_behind_a_byte_order_mark_nothing_else_is_taken_that_is_not_without(raw: str) -> None:
+    with pytest.raises(InvalidInput) as without:
+        strict_loads(raw.encode())
+    with pytest.raises(InvalidInput) as caught:
+        strict_loads(MARK + raw.encode())
+    assert caught.value.problem == without.value.problem
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+def test_utf_16_is_refused_in_as_many_words(encoding: str) -> None:
+    with pytest.raises(InvalidInput, match="UTF-16"):
+        strict_loads("\ufeff{}".encode(encoding).removeprefix(b"\xff\xfe" if encoding == "utf-16" else b""))
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [(b"", True), (b" \r", True), (MARK, True), (MARK + MARK + b"\r", True), (MARK + b"1", False), (b"\xef", False)],
+)
+def test_a_document_that_is_not_there_is_blank(raw: bytes, expected: bool) -> None:
+    assert is_blank(raw) is expected

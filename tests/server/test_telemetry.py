@@ -218,4 +218,4 @@ def test_other_types_and_methods_are_refused(run: Api) -> None:
     assert_problem(answer, 415, "UNSUPPORTED_MEDIA_TYPE")
     answer = run.client.delete(run.base + PATH)
     assert_problem(answer, 405, "METHOD_NOT_ALLOWED")
-    assert answer.headers["allow"] == "GET, POST"
+    assert answer.headers["allow"] == "GET, HEAD, POST"

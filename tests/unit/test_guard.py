@@ -2,12 +2,14 @@
 
 # ruff: noqa: RUF001  (letters in disguise are what some of these tests are about)
 
+import functools
 import json
 import logging
 import string
 import time
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -315,6 +317,20 @@ def test_keys_that_become_the_same_are_kept_apart() -> None:
     assert screened(payload, REDACTING).payload_json == encode_payload({REDACTED: 1, "x": 0, "[redacted 2]": 2})
 
 
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        (("password=first1", "password=second2", "password=[redacted 2]"), (REDACTED, "[redacted 3]", "[redacted 2]")),
+        (("password=[redacted]", "password=first1"), (REDACTED, "[redacted 2]")),
+        (("password=[redacted 2]", "password=first1", "password=second2"), ("[redacted 2]", REDACTED, "[redacted 3]")),
+    ],
+)
+def test_a_key_that_looks_redacted_already_keeps_its_name(keys: tuple[str, ...], expected: tuple[str, ...]) -> None:
+    screened_once = screened(dict.fromkeys(keys, 1), REDACTING)
+    assert list(orjson.loads(screened_once.payload_json)) == [f"password={name}" for name in expected]
+    assert REDACTING.screen(screened_once) is screened_once
+
+
 def test_what_is_hidden_is_refused_before_anything_is_redacted() -> None:
     assert refused({"password": "hunter2", "x": {"cot": SECRETS["AWS"]}}, REDACTING) == "payload.x.cot"
 
@@ -356,6 +372,25 @@ def test_the_built_in_patterns_take_time_that_grows_with_the_text_alone(unit: st
 
     # Whatever is quadratic takes minutes for a mebibyte; linear ones take a few hundredths of a second.
     assert taken_s(1_000_000) < 10
+
+
+def nested(key: str, content: Any) -> dict[str, Any]:
+    return functools.reduce(lambda inner, _: {key: inner}, range(250), content)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {f"password=secret{n}": n for n in range(40_000)},
+        nested("cot", [None] * 400_000),
+    ],
+    ids=["keys that become equal", "hidden in hidden"],
+)
+def test_looking_takes_time_that_grows_with_the_payload_alone(payload: dict[str, Any]) -> None:
+    began = time.perf_counter()
+    REDACTING.screen_json(encode_payload(payload))
+    # Whatever is quadratic takes minutes.
+    assert time.perf_counter() - began < 10
 
 
 # Whatever the payload

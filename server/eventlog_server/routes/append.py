@@ -13,7 +13,7 @@ from starlette.types import Scope
 from eventlog.errors import InvalidInput
 from eventlog.model.cloudevents import append_fields, attribute_of, is_json_type
 from eventlog.model.events import Body
-from eventlog.model.strictjson import strict_loads
+from eventlog.model.strictjson import is_blank, strict_loads
 
 from ..answers import Handover, Json
 from ..logs import Logs
@@ -189,7 +189,7 @@ def _is_cloudevent(head: Head) -> bool:
 def _read_body(head: Head, raw: bytes) -> Any:
     """The fields of one event as a dict, or a list of what should be events; raises `InvalidInput`."""
     if head.attributes is not None:
-        data = {"data": strict_loads(raw, "data")} if raw.strip() else {}
+        data = {"data": strict_loads(raw, "data")} if not is_blank(raw) else {}
         return append_fields({**head.attributes, **data})
     data = strict_loads(raw)
     if head.media_type == CLOUDEVENT:

@@ -58,7 +58,7 @@ async def follow(
         Header(
             alias="Last-Event-ID",
             pattern=f"^$|{CURSOR}",
-            description="Resume after this event; wins over `since`. Empty is the same as absent.",
+            description="Resume after this event; wins over `lastEventId` and `since`. Empty is the same as absent.",
         ),
     ] = None,
 ) -> Response:

@@ -188,6 +188,13 @@ _SINCE_TIME = "Only events at or after this time, in seconds since the Unix epoc
 _EPOCH = "The `epoch` of the page that the cursor is from: a log that was lost is then noticed for offsets too."
 
 
+_LAST_EVENT_ID = (
+    "The header Last-Event-ID for clients that cannot send it, also as `last-event-id` and the like. It wins over "
+    "`since`, and the header over it; empty is the same as absent."
+)
+_HYPHENS = str.maketrans("", "", "-_")
+
+
 class PageQuery(Filters):
     """The query of a page: the arguments of `log.page`."""
 
@@ -211,8 +218,21 @@ class StreamQuery(Filters):
     """The query of a stream; without `since` it begins now."""
 
     since: Position | Absent = Field(default=None, description=SINCE)
+    lastEventId: Position | Absent = Field(default=None, description=_LAST_EVENT_ID)
     until_terminal: Flag = Field(default=False, description="End after the terminal event of `run_id`.")
     epoch: Epoch | Absent = Field(default=None, description=_EPOCH)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _however_it_is_spelled(cls, sent: dict[str, Any]) -> dict[str, Any]:
+        meant = [name for name in sent if name.translate(_HYPHENS).lower() == "lasteventid"]
+        if len(meant) > 1:
+            raise InvalidInput(meant[1], f"is said already, by {meant[0]}")
+        return {
+            "lastEventId" if name in meant else name: value
+            for name, value in sent.items()
+            if value or name not in meant
+        }
 
     @model_validator(mode="after")
     def _ends_with_a_run(self) -> Self:

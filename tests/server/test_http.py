@@ -1,0 +1,152 @@
+"""HTTP as it is spoken: by probes, proxies, polyfills and old clients, and by pages that should not speak it."""
+
+import json
+
+import httpx
+import pytest
+from eventlog_server import ServerSettings
+
+from eventlog.errors import InvalidInput
+from tests.server.api import NDJSON, Api, assert_problem, following, take
+from tests.server.conftest import Serve
+from tests.server.raw import RawConnection
+from tests.support.redis_process import RedisProcess
+
+
+def paths(api: Api) -> list[str]:
+    """A path of every GET route that has an end."""
+    document = api.client.get("/openapi.json").json()
+    known = {"workspace": api.workspace, "run_id": "r", "ref": "a", "execution_id": "e", "kind": "pack", "name": "p"}
+    known["event_id"] = api.get("/events?limit=1").json()["events"][0]["id"]
+    found = [path.format(**known) for path, operations in document["paths"].items() if "get" in operations]
+    return [path for path in [*found, "/docs", "/openapi.json"] if not path.endswith("/stream")]
+
+
+def a_bit_of_everything(api: Api) -> None:
+    api.fill(3, run_id="r")
+    api.client.post(f"{api.base}/actions/a/slots", json={"execution_id": "e"}).raise_for_status()
+    for scope in ("pack/p", "global"):
+        api.client.put(f"{api.base}/policies/{scope}", json={"max_concurrent": 1}).raise_for_status()
+
+
+def test_head_is_answered_as_get_is_but_without_the_body(api: Api) -> None:
+    a_bit_of_everything(api)
+    varying = ("/readyz", "/v1/workspaces", "/slots/e", "/queue-stats", "/actions", "/log")
+    for path in paths(api):
+        got, head = api.client.get(path), api.client.head(path)
+        assert (head.status_code, head.headers.get("content-type")) == (200, got.headers["content-type"]), path
+        assert head.content == b""
+        assert path.endswith(varying) or head.headers["content-length"] == str(len(got.content))
+
+
+@pytest.mark.parametrize("accept", ["text/event-stream", NDJSON])
+def test_head_of_a_stream_has_an_end(api: Api, server_url: str, accept: str) -> None:
+    with RawConnection(server_url) as connection:
+        path = f"{api.base}/events/stream?since=0"
+        connection.send(f"HEAD {path} HTTP/1.1\r\nhost: x\r\naccept: {accept}\r\n\r\n".encode())
+        head = connection.until(b"\r\n\r\n")
+        assert b" 200 " in head
+        assert accept.encode() in head
+        connection.send(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert connection.response().json()["ok"], "nothing of a body came between"
+
+
+def test_head_of_what_is_not_there_or_not_allowed_is_what_get_is(api: Api) -> None:
+    for path in ("/nothing", api.base + "/runs/none", api.base + "/actions/a/limit", api.base + "/events?limit=x"):
+        assert api.client.head(path).status_code == api.client.get(path).status_code >= 400
+    assert api.client.put(api.base + "/events").headers["allow"] == "DELETE, GET, HEAD, POST"
+
+
+def test_a_slash_behind_a_path_changes_nothing_and_leads_nowhere_else(api: Api) -> None:
+    a_bit_of_everything(api)
+    through_tls = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "log.example.com"}
+    for path in paths(api):
+        answer = api.client.get(path + "/", headers=through_tls)
+        assert (answer.status_code, answer.headers.get("location")) == (200, None), path
+    appended = api.client.post(f"{api.base}/events/", json={"kind": "a"}, headers=through_tls)
+    assert (appended.status_code, appended.json()["kind"]) == (201, "a")
+    assert api.client.put(f"{api.base}/policies/global/", json={"max_concurrent": 2}).json()["max_concurrent"] == 2
+    assert api.client.delete(f"{api.base}/events/").json() == {"removed": 5}
+    for nowhere in ("//", "/nothing/", api.base + "/events//", api.base + "/"):
+        assert_problem(api.client.get(nowhere, headers=through_tls), 404, "NOT_FOUND")
+
+
+@pytest.mark.parametrize("name", ["lastEventId", "lastEventID", "last-event-id", "Last-Event-ID", "last_event_id"])
+def test_a_stream_resumes_by_the_parameter_of_a_polyfill(api: Api, name: str) -> None:
+    ids = [event["id"] for event in api.fill(3)]
+    for query in (f"?{name}={ids[0]}", f"?since={ids[2]}&{name}={ids[0]}", f"?{name}={ids[0]}&since=0"):
+        with following(api, query) as stream:
+            assert [message.id for message in take(stream, 2)] == ids[1:]
+    with following(api, f"?{name}={ids[0]}", Last_Event_ID=ids[1]) as stream:
+        assert take(stream, 1)[0].id == ids[2]
+    with following(api, f"?{name}=&since={ids[1]}") as stream:
+        assert take(stream, 1)[0].id == ids[2]
+
+
+@pytest.mark.parametrize(
+    ("query", "field"), [("lastEventId=x", "lastEventId"), ("lastEventID=1&last-event-id=1", "last-event-id")]
+)
+def test_a_bad_parameter_of_a_polyfill_is_refused_by_name(api: Api, query: str, field: str) -> None:
+    assert_problem(api.get(f"/events/stream?{query}"), 400, "INVALID_PARAMS", field)
+    assert_problem(api.get("/events?lastEventId=1"), 400, "INVALID_PARAMS", "lastEventId")
+
+
+FOREIGN = ["rebound.example", "rebound.example:8707", "localhost.rebound.example", "10.1.1.1.rebound.example",
+           "192.0.2.7", "192.0.2.7:80", "[2001:db8::1]", "a.b.", "x.", "user@localhost", "localhost:80:8"]  # fmt: skip
+OURS = ["localhost", "LOCALHOST:1", "localhost.", "app.localhost:8707", "127.0.0.1", "127.8.8.8:99", "[::1]:8707",
+        "0.0.0.0:8707", "eventlog", "eventlog:8707"]  # fmt: skip
+
+
+@pytest.mark.parametrize("host", FOREIGN)
+def test_a_host_that_is_not_ours_is_neither_served_nor_obeyed(api: Api, host: str) -> None:
+    api.fill(1)
+    other = {"Host": host, "Origin": f"http://{host}", "Sec-Fetch-Site": "same-origin"}
+    for method, path, body in (
+        ("GET", "/events", None),
+        ("HEAD", "/events", None),
+        ("GET", "/events/stream", None),
+        ("POST", "/events", {"kind": "evil"}),
+        ("DELETE", "/events", None),
+        ("DELETE", "/actions", None),
+        ("PUT", "/policies/global", {}),
+        ("POST", "/actions/a/slots", {"execution_id": "e"}),
+    ):
+        answer = api.client.request(method, api.base + path, json=body, headers=other)
+        assert answer.status_code == 421, (method, path)
+    problem = assert_problem(api.get("/log", **other), 421, "HOST_NOT_ALLOWED")
+    assert "EVENTLOG_ALLOWED_HOSTS" in problem["detail"]
+    assert api.last_offset() == 1
+
+
+@pytest.mark.parametrize("host", OURS)
+def test_a_host_that_is_ours_is_served(api: Api, host: str) -> None:
+    assert api.get("/log", Host=host).status_code == 200
+    assert api.post({"kind": "a"}, Host=host).status_code == 201
+
+
+def test_several_hosts_are_refused_and_none_is_old(server_url: str, api: Api) -> None:
+    with RawConnection(server_url) as connection:
+        connection.send(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nhost: evil.example\r\n\r\n")
+        assert_problem(connection.response(), 400, "INVALID_PARAMS", "Host")
+        connection.send(b"GET /healthz HTTP/1.0\r\n\r\n")
+        assert connection.response().status_code == 200
+
+
+def test_other_names_are_the_operators_to_give(redis_server: RedisProcess, serve: Serve) -> None:
+    names = ("log.example.com", "*.example.org", "192.0.2.9")
+    with serve(redis_server.url, host="0.0.0.0", allowed_hosts=names) as url, httpx.Client(base_url=url) as client:
+        served = {
+            host: client.get("/healthz", headers={"Host": host}).status_code
+            for host in ("LOG.example.com:443", "a.b.example.org", "192.0.2.7", "[2001:db8::1]:80", "example.org")
+        }
+    assert list(served.values()) == [200, 200, 200, 200, 421]
+    with serve(redis_server.url, allowed_hosts="*") as url:
+        assert httpx.get(url + "/healthz", headers={"Host": "anything.example"}).status_code == 200
+
+
+@pytest.mark.parametrize("wrong", ["https://log.example.com", "log.example.com:443", "", "*example.com", "a b", "a/b"])
+def test_a_name_that_is_none_is_refused_by_its_variable(wrong: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        ServerSettings.load(environ={"EVENTLOG_ALLOWED_HOSTS": f"log.example.com,{wrong}"})
+    assert caught.value.field == "EVENTLOG_ALLOWED_HOSTS"
+    assert json.dumps(wrong)[1:-1] in caught.value.problem
