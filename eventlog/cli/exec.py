@@ -1,5 +1,6 @@
 """`eventlog exec`: a real command under a slot, with its output and its end in the log. See `eventlog/execution`."""
 
+import logging
 import math
 import os
 import uuid
@@ -15,7 +16,8 @@ from ..model.events import DEFAULT_LANE
 from ..printing.output import note
 from ..runs.fold import DEFAULT_GROUP
 from ..runs.stages import AttemptClaim, StageParts, claim_attempt, stage_queued
-from ..slots.policy import checked_name
+from ..slots.blocking import SlotQueue
+from ..slots.policy import checked_name, in_force, queue_name
 from ..slots.request import Acquisition, SlotOptions
 from ..telemetry.terms import MOST_SAMPLES
 from .failures import exit_code_of
@@ -52,10 +54,12 @@ def execute(
     max_concurrent: Annotated[
         int | None,
         typer.Option(
-            help="How many may hold a slot of the action at once, unless a policy sets it. "
-            "[default: the number given last; without any, no limit]"
+            help="How many may hold a slot of the action at once. [default: what a policy says; it goes before this]"
         ),
     ] = None,
+    no_limit: Annotated[
+        bool, typer.Option("--no-limit", help="Any number may run at once, if no policy says otherwise.")
+    ] = False,
     lease: Annotated[
         float, typer.Option(help="Seconds until the slot is free if this process dies. It renews itself.")
     ] = 30.0,
@@ -100,6 +104,8 @@ def execute(
         _check_range("sample_interval", sample_interval, _LONGEST_INTERVAL_S, "seconds, or 0", _SHORTEST_INTERVAL_S)
     _check_range("retries", retries, _MOST_RETRIES, "times")
     _check_range("telemetry_samples", telemetry_samples or 0, MOST_SAMPLES, "samples")
+    if no_limit and max_concurrent is not None:
+        raise InvalidInput("no_limit", "cannot be combined with --max-concurrent")
     if not hasattr(os, "killpg"):
         raise InvalidInput("command", "exec needs a system with process groups: Linux, macOS or another POSIX one")
     from ..execution.attempts import perform
@@ -130,7 +136,11 @@ def execute(
     stage_queued(task.stage_name, run_id=task.run_id, depends_on=task.depends_on, **parts)
     wanted: SlotOptions = {"max_concurrent": max_concurrent, "lease_s": lease, "group_key": group, "pack": pack}
     Acquisition.of(action, name, timeout, **wanted)
+    if no_limit:
+        logging.getLogger("eventlog.slots").setLevel(logging.ERROR)  # it need not be said once more
     with target.open_log() as log, log.slots() as slots:
+        if max_concurrent is None and not no_limit:
+            _check_limited(slots, queue_name(action, group), pack)
 
         def acquire(report_loss: Callable[..., None]) -> "HeldSlot":
             return slots.acquire(action, name, timeout_s=timeout, on_lost=report_loss, **wanted)
@@ -145,6 +155,16 @@ def execute(
             exit_code_of,
         )
     raise typer.Exit(code)
+
+
+def _check_limited(slots: SlotQueue, queue: str, pack: str | None) -> None:
+    """Without any limit as many would run as come: that is to be said, not forgotten."""
+    if in_force(slots.policies(), queue, pack or "-").max_concurrent is None:
+        raise InvalidInput(
+            "max_concurrent",
+            f"is needed, as no policy limits {queue}: give --max-concurrent N, set a policy (eventlog slots policy "
+            f"action/{queue.partition('/')[0]} --max-concurrent N), or let any number run with --no-limit",
+        )
 
 
 def _check_range(name: str, value: float, most: float, unit: str, least: float = 0) -> None:

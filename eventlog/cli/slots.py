@@ -80,7 +80,8 @@ def acquire(
     queue: Queue,
     execution_id: Execution,
     max_concurrent: Annotated[
-        int | None, typer.Option(help="The limit, unless a policy sets one. [default: the last one given]")
+        int | None,
+        typer.Option(help="How many may hold a slot at once, unless a policy sets it. [default: any number]"),
     ] = None,
     lease: Annotated[float, typer.Option(help="Seconds that the slot is held for, unless it is renewed.")] = 30.0,
     timeout: Annotated[

@@ -36,6 +36,10 @@ _LEFT: dict[Left, Answer] = {"released": Released(), "cancelled": Cancelled(), "
 class SlotCalls(Asker, SlotOperations):
     """Asks a server. No place there has to be attended to: the server waits with its callers."""
 
+    def __init__(self, origin: str, deadline_s: float) -> None:
+        Asker.__init__(self, origin, deadline_s)
+        SlotOperations.__init__(self)
+
     # What the colours build on
 
     def wait_for(self, acquisition: Acquisition, *, adopt: bool = False) -> Asking[Grant]:
@@ -51,6 +55,7 @@ class SlotCalls(Asker, SlotOperations):
             asked_at, state = yield from self._enter(acquisition, deadline)
             if state.state == "queued":
                 asked_at, state = yield from self._stay(acquisition, asked_at, state, deadline)
+                acquisition.limit = state.max_concurrent
             fence, left_s = _token(state), _left_s(state)
             if asked_at + left_s - moment() >= left_s * _FRESH:
                 return _grant(acquisition, fence, asked_at, left_s, moment() - began)
@@ -80,6 +85,7 @@ class SlotCalls(Asker, SlotOperations):
 
         state = yield from self.ask(request, wire.read_state, on_repeat=repeated)
         acquisition.heard_at = moment()
+        acquisition.limit, acquisition.warning = state.max_concurrent, state.warning
         if state.already and state.state == "granted" and not acquisition.doubtful:
             raise AlreadyHeld(acquisition.queue, acquisition.execution_id, state.fencing_token)
         if state.state == "queued" and timeout_s == 0:
@@ -180,7 +186,10 @@ class SlotCalls(Asker, SlotOperations):
         """
         patience_s = checked_timeout(queue_timeout_s, "queue_timeout_s")
         acquisition = Acquisition.of(action, execution_id, patience_s, **options)
-        return self.ask(wire.place_request(acquisition, patience_s), wire.read_state)
+        state = yield from self.ask(wire.place_request(acquisition, patience_s), wire.read_state)
+        acquisition.limit, acquisition.warning = state.max_concurrent, state.warning
+        self.log_limit(acquisition)
+        return state
 
     def state(
         self, action: str, execution_id: str, *, group_key: str | None = None, wait_s: float = 0.0

@@ -16,7 +16,7 @@ from ..plan.effects import Plan
 from ..slots.awaited import AsyncSlot, AsyncSlotQueue
 from ..slots.blocking import Slot, SlotQueue
 from ..slots.holding import Holding
-from ..slots.policy import Policy, Scope, checked_name, merged, queue_name
+from ..slots.policy import Policy, checked_pack, in_force, merged, queue_name
 from ..slots.request import DEFAULT_QUEUE_TIMEOUT_S, checked_timeout, moment
 
 S = TypeVar("S", bound=Holding)
@@ -225,13 +225,9 @@ class Enforcement(Generic[P]):
         max_concurrent: int | None = None,
     ) -> Plan[Policy]:
         """What would be in force for an execution; None in a field: not limited, or the default."""
-        scopes = [Scope("global"), Scope("action", checked_name("action", action))]
-        if pack is not None:
-            scopes.insert(1, Scope("pack", checked_name("pack", pack)))
-        scopes.append(Scope("queue", queue_name(action, group_key)))
+        queue, pack = queue_name(action, group_key), "-" if pack is None else checked_pack(pack)
         stored = yield methodcaller("policies")
-        set_for = (stored[scope].policy for scope in scopes if scope in stored)
-        return merged(Policy.of(max_concurrent=max_concurrent), *set_for)
+        return merged(Policy.of(max_concurrent=max_concurrent), in_force(stored, queue, pack))
 
 
 def _join(permit: P, there: AlreadyHeld, action: str, group_key: str | None) -> Plan[P | None]:

@@ -103,20 +103,25 @@ Act = Acquire | Touch | Renew | Release | Cancel | Beat | Poke
 
 
 class Granted(NamedTuple):
-    """It holds a slot for `remaining_ms`. `how`: by this act (`new`), from before (`same`), or taken over (`taken`)."""
+    """It holds a slot for `remaining_ms`. `how`: by this act (`new`), from before (`same`), or taken over (`taken`).
+
+    `limit`: how many may hold a slot, 0 for any number; `by_policy` if a policy says so, and not a caller.
+    """
 
     fence: int
     remaining_ms: int
     lease_ms: int
     nonce: str
     how: str
+    limit: int = 0
+    by_policy: bool = False
 
 
 class Queued(NamedTuple):
     """It waits; at `position` 1 it is next. `look_in_ms`: when something falls due that may free a slot, 0 if unknown.
 
     `remaining_ms` is left of its queue time-out. `limited_by` says what is in the way, for `limited_ms` if that is
-    known.
+    known. `limit` and `by_policy` as in `Granted`.
     """
 
     position: int
@@ -126,6 +131,8 @@ class Queued(NamedTuple):
     nonce: str
     limited_ms: int
     limited_by: LimitedBy
+    limit: int = 0
+    by_policy: bool = False
 
 
 class Held(NamedTuple):

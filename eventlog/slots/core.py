@@ -54,6 +54,7 @@ class SlotCore(SlotOperations):
     """On a backend. `inbox` is the bell that all waiters of a process have in common; "" gives each its own."""
 
     def __init__(self, backend: SlotBackend, inbox: str = "") -> None:
+        super().__init__()
         self.backend = backend
         self.inbox = inbox
 
@@ -89,7 +90,7 @@ class SlotCore(SlotOperations):
     def attached(self, acquisition: Acquisition) -> Plan[Grant | None]:
         """See `SlotOperations.attached`."""
         asked_at = moment()
-        answer = (yield from self.carry_out(Touch(acquisition.queue, acquisition.execution_id, ANY))).answer
+        answer = yield from ask(acquisition, Touch(acquisition.queue, acquisition.execution_id, ANY))
         if not isinstance(answer, Granted):
             return None
         acquisition.nonce = answer.nonce
@@ -107,12 +108,17 @@ class SlotCore(SlotOperations):
         patience_s = checked_timeout(queue_timeout_s, "queue_timeout_s")
         acquisition = Acquisition.of(action, execution_id, patience_s, **options)
         placed = yield from self.carry_out(acquisition.ask("line" if patience_s > 0 else "try"))
-        if isinstance(placed.answer, Granted | Queued):
-            return _state_of(placed)
-        standing = yield from self.carry_out(Touch(acquisition.queue, acquisition.execution_id, ANY))
-        if isinstance(standing.answer, Granted | Queued):
-            return replace(_state_of(standing), already=True)
-        raise refusal(acquisition, placed.answer)
+        standing, already = placed, False
+        if not isinstance(placed.answer, Granted | Queued):
+            standing, already = (
+                (yield from self.carry_out(Touch(acquisition.queue, acquisition.execution_id, ANY))),
+                True,
+            )
+        if not isinstance(standing.answer, Granted | Queued):
+            raise refusal(acquisition, placed.answer)
+        acquisition.take_up_limit(standing.answer.limit, standing.answer.by_policy)
+        self.log_limit(acquisition)
+        return replace(_state_of(standing), already=already, warning=acquisition.warning)
 
     def state(
         self, action: str, execution_id: str, *, group_key: str | None = None, wait_s: float = 0.0
@@ -254,7 +260,9 @@ def _state_of(reply: Reply) -> SlotState:
     match answer:
         case Granted():
             expires_at = (now_ms + answer.remaining_ms) / 1000
-            return SlotState("granted", answer.fence, expires_at, time=now_ms / 1000)
+            return SlotState(
+                "granted", answer.fence, expires_at, time=now_ms / 1000, max_concurrent=answer.limit or None
+            )
         case Queued():
             return SlotState(
                 "queued",
@@ -263,6 +271,7 @@ def _state_of(reply: Reply) -> SlotState:
                 retry_at=(now_ms + answer.limited_ms) / 1000 if answer.limited_ms else None,
                 time=now_ms / 1000,
                 queue_expires_at=(now_ms + answer.remaining_ms) / 1000,
+                max_concurrent=answer.limit or None,
             )
     return SlotState("none", time=now_ms / 1000)
 

@@ -67,11 +67,11 @@ def _text(number: int | None) -> int | str:
 
 
 def _granted(raw: Sequence[Any]) -> Answer:
-    return Granted(raw[1], raw[2], raw[3], raw[4].decode(), raw[5].decode())
+    return Granted(raw[1], raw[2], raw[3], raw[4].decode(), raw[5].decode(), raw[6], raw[7] == 1)
 
 
 def _queued(raw: Sequence[Any]) -> Answer:
-    return Queued(raw[1], raw[2], raw[3], raw[4], raw[5].decode(), raw[6], raw[7].decode())
+    return Queued(raw[1], raw[2], raw[3], raw[4], raw[5].decode(), raw[6], raw[7].decode(), raw[8], raw[9] == 1)
 
 
 _ANSWERS: dict[bytes, Callable[[Sequence[Any]], Answer]] = {

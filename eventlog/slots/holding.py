@@ -58,6 +58,7 @@ class Holding:
         self._lost = False
         self._pid = os.getpid()
         self.renew_next(moment())
+        queues.operations.log_limit(acquisition)
 
     @property
     def action(self) -> str:
@@ -73,6 +74,16 @@ class Holding:
     def execution_id(self) -> str:
         """The holder's name."""
         return self.acquisition.execution_id
+
+    @property
+    def max_concurrent(self) -> int | None:
+        """How many may hold a slot, as it was when this one was asked for; None: any number."""
+        return self.acquisition.limit
+
+    @property
+    def warning(self) -> str | None:
+        """Why the number that was asked for does not count, None if it does: another was named before."""
+        return self.acquisition.warning
 
     @property
     def expires_in_s(self) -> float:

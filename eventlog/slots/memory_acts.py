@@ -71,12 +71,12 @@ def _record_of(queue: MemoryQueue, execution: str, key: str) -> Place | None:
 
 def _holding(queue: MemoryQueue, place: Place, how: str = "same") -> Granted:
     remaining_ms = max(place.until_ms - queue.call.now, 0)
-    return Granted(place.fence, remaining_ms, place.lease_ms, place.nonce, how)
+    return Granted(place.fence, remaining_ms, place.lease_ms, place.nonce, how, *queue.terms)
 
 
 def _confirmed(queue: MemoryQueue, place: Place, how: str = "same", lease_ms: int | None = None) -> Granted:
     queue.confirm(place, lease_ms)
-    return Granted(place.fence, place.lease_ms, place.lease_ms, place.nonce, how)
+    return Granted(place.fence, place.lease_ms, place.lease_ms, place.nonce, how, *queue.terms)
 
 
 def _wait_until(queue: MemoryQueue, place: Place) -> int:
@@ -130,18 +130,23 @@ def _new_place(queue: MemoryQueue, act: Acquire, ticket: int, timeout_ms: int) -
 
 
 def _take_up(queue: MemoryQueue, act: Acquire) -> None:
-    """The caller's own number and pack stay with the queue until another caller gives others."""
-    pack = act.pack if act.pack != "-" else queue.pack
-    most = act.max_concurrent if act.max_concurrent is not None else queue.caller_limit
-    if (pack, most) != (queue.pack, queue.caller_limit):
-        queue.limit(pack, most)
+    """The caller's pack stays with the queue until another gives another one, and the number that was named first as
+    long as anybody holds a slot or waits.
+    """
+    if act.pack not in ("-", queue.pack):
+        queue.limit(act.pack, queue.caller_limit)
         queue.changed = True
+    queue.settle()
+    most, first = act.max_concurrent, queue.caller_limit
+    if most not in (None, first) and (first is None or not (queue.held or queue.line)):
+        queue.limit(queue.pack, most)
+        queue.changed = True
+        queue.settle()
 
 
 def _acquire(queue: MemoryQueue, act: Acquire, tombs: Tombs) -> Answer:
     call = queue.call
     _take_up(queue, act)
-    queue.settle()
     if place := queue.place(act.execution):
         return _meet(queue, place, act, tombs)
     if tombs.has(act.nonce, call.now) or (act.ticket and act.ticket <= queue.reset):

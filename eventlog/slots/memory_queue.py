@@ -11,7 +11,7 @@ from typing import Any
 
 from ..model.events import Body
 from .acts import LimitedBy, Queued, Ring
-from .policy import Policy, Rate, Scope, StoredPolicy, merged, whole_ms
+from .policy import Policy, Rate, Scope, StoredPolicy, in_force, merged, whole_ms
 
 UNREAD_MS, CLAIM_MS = 500, 2000
 SILENCE_MS = 3000
@@ -138,6 +138,7 @@ class MemoryQueue:
 
     call: Call
     limits: Policy
+    terms: tuple[int, bool]
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -193,9 +194,12 @@ class MemoryQueue:
         return {"action": self.action, **({"group": self.group} if self.group else {})}
 
     def limit(self, pack: str, caller_limit: int | None) -> None:
-        """Take up what limits the queue now."""
+        """Take up what limits the queue now: its own limit, the policies of action, pack and all, then the caller's."""
         self.pack, self.caller_limit = pack, caller_limit
-        self.limits = limits_of(self, self.call.policies)
+        said = in_force(self.call.policies, self.name, pack)
+        self.limits = merged(Policy(max_concurrent=caller_limit), said)
+        # How many may hold a slot, 0 for any number, and whether a policy says so: part of many an answer.
+        self.terms = self.limits.max_concurrent or 0, said.max_concurrent is not None
         self.settled = False
 
     def due(self, at: int) -> None:
@@ -384,6 +388,7 @@ class MemoryQueue:
             place.nonce,
             until_ms - now if until_ms else 0,
             why,
+            *self.terms,
         )
 
     def close(self) -> None:
@@ -418,19 +423,6 @@ class MemoryQueue:
             self.call.bells.unring(place.bell, place.ring)
         if place.unread or not place.holds:
             self.look_again(place.bell, place.nonce)
-
-
-def limits_of(queue: MemoryQueue, policies: Mapping[Scope, StoredPolicy]) -> Policy:
-    """What limits a queue: its own limit, then the policies of action, pack and global, then the caller's number."""
-    scopes = (
-        Scope("global"),
-        Scope("pack", queue.pack),
-        Scope("action", queue.action),
-        Scope("queue", queue.name),
-    )
-    return merged(
-        Policy(max_concurrent=queue.caller_limit), *(policies[scope].policy for scope in scopes if scope in policies)
-    )
 
 
 def quantised(policy: Policy) -> Policy:

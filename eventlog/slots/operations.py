@@ -4,6 +4,7 @@
 their colours.
 """
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from .request import Acquisition, SlotOptions
 from .waiting import Grant, Reply
 
 T = TypeVar("T")
+_log = logging.getLogger("eventlog.slots")
+_MOST_LOGGED = 1000
 
 LISTED, MOST_LISTED = 100, 1000
 """How many holders and waiters of a queue are listed: the default, and the most."""
@@ -36,7 +39,8 @@ class SlotState:
 
     `granted`: it holds the slot with `fencing_token` until `lease_expires_at`. `queued`: at `position` 1 it is next;
     `limited_by` (`busy`, `rate`, `quota`) is in the way, until `retry_at` if that is known; it waits until
-    `queue_expires_at`. `none`: it is not here. `already`: it was here before it was enqueued now.
+    `queue_expires_at`. `none`: it is not here. `already`: it was here before it was enqueued now. `max_concurrent`: how
+    many may hold a slot, None for any number; `warning`: why the number that was asked for does not count.
     Times are seconds since the Unix epoch, by the Redis clock.
     """
 
@@ -49,17 +53,35 @@ class SlotState:
     time: float = 0.0
     queue_expires_at: float | None = None
     already: bool = False
+    max_concurrent: int | None = None
+    warning: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The wire form: what is None or False is left out."""
+        """The wire form: what is None or False is left out, but for `max_concurrent`."""
         named = {name: getattr(self, name) for name in self.__slots__}
-        return {name: value for name, value in named.items() if value is not None and value is not False}
+        said = {name: value for name, value in named.items() if value is not None and value is not False}
+        return said if self.state == "none" else {**said, "max_concurrent": self.max_concurrent}
 
 
 class SlotOperations(ABC):
     """The calls of slot queues as plans. Every one but a wait is bounded by a deadline, and raises an `EventLogError`:
     `InvalidInput` for what the caller gave, `BackendUnavailable` where nobody answers.
     """
+
+    def __init__(self) -> None:
+        self._logged: set[str] = set()
+
+    def log_limit(self, acquisition: Acquisition) -> None:
+        """Log, once, that a queue has no limit, or that a caller's number does not count."""
+        said = acquisition.warning
+        if said is None and acquisition.limit is None and acquisition.max_concurrent is None:
+            said = f"slots of {acquisition.queue} are not limited: no max_concurrent was named, and no policy sets one"
+        if said is None or said in self._logged:
+            return
+        if len(self._logged) >= _MOST_LOGGED:
+            self._logged.clear()
+        self._logged.add(said)
+        _log.warning(said)
 
     # What the colours build `acquire`, `try_acquire` and their slots on
 

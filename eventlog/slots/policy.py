@@ -185,3 +185,10 @@ class StoredPolicy(NamedTuple):
 
     version: int
     policy: Policy
+
+
+def in_force(policies: Mapping[Scope, StoredPolicy], queue: str, pack: str = "-") -> Policy:
+    """What policies say of a queue: its own limit, then the action's, the pack's, the global one."""
+    action = queue.partition("/")[0]
+    scopes = (Scope("global"), Scope("pack", pack), Scope("action", action), Scope("queue", queue))
+    return merged(*(policies[scope].policy for scope in scopes if scope in policies))

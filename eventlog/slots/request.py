@@ -57,7 +57,8 @@ def _owner_of(pid: int) -> str:
 class Acquisition:
     """One execution's way through one queue. `nonce` names it; `doubtful`: a copy of a call may still be under way.
 
-    `heard_at`: when it was last known to be waiting, by `moment`.
+    `heard_at`: when it was last known to be waiting, by `moment`. `limit`: how many may hold a slot, as far as is known
+    (None: any number); `warning`: why its own number does not count, if it does not.
     """
 
     queue: str
@@ -72,6 +73,8 @@ class Acquisition:
     doubtful: bool = False
     ticket: int | None = None
     heard_at: float = 0.0
+    limit: int | None = None
+    warning: str | None = None
 
     @classmethod
     def of(
@@ -127,6 +130,16 @@ class Acquisition:
             self.owner,
             self.ticket,
         )
+
+    def take_up_limit(self, limit: int, by_policy: bool) -> None:
+        """Note how many may hold a slot, 0 for any number. Against a policy no caller expects to have its number."""
+        self.limit = limit or None
+        asked = self.max_concurrent
+        if asked not in (None, self.limit) and limit and not by_policy:
+            self.warning = (
+                f"max_concurrent {asked} does not count: {limit} was named first, and stands as long as anybody holds "
+                f"a slot of {self.queue} or waits for one. A policy, or the queue's own limit, changes it."
+            )
 
     @property
     def tomb_ms(self) -> int:

@@ -85,7 +85,10 @@ def ask(acquisition: Acquisition, act: Act) -> Waits[Answer]:
         acquisition.doubtful = True
         raise
     acquisition.doubtful = acquisition.doubtful or reply.repeated
-    return reply.answer
+    answer = reply.answer
+    if type(answer) is Granted or type(answer) is Queued:
+        acquisition.take_up_limit(answer.limit, answer.by_policy)
+    return answer
 
 
 def valid_until(asked_at: float, remaining_ms: int) -> float:

@@ -4,6 +4,7 @@ A client may be gone: its place stays until the queue time-out, and a slot that 
 """
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 from fastapi import Request
@@ -28,7 +29,7 @@ async def take_place(request: Request, slots: AsyncSlotQueue, action: str, asked
     later = await _wait(request, slots, action, asked.execution_id, asked.group_key, asked.wait_seconds)
     if later.state == "none":
         raise _left_the_line(queue_name(action, asked.group_key), asked.execution_id, state, later)
-    return later
+    return replace(later, warning=state.warning)
 
 
 async def look_at_place(

@@ -237,6 +237,9 @@ def test_redis_that_is_not_there_at_all_is_exit_code_3(program: Program) -> None
         (["--action", "a", "--max-concurrent", "0"], "max_concurrent"),
         (["--action", "a", "--max-concurrent", "x"], "max-concurrent"),
         (["--action", "a", "--lease", "0"], "lease_s"),
+        (["--action", "a"], "--max-concurrent N, set a policy"),
+        (["--action", "a", "--group", "g", "--pack", "p"], "--no-limit"),
+        (["--action", "a", "--no-limit", "--max-concurrent", "3"], "no_limit"),
         (["--action", "a", "--timeout", "-1"], "timeout_s"),
         (["--action", "a", "--lane", "a b"], "lane_id: 'a b'"),
         (["--action", "a", "--grace", "-1"], "grace"),
@@ -262,6 +265,26 @@ def test_wrong_usage_is_exit_code_2_says_what_is_wrong_and_records_nothing(
     assert done.returncode == 2
     assert named in done.stderr.decode()
     assert log.info().last_offset == 0
+
+
+def test_what_a_policy_limits_needs_no_number(program: Program, slots: SlotQueue) -> None:
+    command = ["exec", "--action", "build", "--group", "eu", "--pack", "p", "--", "true"]
+    slots.put_policy("global", Policy(max_queue_length=5))
+    slots.put_policy("action/other", Policy(max_concurrent=1))
+    assert program(*command).returncode == 2
+    for scope in ("global", "pack/p", "action/build", "queue/build/eu"):
+        slots.put_policy(scope, Policy(max_concurrent=1))
+        assert program(*command).returncode == 0, scope
+        slots.delete_policy(scope)
+    slots.set_limit("build", 1, group_key="eu")
+    assert program(*command).returncode == 0
+
+
+def test_another_number_than_the_one_that_stands_is_reported(program: Program, slots: SlotQueue) -> None:
+    with slots.acquire("build", "first", max_concurrent=2):
+        done = program(*_exec(limit=7), "true")
+    assert done.returncode == 0
+    assert b"max_concurrent 7 does not count: 2 was named first" in done.stderr
 
 
 def test_a_full_queue_is_exit_code_75(program: Program, slots: SlotQueue) -> None:

@@ -132,7 +132,7 @@ def test_a_suite_s_stages_lines_samples_and_exit_code_are_there_for_all_to_see(
 
 
 def test_a_run_of_several_stages_and_a_suite_that_is_run_again(program: Program, api: Api, suite: Path) -> None:
-    stage = ["exec", "--action", "ci", "--run", "r1", "--stage-only"]
+    stage = ["exec", "--action", "ci", "--no-limit", "--run", "r1", "--stage-only"]
     assert program("append", "run.started", "--run", "r1").returncode == 0
     compiling = [sys.executable, "-m", "compileall", "-q", str(suite)]
     assert program(*stage, "--stage", "compile", "--", *compiling).returncode == 0

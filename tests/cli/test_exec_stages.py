@@ -85,7 +85,7 @@ def test_executions_of_one_stage_of_one_run_count_their_attempts(program: Progra
 
 
 def test_executions_that_start_at_once_are_different_attempts(program: Program, log: EventLog) -> None:
-    command = ["exec", "--action", "a", "--run", "r1", "--stage", "test", "--stage-only", "--"]
+    command = ["exec", "--action", "a", "--no-limit", "--run", "r1", "--stage", "test", "--stage-only", "--"]
     running = [program.start(*command, "true") for _ in range(4)]
     for one in running:
         with one:
@@ -351,12 +351,12 @@ _WHERE = "import os; print([os.environ.get('EVENTLOG_' + n) for n in ('URL', 'RE
 
 def test_a_data_directory_that_is_asked_for_is_the_command_s_too(program: Program, tmp_path: Path) -> None:
     data = tmp_path / "data"
-    done = program("exec", "--data-dir", str(data), "-w", "w1", "--action", "a", "--", *python(_WHERE))
+    done = program("exec", "--data-dir", str(data), "-w", "w1", "--action", "a", "--no-limit", "--", *python(_WHERE))
     assert done.stdout.decode() == f"[None, None, {str(data)!r}, 'w1']\n"
 
 
 def test_a_redis_that_is_asked_for_is_the_command_s_whatever_the_environment_says(program: Program) -> None:
     url = program.environ["EVENTLOG_REDIS_URL"]
     others = {"EVENTLOG_URL": "http://127.0.0.1:1", "EVENTLOG_REDIS_URL": "redis://127.0.0.1:1"}
-    done = program("exec", "--url", url, "--action", "a", "--", *python(_WHERE), **others)
+    done = program("exec", "--url", url, "--action", "a", "--no-limit", "--", *python(_WHERE), **others)
     assert done.stdout.decode() == f"[None, {url!r}, None, 'default']\n"

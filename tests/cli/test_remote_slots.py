@@ -429,8 +429,11 @@ def test_the_command_line_works_on_slots_through_a_server(server: Server, direct
 def test_a_command_runs_under_a_slot_through_a_server(server: Server, log: EventLog) -> None:
     program = Program({"EVENTLOG_URL": server.url, "EVENTLOG_WORKSPACE": log.workspace})
     seen = "import os; print(os.environ['EVENTLOG_FENCING_TOKEN'])"
-    done = program("exec", "--action", "build", "--execution-id", "e1", "--", sys.executable, "-c", seen)
-    assert done.returncode == 0, done.stderr
+    command = ["--execution-id", "e1", "--", sys.executable, "-c", seen]
+    refused = program("exec", "--action", "build", *command)
+    assert (refused.returncode, b"--no-limit" in refused.stderr, log.info().last_offset) == (2, True, 0)
+    done = program("exec", "--action", "build", "--no-limit", *command)
+    assert (done.returncode, done.stderr) == (0, b"")
     kinds = [event.kind for event in log.query()]
     assert [kind for kind in kinds if kind.startswith("slot.")] == ["slot.granted", "slot.released"]
     assert {"run.started", "exec.output", "execution.completed", "run.finished"} <= set(kinds)

@@ -141,7 +141,7 @@ def test_a_grant_that_is_confirmed_has_its_whole_lease_from_then_on(rig: Rig) ->
     rig.one(Release("q", "e1", "ne1"))
     (ring,) = rig.listen("ne2")
     confirmed = rig.perform(Renew("q", "e2", "ne2"))
-    assert confirmed.answers == [Granted(ring.fence, LONG_MS, LONG_MS, "ne2", "same")]
+    assert confirmed.answers == [Granted(ring.fence, LONG_MS, LONG_MS, "ne2", "same", 1)]
     (stored,) = rig.stored("q")
     assert stored.held["e2"] == confirmed.now_ms + LONG_MS
 

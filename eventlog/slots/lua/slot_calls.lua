@@ -17,8 +17,9 @@
 --         a key is a nonce, "x" and a nonce (by somebody else), "f" and a fence, or "*": an act on another acquisition does nothing. With tomb_ms a copy of an
 --         earlier call that is still under way somewhere finds that its acquisition is over.
 -- Returns now_ms, what else was put into the caller's inbox (as it lies at a bell), then one answer an act, its first entry a word, the others numbers unless they are said to be words:
---         {"granted", fence, remaining_ms, lease_ms, nonce (word), how (word: "new", "same", "taken")}
---         {"queued", position, look_in_ms, remaining_ms, ticket, nonce (word), limited_for_ms, limited_by (word)}
+--         {"granted", fence, remaining_ms, lease_ms, nonce (word), how (word: "new", "same", "taken"), limit, by_policy}
+--         {"queued", position, look_in_ms, remaining_ms, ticket, nonce (word), limited_for_ms, limited_by (word), limit, by_policy}
+--           limit: how many may hold a slot, 0 any number; by_policy: 1 if a policy says so, 0 if a caller did
 --         {"held", fence, remaining_ms} and {"waiting", position}: the execution is here already, by another acquisition
 --         {"busy"} {"limited", retry_in_ms, limited_by (word)} {"full", length, max_length}
 --         {"cancelled"} {"released"} {"none"}: nothing of that acquisition is here

@@ -139,6 +139,8 @@ class SlotOut(BaseModel):
     retry_at: float = Field(default=0.0, description="When a rate or a quota allows the next grant.")
     queue_expires_at: float = Field(default=0.0, description="Until when the place stands.")
     already: Literal[True] = Field(default=True, description="It was here before it asked.")
+    max_concurrent: Count | None = Field(description="How many may hold a slot at once; null: any number.")
+    warning: str = Field(default="", description="Why the `max_concurrent` that was asked for does not count.")
     time: float = Field(description="When this was so, by the Redis clock.")
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from eventlog.errors import AlreadyHeld, QueueFull, QueueTimeout, SlotCancelled
+from eventlog.slots.policy import Policy
 from tests.contract.slots.queues import InLine, story
 from tests.contract.worlds import World
 
@@ -207,12 +208,76 @@ def test_a_limit_that_is_removed_leaves_the_callers_number(slots: Any) -> None:
     assert slots.state("build", "e2").state == "granted"
 
 
-def test_the_callers_latest_number_counts(slots: Any) -> None:
+def logged(slots: Any, caplog: Any, words: str) -> list[str]:
+    """The messages with these words; a server, which is in this process, has logged each of them too."""
+    said = [record.message for record in caplog.records if words in record.message]
+    return said[::2] if slots.queue.backend == "http" else said
+
+
+@pytest.mark.parametrize("other", [1, 3, 1_000_000])
+def test_the_number_that_was_named_first_stands_while_anybody_is_there(slots: Any, other: int) -> None:
+    assert slots.enqueue("build", "e1", max_concurrent=2).warning is None
+    assert slots.enqueue("build", "e2", max_concurrent=2).max_concurrent == 2
+    late = slots.enqueue("build", "e3", max_concurrent=other)
+    assert (late.state, late.max_concurrent) == ("queued", 2)
+    assert f"max_concurrent {other} does not count: 2 was named first" in late.warning
+    assert (slots.enqueue("build", "e4").warning, slots.stats("build").max_concurrent) == (None, 2)
+    for n in (1, 2, 4):
+        slots.release("build", f"e{n}")
+    assert "does not count" in slots.enqueue("build", "e5", max_concurrent=other).warning
+    for n in (3, 5):
+        slots.release("build", f"e{n}")
+    free = slots.enqueue("build", "e6", max_concurrent=other)
+    assert (free.max_concurrent, free.warning) == (other, None)
+
+
+def test_a_slot_knows_its_limit_and_why_its_number_does_not_count(slots: Any, caplog: Any) -> None:
+    with slots.hold("build", "e1", max_concurrent=2) as first:
+        assert (first.max_concurrent, first.warning) == (2, None)
+        for n in (2, 3):
+            with slots.hold("build", f"e{n}", max_concurrent=5) as second:
+                assert second.max_concurrent == 2
+                assert "5 does not count: 2 was named first" in second.warning
+    assert logged(slots, caplog, "does not count") == [second.warning]
+    alone = slots.try_acquire("build", "e4", max_concurrent=5)
+    assert (alone.max_concurrent, alone.warning) == (5, None)
+
+
+def test_a_holder_whose_lease_is_over_no_longer_keeps_its_number(slots: Any, place: World) -> None:
+    slots.enqueue("build", "e1", max_concurrent=1, lease_s=0.2)
+    place.pass_time(0.2)
+    found = slots.enqueue("build", "e2", max_concurrent=2)
+    assert (found.state, found.max_concurrent, found.warning) == ("granted", 2, None)
+
+
+def test_a_number_limits_a_queue_that_had_none(slots: Any) -> None:
+    slots.enqueue("build", "e1")
+    found = slots.enqueue("build", "e2", max_concurrent=1)
+    assert (found.state, found.max_concurrent, found.warning) == ("queued", 1, None)
+
+
+@pytest.mark.parametrize("scope", ["global", "action/build", "pack/p"])
+def test_a_policy_goes_before_numbers_and_is_no_reason_to_warn(slots: Any, scope: str) -> None:
+    slots.put_policy(scope, Policy(max_concurrent=2))
+    for n, asked in enumerate([5, 7, None, 2]):
+        found = slots.enqueue("build", f"e{n}", max_concurrent=asked, pack="p")
+        assert (found.max_concurrent, found.warning) == (2, None)
+
+
+def test_a_limit_is_changed_on_purpose(slots: Any) -> None:
     slots.enqueue("build", "e1", max_concurrent=1)
-    slots.enqueue("build", "e2", max_concurrent=1)
-    assert slots.enqueue("build", "e3", max_concurrent=2).state == "queued"
-    assert slots.state("build", "e2").state == "granted"
-    assert slots.stats("build").max_concurrent == 2
+    slots.set_limit("build", 2)
+    found = slots.enqueue("build", "e2", max_concurrent=3)
+    assert (found.state, found.max_concurrent, found.warning) == ("granted", 2, None)
+
+
+def test_a_queue_without_a_limit_says_so_in_its_answers_and_once_in_the_log(slots: Any, caplog: Any) -> None:
+    for n in (1, 2):
+        found = slots.enqueue("build", f"e{n}")
+        assert (found.state, found.max_concurrent, found.to_dict()["max_concurrent"]) == ("granted", None, None)
+    slots.acquire("build", "e3").release()
+    slots.enqueue("deploy", "e1")
+    assert [message.split()[2] for message in logged(slots, caplog, "are not limited")] == ["build", "deploy"]
 
 
 def test_threads_that_compete_are_never_more_than_the_limit(slots: Any, log: Any) -> None:

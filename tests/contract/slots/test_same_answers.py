@@ -525,7 +525,8 @@ def test_a_loss_within_a_millisecond_of_the_grant_lets_nobody_in_beside_the_hold
     if first == "holder":
         back.reverse()
     answers = {type(act): twins.perform([act])[0] for act in back}
-    assert answers[Renew] == Granted(granted.fence, 30_000, 30_000, "n-e0", "same")
+    assert isinstance(answers[Renew], Granted)
+    assert answers[Renew][:5] == (granted.fence, 30_000, 30_000, "n-e0", "same")
     assert isinstance(answers[Acquire], Queued), "its ticket is older than the queue: holders may still come back"
 
 
@@ -567,7 +568,7 @@ def test_a_grant_in_the_callers_own_inbox_comes_with_the_answer(twins: Twins) ->
     )
     assert told.rings == [Ring("n-e1", START_US + 1, 2000)]
     assert twins.perform([Touch("a", "e2", "n-e2", None)], INBOX) == [
-        Queued(1, 2000, 60_000, START_US + 1, "n-e2", 0, "busy")
+        Queued(1, 2000, 60_000, START_US + 1, "n-e2", 0, "busy", 1)
     ]
     twins.time_passes(2000, 0)
     assert isinstance(twins.perform([Poke("a"), Touch("a", "e2", "n-e2", None)], INBOX)[1], Granted)

@@ -53,13 +53,14 @@ local function look_in(q, position)
 end
 
 local function granted(q, execution, fence, remaining, lease, nonce, how)
-  return {'granted', tonumber(fence), math.max(remaining, 0), tonumber(lease), nonce, how}
+  return {'granted', tonumber(fence), math.max(remaining, 0), tonumber(lease), nonce, how,
+    q.limits.max_concurrent or 0, q.limits.by_policy}
 end
 
 local function queued(q, position, deadline, ticket, nonce)
   local _, until_ms, why = room(q)
   return {'queued', position, look_in(q, position), math.max(tonumber(deadline) - now, 0), tonumber(ticket), nonce,
-    until_ms and until_ms - now or 0, why or ''}
+    until_ms and until_ms - now or 0, why or '', q.limits.max_concurrent or 0, q.limits.by_policy}
 end
 
 local function place_of(q, execution, record)
@@ -133,13 +134,17 @@ end
 local function acquire(q, execution, i)
   local nonce, lease, timeout, most, longest, pack = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3], ARGV[i + 4], ARGV[i + 5]
   local mode, bell, attended, owner, ticket = ARGV[i + 6], ARGV[i + 7], ARGV[i + 8], ARGV[i + 9], tonumber(ARGV[i + 10])
-  local new_pack, new_most = pack ~= '-' and pack ~= q.pack, most ~= '' and tonumber(most) ~= q.caller_limit
-  if new_pack then q.changes.pack = pack end
-  if new_most then q.changes.limit = most end
-  if new_pack or new_most then
-    limit(q, new_pack and pack or q.pack, new_most and tonumber(most) or q.caller_limit)
+  if pack ~= '-' and pack ~= q.pack then
+    q.changes.pack = pack
+    limit(q, pack, q.caller_limit)
   end
   settle(q)
+  -- The number that was named first stands as long as anybody holds a slot or waits.
+  if most ~= '' and tonumber(most) ~= q.caller_limit and (not q.caller_limit or q.active + q.waiting == 0) then
+    q.changes.limit = most
+    limit(q, q.pack, tonumber(most))
+    settle(q)
+  end
 
   local record = redis.call('HGET', q.book, execution)
   if record then return meet(q, execution, record, nonce, lease, mode, bell, attended, owner) end

@@ -44,7 +44,8 @@ if number_of_queues == 1 then
         redis.call('XADD', log, id_prefix .. first_text, 'kind', 'slot.granted', 'payload', subject() .. fence .. ',"waited_ms":0'
           .. (owner ~= '-' and ',"owner":"' .. owner .. '"}' or '}'), 'visibility', 'internal')
       end
-      answers = {now, rung, {'granted', tonumber(fence), tonumber(lease), tonumber(lease), nonce, 'new'}}
+      answers = {now, rung, {'granted', tonumber(fence), tonumber(lease), tonumber(lease), nonce, 'new',
+        limits.max_concurrent or 0, limits.by_policy}}
     end
   elseif quiet_queue and ARGV[6] == 'R' and #ARGV == 11 and ARGV[10] == '0' and ARGV[11] == '' then
     local record = redis.call('HGET', book, execution)
