@@ -30,6 +30,7 @@ from .settings import Settings, setting
 from .store.keys import DEFAULT_PREFIX
 from .telemetry.terms import DEFAULT_GRACE_S, DEFAULT_SAMPLES, RingTerms
 
+SIZE_PATTERN = r"\d+([kKmMgG][bB]?|[bB])?"
 _PREFIX_PATTERN = r"[A-Za-z0-9_.:-]{1,64}"
 
 
@@ -41,6 +42,11 @@ def default_data_dir() -> Path:
 def _checked_prefix(value: str) -> None:
     if re.fullmatch(_PREFIX_PATTERN, value) is None:
         raise InvalidInput("key_prefix", f"{value[:80]!r} does not match {_PREFIX_PATTERN}")
+
+
+def _checked_size(value: str | None) -> None:
+    if value is not None and re.fullmatch(SIZE_PATTERN, value) is None:
+        raise InvalidInput("redis_maxmemory", 'must be a size such as "256mb"; "0" is no bound')
 
 
 def _checked_names(value: tuple[str, ...]) -> None:
@@ -58,6 +64,7 @@ class EventLogConfig(Settings):
     workspace: str = setting("default", check=checked_workspace)
     redis_url: str | None = None
     data_dir: Path = field(default_factory=default_data_dir)
+    redis_maxmemory: str | None = setting(None, check=_checked_size)
     key_prefix: str = setting(DEFAULT_PREFIX, check=_checked_prefix)
     ttl_seconds: float = DEFAULT_TTL_S
     max_entries: int = DEFAULT_MAX_ENTRIES

@@ -56,6 +56,7 @@ class LogOptions(TypedDict, total=False):
     telemetry_grace_seconds: float
     key_prefix: str
     data_dir: Path
+    redis_maxmemory: str | None
     refused_fields: tuple[str, ...]
     redact: bool
     redact_fields: tuple[str, ...]
@@ -143,17 +144,18 @@ class _Direct(NamedTuple):
     limits: LogLimits
     guard: ContentGuard
     url: str | None = None
+    on_lost: Callable[[], None] | None = None
     on_close: Callable[[], None] | None = None
 
     @property
     def sync_links(self) -> Callable[[int], SyncLink] | None:
-        url = self.url
-        return None if url is None else lambda size: SyncLink(url, size)
+        url, on_lost = self.url, self.on_lost
+        return None if url is None else lambda size: SyncLink(url, size, on_lost)
 
     @property
     def async_links(self) -> Callable[[int], AsyncLink] | None:
-        url = self.url
-        return None if url is None else lambda size: AsyncLink(url, size)
+        url, on_lost = self.url, self.on_lost
+        return None if url is None else lambda size: AsyncLink(url, size, on_lost)
 
 
 def _found(backend: str | None, options: LogOptions, *, default: str, fallback: bool) -> _Server | _Direct:
@@ -198,11 +200,12 @@ def _direct(config: EventLogConfig, clock: Callable[[], float], *, fallback: boo
         return _Direct(MemoryBackend(config.retention, clock), config.workspace, limits, config.guard)
     if kind == "disabled":
         return _Direct(DisabledBackend(config.retention), config.workspace, limits, config.guard)
-    url, on_close = config.redis_url, None
-    if url is None:
-        embedded = EmbeddedRedis.start(config.data_dir)
-        url, on_close = embedded.url, embedded.close
-    return _Direct(redis_backend(config), config.workspace, limits, config.guard, url, on_close)
+    backend = redis_backend(config)
+    if config.redis_url is not None:
+        return _Direct(backend, config.workspace, limits, config.guard, config.redis_url)
+    embedded = EmbeddedRedis.start(config.data_dir, maxmemory=config.redis_maxmemory)
+    on_lost, on_close = embedded.revive, embedded.close
+    return _Direct(backend, config.workspace, limits, config.guard, embedded.url, on_lost, on_close)
 
 
 def redis_backend(config: EventLogConfig, workspace: str | None = None) -> RedisBackend:

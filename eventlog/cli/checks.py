@@ -23,7 +23,6 @@ from .target import Target
 _OLDEST_REDIS = (7, 0)
 _ANSWER_S = 3.0
 _LARGEST_SKEW_S = 1.0
-_NEARLY_FULL = 0.9
 _LEAST_FREE_BYTES = 200 * 1024 * 1024
 _DEFAULT_SERVER = "http://127.0.0.1:8707"
 
@@ -48,7 +47,7 @@ def all_checks(target: Target) -> Iterator[Check]:
     if target.config.redis_url is not None:
         yield from redis_checks(target.config.redis_url)
     elif target.server is None:
-        yield from _embedded(target.config.data_dir)
+        yield from _embedded(target.config.data_dir, target.config.redis_maxmemory)
     yield _server(target.server)
 
 
@@ -74,7 +73,7 @@ def _redis_binary(optional: bool) -> Check:
         return Check(name, "fail", "none of version 7 or newer found", error.problem)
 
 
-def _embedded(data_dir: Path) -> Iterator[Check]:
+def _embedded(data_dir: Path, maxmemory: str | None) -> Iterator[Check]:
     """The data directory, then the server on it, started if it does not run, and asked as any other Redis."""
     try:
         layout = prepare(data_dir)
@@ -85,7 +84,7 @@ def _embedded(data_dir: Path) -> Iterator[Check]:
     running = is_locked(layout.supervisor_lock)
     began = time.monotonic()
     try:
-        server = EmbeddedRedis.start(data_dir)
+        server = EmbeddedRedis.start(data_dir, maxmemory=maxmemory)
     except EventLogError as error:
         yield Check("embedded redis", "fail", str(error), f"its log is {layout.log}")
         return
@@ -158,8 +157,8 @@ def _memory(info: RedisInfo) -> Check:
         return Check(name, "fail", found, "a full Redis drops logs in silence: set maxmemory-policy noeviction")
     if policy != "noeviction":
         return Check(name, "warn", found, "with a limit, logs would be dropped: set maxmemory-policy noeviction")
-    if limit and used > _NEARLY_FULL * limit:
-        return Check(name, "warn", found, "nearly full: a full Redis refuses appends; raise maxmemory")
+    if info.nearly_full:
+        return Check(name, "warn", found, "nearly full: a full Redis refuses appends; raise maxmemory, or keep less")
     return Check(name, "ok", found)
 
 
@@ -170,6 +169,9 @@ def _persistence(info: RedisInfo) -> Check:
     if not info.aof:
         found = "snapshots only" if info.save else "nothing is kept on disk"
         return Check(name, "warn", found, "set appendonly yes, or a restart of Redis loses events")
+    if info.may_hold_half:
+        found = "the append-only file was not rewritten since Redis started: a crash may have torn it"
+        return Check(name, "warn", found, "run BGREWRITEAOF, or half of a transaction may come back at the next start")
     loses = {
         "always": "what was acknowledged is on disk",
         "everysec": "a crash of the machine may lose the last second or more",

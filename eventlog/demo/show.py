@@ -85,7 +85,7 @@ def _redis(stack: ExitStack, config: EventLogConfig) -> tuple[str, str]:
     """The URL of the Redis, and its description. The embedded one lives as long as the demo."""
     if config.redis_url is not None:
         return config.redis_url, "the Redis of EVENTLOG_REDIS_URL"
-    embedded = stack.enter_context(EmbeddedRedis.start(config.data_dir))
+    embedded = stack.enter_context(EmbeddedRedis.start(config.data_dir, maxmemory=config.redis_maxmemory))
     return embedded.url, f"{embedded.server_name} {embedded.server_version} in {embedded.data_dir}"
 
 

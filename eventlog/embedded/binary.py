@@ -64,8 +64,8 @@ def find_redis_server(data_dir: Path | None = None) -> ServerBinary:
         if snapshot is None or snapshot.readable_by(server.name, server.version):
             return server
         unfit.append(str(server))
-    if snapshot is not None and unfit:
-        raise EmbeddedRedisError(snapshot.refusal(" or ".join(unfit)))
+    if data_dir is not None and snapshot is not None and unfit:
+        raise EmbeddedRedisError(snapshot.refusal(" or ".join(unfit), data_dir))
     raise EmbeddedRedisError(HOW_TO_INSTALL)
 
 

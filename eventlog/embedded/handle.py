@@ -12,11 +12,14 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 from urllib.parse import quote
 
-from ..errors import EmbeddedRedisError
+from ..errors import BackendUnavailable, EmbeddedRedisError
+from ..plan.forks import call_in_child
 from . import settings, supervisor, wire
 from .binary import find_redis_server
+from .data import take_over_snapshot
 from .layout import LOG_ROTATION_BYTES, Layout, prepare, read_pid
 from .locks import FileLock, is_locked
 
@@ -27,6 +30,8 @@ ANSWER_S = 2.0
 # The supervisor gives the server 10 s to stop before it kills it.
 CLOSE_S = supervisor.STOP_S + 2.0
 LOG_TAIL_LINES = 15
+REVIVE_S = 5.0
+REVIVE_EVERY_S = 1.0
 
 
 class EmbeddedRedis:
@@ -40,7 +45,7 @@ class EmbeddedRedis:
     "valkey" and `server_version` its version, as it was when this share was opened.
     """
 
-    def __init__(self, layout: Layout, share: FileLock, server: dict[str, str]) -> None:
+    def __init__(self, layout: Layout, share: FileLock, server: dict[str, str], options: "_Options") -> None:
         """Internal: use `start`."""
         self.data_dir = layout.data_dir
         self.url = f"unix://{quote(str(layout.socket))}"
@@ -48,12 +53,19 @@ class EmbeddedRedis:
         self.server_version = server.get("valkey_version") or server.get("redis_version", "unknown")
         self._layout = layout
         self._share = share
+        self._options = options
+        self._revived_at = 0.0
         self._opened_in = os.getpid()
         self._closing = threading.Lock()
         # A handle that is dropped without `close` gives its share back, but does not wait.
         self._abandon = weakref.finalize(self, share.release)
         self._abandon.atexit = False
         _open_handles.add(self)
+        self._start_over()
+        call_in_child(self._start_over)
+
+    def _start_over(self) -> None:
+        self._reviving = threading.Lock()
 
     @classmethod
     def start(
@@ -67,18 +79,19 @@ class EmbeddedRedis:
         """A share of the server of `data_dir`, which is started unless it runs already.
 
         The directory is created where needed and made private (0700). `appendfsync` is "always",
-        "everysec" or "no"; `maxmemory` is a size such as "256mb". Both apply to a server that is
-        started, not to one that runs. `timeout_s` bounds the whole call, loading the data included.
-        Raises EmbeddedRedisError, with the end of the server's log where that shows why.
+        "everysec" or "no"; `maxmemory` is a size such as "256mb", by default half of the machine's, and "0" is no
+        bound. Both apply to a server that is started, not to one that runs. `timeout_s` bounds the whole call; only a
+        server that loads its data may take longer, for as long as it gets on with that. Raises EmbeddedRedisError,
+        with the end of the server's log where that shows why.
         """
         settings.check(appendfsync, maxmemory)
         layout = prepare(data_dir)
-        start = _Start(layout, time.monotonic() + timeout_s, timeout_s, appendfsync, maxmemory)
+        options = _Options(appendfsync, maxmemory)
         try:
-            share, server = start.run()
+            share, server = _Start(layout, timeout_s, options).run()
         except OSError as error:
             raise EmbeddedRedisError(f"data directory {layout.data_dir} cannot be used: {error}") from error
-        return cls(layout, share, server)
+        return cls(layout, share, server, options)
 
     @property
     def pid(self) -> int | None:
@@ -91,6 +104,29 @@ class EmbeddedRedis:
         except wire.NoAnswer:
             return None
         return int(number) if number.isdecimal() else None
+
+    def revive(self) -> None:
+        """Start the server again if it is gone together with its supervisor: for users that lost their connection.
+
+        Returns before the server answers, and does nothing where it runs or is being started, or after `close`.
+        Raises BackendUnavailable if the data directory was deleted.
+        """
+        if not self._share.is_open or not self._reviving.acquire(blocking=False):
+            return
+        try:
+            if not self._share.is_in_place():
+                raise BackendUnavailable(
+                    f"the data directory {self.data_dir} of the embedded Redis was deleted while it was in use: "
+                    "close the log and open it again, to begin an empty one there"
+                )
+            if time.monotonic() >= self._revived_at + REVIVE_EVERY_S and not is_locked(self._layout.supervisor_lock):
+                self._revived_at = time.monotonic()
+                logger.warning("the server of %s is gone with its supervisor: starting it again", self.data_dir)
+                _Start(self._layout, REVIVE_S, self._options).start_again()
+        except (EmbeddedRedisError, OSError) as error:
+            logger.warning("the server of %s cannot be started again: %s", self.data_dir, error)
+        finally:
+            self._reviving.release()
 
     def close(self) -> None:
         """Give the share back; the last one waits until the server is gone, some seconds at most.
@@ -130,18 +166,21 @@ def _close_forgotten() -> None:
             handle.close()
 
 
-class _Start:
-    """One attempt to get a share of a running server; `deadline` is of the monotonic clock, in seconds."""
+class _Options(NamedTuple):
+    appendfsync: str
+    maxmemory: str | None
 
-    def __init__(
-        self, layout: Layout, deadline: float, timeout_s: float, appendfsync: str, maxmemory: str | None
-    ) -> None:
+
+class _Start:
+    """One attempt to get a share of a running server, within `timeout_s` seconds."""
+
+    def __init__(self, layout: Layout, timeout_s: float, options: _Options) -> None:
         self._layout = layout
-        self._deadline = deadline
+        self._deadline = time.monotonic() + timeout_s
         self._timeout_s = timeout_s
-        self._appendfsync = appendfsync
-        self._maxmemory = maxmemory
+        self._options = options
         self._log_began = 0
+        self._loaded = ""
 
     def run(self) -> tuple[FileLock, dict[str, str]]:
         """The share, and the server's `INFO server`."""
@@ -155,49 +194,68 @@ class _Start:
                 share.release()
                 raise
 
+    def start_again(self) -> None:
+        """Start a supervisor for those who have a share already, unless another process is about to."""
+        with FileLock(self._layout.start_lock) as starting:
+            if starting.try_exclusive() and not is_locked(self._layout.supervisor_lock):
+                self._start_supervisor()
+
     def _await_server(self) -> dict[str, str]:
         started = False
         why = ""
         while True:
-            with FileLock(self._layout.supervisor_lock) as supervising:
-                if supervising.try_exclusive():
-                    if started:
-                        raise self._failure("the server could not be started")
-                    self._start_supervisor(supervising)
-                    started = True
+            if not is_locked(self._layout.supervisor_lock):
+                if started:
+                    raise self._failure("the server could not be started")
+                self._start_supervisor()
+                started = True
             try:
                 if wire.is_ready(self._layout.socket, timeout_s=self._answer_s()):
                     return self._introduction(started)
             except wire.NoAnswer as error:
-                why = "it is still loading its data" if error.loading else str(error)
+                why = str(error)
+                if error.code == "LOADING":
+                    why = "it is still loading its data"
+                    self._allow_for_loading()
             if time.monotonic() > self._deadline:
                 raise self._failure(f"the server was not ready within {self._timeout_s:g} s: {why}")
             time.sleep(POLL_S)
+
+    def _allow_for_loading(self) -> None:
+        """Have the deadline wait while data is loaded: giving up would stop the server, and the next begin anew."""
+        with contextlib.suppress(wire.NoAnswer):
+            loading = wire.info(self._layout.socket, "persistence", timeout_s=self._answer_s())
+            loaded = loading.get("loading_loaded_bytes", "")
+            if loaded != self._loaded:
+                self._loaded = loaded
+                self._deadline = time.monotonic() + self._timeout_s
 
     def _introduction(self, started: bool) -> dict[str, str]:
         server = wire.info(self._layout.socket, "server", timeout_s=self._answer_s())
         if not started:
             in_force = wire.setting(self._layout.socket, "appendfsync", timeout_s=self._answer_s())
-            if in_force != self._appendfsync:
+            if in_force != self._options.appendfsync:
                 logger.warning(
                     "the server of %s was started with appendfsync %s and keeps it, instead of %s",
                     self._layout.data_dir,
                     in_force,
-                    self._appendfsync,
+                    self._options.appendfsync,
                 )
         return server
 
-    def _start_supervisor(self, supervising: FileLock) -> None:
-        """Start a supervisor, which inherits the held lock, so that there are never two."""
+    def _start_supervisor(self) -> None:
+        """Start a supervisor, and wait until it holds its lock or has failed. Who holds `start.lock` may."""
         layout = self._layout
         if not sys.executable or getattr(sys, "frozen", False):
             raise EmbeddedRedisError("the embedded Redis needs a Python interpreter (sys.executable) to run")
         binary = find_redis_server(layout.data_dir)
         self._clear_orphan()
-        settings.write(layout, binary, appendfsync=self._appendfsync, maxmemory=self._maxmemory)
+        if take_over_snapshot(layout.data_dir):
+            logger.warning("%s has a dump.rdb and no append-only file: beginning one with it", layout.data_dir)
+        settings.write(layout, binary, **self._options._asdict())
         self._log_began = _rotated_size(layout)
         logger.info("starting %s for %s", binary, layout.data_dir)
-        command = [sys.executable, "-I", "-S", supervisor.__file__, str(supervising.fileno()), str(binary.path)]
+        command = [sys.executable, "-I", "-S", supervisor.__file__, str(binary.path)]
         with open(layout.log, "ab") as log:
             detaching = subprocess.Popen(
                 [*command, str(layout.data_dir), str(layout.socket)],
@@ -205,7 +263,6 @@ class _Start:
                 stdout=log,
                 stderr=log,
                 cwd=layout.data_dir,
-                pass_fds=[supervising.fileno()],
                 start_new_session=True,
                 umask=0o077,
             )

@@ -20,7 +20,7 @@ class Layout:
         self.data_dir = data_dir
         self.socket = socket
         self.start_lock = data_dir / "start.lock"
-        self.supervisor_lock = data_dir / "supervisor.lock"
+        self.supervisor_lock = data_dir / supervisor.SUPERVISOR_LOCK
         self.users_lock = data_dir / supervisor.USERS_LOCK
         self.server_lock = data_dir / supervisor.SERVER_LOCK
         self.supervisor_pid = data_dir / supervisor.SUPERVISOR_PID
@@ -28,17 +28,21 @@ class Layout:
         self.config = data_dir / supervisor.CONFIG
         self.log = data_dir / supervisor.LOG
         self.old_log = data_dir / f"{supervisor.LOG}.1"
+        self.append_only = data_dir / supervisor.APPEND_ONLY
+        self.snapshot = data_dir / "dump.rdb"
 
 
 def prepare(data_dir: Path) -> Layout:
     """Make `data_dir` (and the socket's directory) exist, ours and private (0700).
 
-    Raises EmbeddedRedisError if it is not a directory, is another user's, is shared like /tmp, or is
-    open to others and holds other files than ours.
+    Raises EmbeddedRedisError if it is not a directory, is another user's, is shared like /tmp, is open to others and
+    holds other files than ours, or has a link or another user's file where ours belong.
     """
     data_dir = Path(os.path.realpath(data_dir.expanduser()))
     _make_private(data_dir)
-    return Layout(data_dir, _socket_path(data_dir))
+    layout = Layout(data_dir, _socket_path(data_dir))
+    _refuse_planted(layout)
+    return layout
 
 
 def read_pid(path: Path) -> int | None:
@@ -71,6 +75,26 @@ def _refuse_foreign(folder: Path, found: os.stat_result) -> None:
         )
     if found.st_mode & stat.S_ISVTX or folder.parent == folder:
         raise EmbeddedRedisError(f"data directory {folder} is shared with others: give a directory within it")
+
+
+def _refuse_planted(layout: Layout) -> None:
+    """Whoever could write to the directory before it was private may have put links there, for us to follow."""
+    ours = [path for path in vars(layout).values() if path != layout.data_dir]
+    ours += [path.with_name(f"{path.name}{supervisor.HALF_DONE}") for path in ours]
+    ours += layout.data_dir.glob("temp-*")
+    if layout.append_only.is_dir():
+        ours += layout.append_only.iterdir()
+    for path in ours:
+        try:
+            found = path.lstat()
+        except FileNotFoundError:
+            continue
+        if stat.S_ISLNK(found.st_mode) or found.st_uid != os.geteuid():
+            what = "a symbolic link" if stat.S_ISLNK(found.st_mode) else f"a file of user id {found.st_uid}"
+            raise EmbeddedRedisError(
+                f"data directory {layout.data_dir}: {path} is {what}, which is not followed or used: remove it, or "
+                "give another directory"
+            )
 
 
 def _refuse_others_files(folder: Path) -> None:

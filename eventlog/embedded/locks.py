@@ -4,36 +4,40 @@ import fcntl
 import os
 from pathlib import Path
 
-# Locks that a forked child must not keep: while it held a copy of `start.lock`, no process could start a server.
-_dropped_in_forks: set[int] = set()
-
-
-def _drop_in_child() -> None:
-    for fd in _dropped_in_forks:
-        os.close(fd)
-    _dropped_in_forks.clear()
-
-
-os.register_at_fork(after_in_child=_drop_in_child)
+from ..plan.forks import call_in_child
 
 
 class FileLock:
     """One open file description of a lock file: locks of the same file conflict also within a process.
 
     Nothing here blocks. The file stays when the lock goes: deleting it would let two hold "the" lock.
-    With `shared_with_forks` a forked child holds the lock too, until it exits or releases its copy.
+    With `shared_with_forks` a forked child holds the lock too, until it exits or releases its copy; without, it lets
+    go of it: while a child held a copy of `start.lock`, no process could start a server.
     """
 
     def __init__(self, path: Path, *, shared_with_forks: bool = False) -> None:
+        self._path = path
         self._fd: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         if not shared_with_forks:
-            _dropped_in_forks.add(self._fd)
+            call_in_child(self.release)
 
     def fileno(self) -> int:
         """The file descriptor; ValueError after `release`."""
         if self._fd is None:
             raise ValueError("the lock was released")
         return self._fd
+
+    @property
+    def is_open(self) -> bool:
+        """False after `release`."""
+        return self._fd is not None
+
+    def is_in_place(self) -> bool:
+        """Whether the file still is where it was, neither deleted nor replaced."""
+        try:
+            return os.path.samestat(os.fstat(self.fileno()), os.stat(self._path))
+        except OSError:
+            return False
 
     def try_exclusive(self) -> bool:
         """Take, or convert to, the exclusive lock; if that fails, no lock is held."""
@@ -47,7 +51,6 @@ class FileLock:
         """Close the file, which frees the lock unless a forked child shares it. Idempotent."""
         fd, self._fd = self._fd, None
         if fd is not None:
-            _dropped_in_forks.discard(fd)
             os.close(fd)
 
     def _try(self, kind: int) -> bool:
@@ -66,5 +69,8 @@ class FileLock:
 
 def is_locked(path: Path) -> bool:
     """Whether the lock at `path` is held at this instant."""
-    with FileLock(path) as probe:
-        return not probe.try_exclusive()
+    try:
+        with FileLock(path) as probe:
+            return not probe.try_exclusive()
+    except FileNotFoundError:
+        return False  # its directory was deleted

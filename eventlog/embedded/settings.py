@@ -1,11 +1,14 @@
 """The embedded server's configuration file."""
 
+import contextlib
 import os
 import re
+from pathlib import Path
 
 from ..errors import EmbeddedRedisError
 from .binary import ServerBinary
 from .layout import Layout
+from .supervisor import HALF_DONE
 
 APPENDFSYNC = ("always", "everysec", "no")
 SIZE = re.compile(r"\d+([kmg]b?|b)?", re.IGNORECASE)
@@ -19,12 +22,20 @@ def check(appendfsync: str, maxmemory: str | None) -> None:
         raise EmbeddedRedisError(f'maxmemory must be a size such as "256mb", not {maxmemory!r}')
 
 
+def default_maxmemory() -> int:
+    """Half of the memory that there is for this process, in bytes: a rewrite of the file may need as much again."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with contextlib.suppress(OSError, ValueError):
+        memory = min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return memory // 2
+
+
 def write(layout: Layout, binary: ServerBinary, *, appendfsync: str, maxmemory: str | None) -> None:
-    """Write the configuration for the next start of the server."""
+    """Write the configuration for the next start of the server. Without a `maxmemory` that is `default_maxmemory`."""
     settings = {
         "port": "0",
         "unixsocket": _quoted(layout.socket),
-        "unixsocketperm": "700",
+        "unixsocketperm": "600",
         "protected-mode": "yes",
         "daemonize": "no",
         "supervised": "no",
@@ -36,12 +47,11 @@ def write(layout: Layout, binary: ServerBinary, *, appendfsync: str, maxmemory: 
         "appendfsync": appendfsync,
         # Evicting would silently lose events: a full server refuses writes instead.
         "maxmemory-policy": "noeviction",
+        "maxmemory": default_maxmemory() if maxmemory is None else maxmemory,
     }
-    if maxmemory is not None:
-        settings["maxmemory"] = maxmemory
     lines = [f"# Written at each start, for {binary.name} {binary.version_text}; changes here are lost."]
     lines += [f"{name} {value}" for name, value in settings.items()]
-    half_done = layout.config.with_suffix(".new")
+    half_done = layout.config.with_name(f"{layout.config.name}{HALF_DONE}")
     half_done.write_text("\n".join(lines) + "\n")
     half_done.replace(layout.config)
 

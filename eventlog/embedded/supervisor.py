@@ -1,13 +1,14 @@
 """The supervisor: a small detached process that owns one server for as long as it has users.
 
-Run by file path, in isolated mode: `python -I -S supervisor.py LOCK_FD BINARY DATA_DIR SOCKET`. Standard
-library only, and nothing of this package: it should start fast and stay small. `LOCK_FD` is an open
-file description that holds `supervisor.lock`. It ends when the last user has gone, at SIGTERM,
-or when the server keeps failing; its output goes to the server's log.
+Run by file path, in isolated mode: `python -I -S supervisor.py BINARY DATA_DIR SOCKET`. Standard library only, and
+nothing of this package: it should start fast and stay small. It holds `supervisor.lock`. It ends when the last user
+has gone, at SIGTERM, when the server keeps failing, or when the data directory is deleted; its output goes to the
+server's log.
 """
 
 import contextlib
 import fcntl
+import mmap
 import os
 import select
 import signal
@@ -17,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 
+SUPERVISOR_LOCK = "supervisor.lock"
 USERS_LOCK = "users.lock"
 SERVER_LOCK = "server.lock"
 SUPERVISOR_PID = "supervisor.pid"
@@ -24,6 +26,10 @@ SERVER_PID = "redis.pid"
 SOCKET = "redis.sock"
 CONFIG = "redis.conf"
 LOG = "redis.log"
+APPEND_ONLY = "appendonlydir"
+MANIFEST = "appendonly.aof.manifest"
+# What a file's name ends in until the file is whole.
+HALF_DONE = ".new"
 
 STOP_S = 10.0
 SERVER_LOCK_S = 10.0
@@ -31,6 +37,8 @@ SERVER_LOCK_S = 10.0
 LONG_ENOUGH_S = 10.0
 MOST_FAILURES = 5
 BACKOFF_S = 0.025
+# How long a server may go on that writes to files which were deleted.
+LOOK_S = 0.25
 PR_SET_PDEATHSIG = 1
 
 
@@ -46,8 +54,9 @@ class Supervisor:
         self._data_dir = data_dir
         self._socket = socket_path
         self._stopping = threading.Event()
+        self._has_manifest = False
         self._server: subprocess.Popen[bytes] | None = None
-        self._users_fd = os.open(self._file(USERS_LOCK), os.O_RDWR | os.O_CREAT, 0o600)
+        self._users_fd = _open_lock(self._file(USERS_LOCK))
         self._wakeup_read, self._wakeup_write = os.pipe()
         os.set_blocking(self._wakeup_read, False)
         os.set_blocking(self._wakeup_write, False)
@@ -63,8 +72,8 @@ class Supervisor:
             self._stop_server()
             self._remove_files()
 
-    def _file(self, name: str) -> str:
-        return os.path.join(self._data_dir, name)
+    def _file(self, *names: str) -> str:
+        return os.path.join(self._data_dir, *names)
 
     # -- signals and users -------------------------------------------------------------------------------
 
@@ -100,7 +109,9 @@ class Supervisor:
         while not self._stopping.is_set():
             began = time.monotonic()
             self._start_server()
-            self._rest(None, lambda: self._stopping.is_set() or self._ended())
+            while not self._rest(LOOK_S, lambda: self._stopping.is_set() or self._ended()):
+                if self._lost_files():
+                    return
             if self._stopping.is_set():
                 return
             lived_s = time.monotonic() - began
@@ -111,13 +122,27 @@ class Supervisor:
                 return
             self._rest(BACKOFF_S * 2**failures, self._stopping.is_set)
 
+    def _lost_files(self) -> bool:
+        """Kill the server if its files were deleted: what it acknowledges from then on would be nowhere."""
+        had_manifest, self._has_manifest = self._has_manifest, os.path.exists(self._file(APPEND_ONLY, MANIFEST))
+        if self._has_manifest >= had_manifest and _same_file(self._users_fd, self._file(USERS_LOCK)):
+            return False
+        _log(f"{self._data_dir} was deleted while the server ran: the server is killed")
+        if self._server is not None:
+            # Not stopped in order: it would remove the socket of whoever has made the directory anew.
+            self._server.kill()
+            self._server.wait()
+        return True
+
     def _start_server(self) -> None:
         self._server = None
-        lock = os.open(self._file(SERVER_LOCK), os.O_RDWR | os.O_CREAT, 0o600)
+        self._has_manifest = os.path.exists(self._file(APPEND_ONLY, MANIFEST))
+        lock = _open_lock(self._file(SERVER_LOCK))
         try:
             if self._rest_for_lock(lock):
                 _unlink(self._socket)
                 _unlink(self._file(SERVER_PID))
+                self._cut_torn_file()
                 self._server = self._spawn(lock)
         finally:
             # From here on the server alone holds the lock, for exactly as long as it lives.
@@ -135,6 +160,25 @@ class Supervisor:
                 _log("another server still uses the data")
                 return False
         return True
+
+    def _cut_torn_file(self) -> None:
+        """Cut off the transaction that a crash has torn: Redis leaves its first half for the next start to apply.
+
+        A script's writes are one transaction. Redis cuts a torn file behind the last whole command, also within a
+        transaction, whose commands are then joined with those of the next one. Valkey 9 cuts where this does.
+        """
+        try:
+            with open(self._file(APPEND_ONLY, MANIFEST)) as manifest:
+                # Lines of names and values: file appendonly.aof.1.incr.aof seq 1 type i
+                files = [dict(zip(words[::2], words[1::2], strict=True)) for words in map(str.split, manifest)]
+            last = [file["file"] for file in files if file["type"] == "i"][-1:]
+            if last and (begun := _open_transaction(path := self._file(APPEND_ONLY, *last))) is not None:
+                _log(f"a crash has torn {path} within a transaction: cut off at byte {begun}, where that began")
+                os.truncate(path, begun)
+        except FileNotFoundError:
+            return
+        except (OSError, LookupError, ValueError) as error:
+            _log(f"the append-only file cannot be looked at: {error}")
 
     def _spawn(self, lock: int) -> "subprocess.Popen[bytes] | None":
         try:
@@ -199,6 +243,23 @@ def _death_with_parent() -> Callable[[], None] | None:
     return request_signal
 
 
+def _open_lock(path: str) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+
+
+def _open_transaction(path: str) -> int | None:
+    """Where the transaction begins that an append-only file ends within; None if its last one is whole.
+
+    No payload looks like these commands: JSON has no line breaks within texts.
+    """
+    with open(path, "rb") as file:
+        if not os.fstat(file.fileno()).st_size:
+            return None
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+            begun = text.rfind(b"*1\r\n$5\r\nMULTI\r\n")
+            return begun if begun >= 0 and text.find(b"*1\r\n$4\r\nEXEC\r\n", begun) < 0 else None
+
+
 def _try_lock(fd: int) -> bool:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -216,7 +277,7 @@ def _same_file(fd: int, path: str) -> bool:
 
 def _write(path: str, text: str) -> None:
     """Write a small file so that a reader sees all of it or the one before."""
-    half_done = f"{path}.new"
+    half_done = path + HALF_DONE
     try:
         with open(half_done, "w") as file:
             file.write(text)
@@ -237,9 +298,13 @@ def _log(line: str) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Detach from the process that started us, so that it neither waits for us nor reaps us, and supervise."""
-    lock_fd, binary, data_dir, socket_path = arguments
-    os.set_inheritable(int(lock_fd), False)
+    """Detach from the process that started us, so that it neither waits for us nor reaps us, and supervise.
+
+    Once the detaching process has ended, the supervisor holds its lock, or there is none.
+    """
+    binary, data_dir, socket_path = arguments
+    # Others look for an instant whether it is held. That they start no other supervisor is kept by `start.lock`.
+    fcntl.flock(_open_lock(os.path.join(data_dir, SUPERVISOR_LOCK)), fcntl.LOCK_EX)
     if os.fork():
         os._exit(0)
     Supervisor(binary, data_dir, socket_path).run()

@@ -8,10 +8,10 @@ Reply = str | list["Reply"]
 
 
 class NoAnswer(Exception):
-    """The server did not answer; `loading` is True where it is still loading its data."""
+    """The server did not answer, or with an error, whose first word is `code`: "LOADING" while it loads its data."""
 
-    def __init__(self, reason: str, *, loading: bool = False) -> None:
-        self.loading = loading
+    def __init__(self, reason: str, *, code: str = "") -> None:
+        self.code = code
         super().__init__(reason)
 
 
@@ -37,7 +37,7 @@ def _read_reply(stream: BinaryIO) -> Reply:
         raise NoAnswer("the server closed the connection")
     kind, rest = line[0], line[1:]
     if kind == "-":
-        raise NoAnswer(rest, loading=rest.startswith("LOADING"))
+        raise NoAnswer(rest, code=rest.partition(" ")[0])
     if kind == "$":
         return stream.read(int(rest) + 2)[:-2].decode(errors="replace")
     if kind == "*":
@@ -46,8 +46,13 @@ def _read_reply(stream: BinaryIO) -> Reply:
 
 
 def is_ready(socket_path: Path, *, timeout_s: float) -> bool:
-    """True once the server answers PONG; NoAnswer has the reason why it did not."""
-    return send(socket_path, "PING", timeout_s=timeout_s) == "PONG"
+    """True once the server answers, if only that its disk is full; NoAnswer has the reason why it did not."""
+    try:
+        return send(socket_path, "PING", timeout_s=timeout_s) == "PONG"
+    except NoAnswer as error:
+        if error.code == "MISCONF":
+            return True  # it does not take writes, and serves readers
+        raise
 
 
 def info(socket_path: Path, section: str, *, timeout_s: float) -> dict[str, str]:

@@ -6,7 +6,9 @@ write is only safe under a key that the script knows, which is decided in `calls
 
 import asyncio
 import contextlib
+import logging
 import os
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -32,6 +34,9 @@ from redis.retry import Retry
 
 from ..errors import BackendUnavailable, InvalidInput, LogClosed
 from ..plan.effects import Command
+from . import restarts
+
+_log = logging.getLogger("eventlog")
 
 CONNECT_TIMEOUT_S = 2.0
 
@@ -61,9 +66,12 @@ class Refused(Exception):
 
 
 class SyncLink:
-    """At most `size` connections, shared by threads; more callers wait for one to be free."""
+    """At most `size` connections, shared by threads; more callers wait for one to be free.
 
-    def __init__(self, url: str, size: int = 8) -> None:
+    `on_lost` is called when one is lost, before the `LinkLost` is raised; what it raises is raised instead.
+    """
+
+    def __init__(self, url: str, size: int = 8, on_lost: Callable[[], None] | None = None) -> None:
         pool = _parse(syncredis.ConnectionPool, url)
         self._make = pool.connection_class
         self._kwargs = {
@@ -73,6 +81,7 @@ class SyncLink:
             "socket_connect_timeout": CONNECT_TIMEOUT_S,
         }
         self._size = size
+        self._on_lost = on_lost
         self._closed = False
         self._start_over()
 
@@ -80,6 +89,7 @@ class SyncLink:
         """Hold no connections: at first, and in a forked child, as the parent's are the parent's."""
         self._pid = os.getpid()
         self._free: list[Any] = []
+        self._looked = False
         # One token a connection that may be in use: a semaphore, without the cost of Python's own.
         self._room: SimpleQueue[None] = SimpleQueue()
         for _ in range(self._size):
@@ -105,6 +115,9 @@ class SyncLink:
             try:
                 if connection.socket_timeout != command.timeout_s:
                     _bound(connection, command.timeout_s)
+                if not self._looked:
+                    self._looked = True
+                    self._look(connection)
                 connection.send_packed_command((_packed(command),), check_health=False)
                 reply = connection.read_response(disable_decoding=True)
             except ResponseError as error:
@@ -113,11 +126,23 @@ class SyncLink:
             except BaseException as error:
                 connection.disconnect()
                 self._drop_idle()
-                raise _translated(error) from None
+                translated = _translated(error)
+                if self._on_lost is not None and isinstance(translated, LinkLost):
+                    self._on_lost()
+                raise translated from None
             self._keep(connection)
             return reply
         finally:
             room.put(None)
+
+    def _look(self, connection: Any) -> None:
+        """Ask a Redis that has started anew to rewrite its file, see `restarts`; one that forbids it is left alone."""
+        with contextlib.suppress(ResponseError):
+            connection.send_command(*restarts.QUESTION, check_health=False)
+            if restarts.may_hold_half(restarts.parsed_info(connection.read_response(disable_decoding=True))):
+                connection.send_command(*restarts.REWRITE, check_health=False)
+                connection.read_response(disable_decoding=True)
+                _log.info(_ASKED_TO_REWRITE)
 
     def _keep(self, connection: Any) -> None:
         if self._closed:
@@ -127,6 +152,7 @@ class SyncLink:
 
     def _drop_idle(self) -> None:
         """What cut one connection has mostly cut them all: to try each in turn would use up a deadline."""
+        self._looked = False
         with contextlib.suppress(IndexError):
             while True:
                 self._free.pop().disconnect()
@@ -138,9 +164,9 @@ class SyncLink:
 
 
 class AsyncLink:
-    """At most `size` connections, shared by the tasks of one event loop."""
+    """At most `size` connections, shared by the tasks of one event loop. `on_lost`, as for `SyncLink`, may block."""
 
-    def __init__(self, url: str, size: int = 8) -> None:
+    def __init__(self, url: str, size: int = 8, on_lost: Callable[[], None] | None = None) -> None:
         pool = _parse(aioredis.ConnectionPool, url)
         self._make = pool.connection_class
         self._kwargs = {
@@ -150,6 +176,8 @@ class AsyncLink:
             "socket_connect_timeout": CONNECT_TIMEOUT_S,
         }
         self._size = size
+        self._on_lost = on_lost
+        self._looked = False
         self._free: list[Any] = []
         self._room = asyncio.Semaphore(size)
         self._closed = False
@@ -165,6 +193,9 @@ class AsyncLink:
                 if not connection.is_connected:
                     await connection.connect()
                 transport = connection._writer.transport
+                if not self._looked:
+                    self._looked = True
+                    await self._look(connection)
                 await connection.send_packed_command(_packed(command), check_health=False)
                 reply = await connection.read_response(disable_decoding=True)
         except ResponseError as error:
@@ -178,7 +209,10 @@ class AsyncLink:
                 await connection.disconnect(nowait=True)
                 if not isinstance(error, asyncio.CancelledError):
                     await self._drop_idle()
-            raise _translated(error) from None
+            translated = _translated(error)
+            if self._on_lost is not None and isinstance(translated, LinkLost):
+                await asyncio.to_thread(self._on_lost)
+            raise translated from None
         await self._keep(connection)
         return reply
 
@@ -188,7 +222,17 @@ class AsyncLink:
         else:
             self._free.append(connection)
 
+    async def _look(self, connection: Any) -> None:
+        """See `SyncLink._look`."""
+        with contextlib.suppress(ResponseError):
+            await connection.send_command(*restarts.QUESTION, check_health=False)
+            if restarts.may_hold_half(restarts.parsed_info(await connection.read_response(disable_decoding=True))):
+                await connection.send_command(*restarts.REWRITE, check_health=False)
+                await connection.read_response(disable_decoding=True)
+                _log.info(_ASKED_TO_REWRITE)
+
     async def _drop_idle(self) -> None:
+        self._looked = False
         while self._free:
             await self._free.pop().disconnect(nowait=True)
 
@@ -213,6 +257,7 @@ def _bound(connection: Any, timeout_s: float) -> None:
         connection._sock.settimeout(timeout_s)
 
 
+_ASKED_TO_REWRITE = "Redis has started anew: asked it to rewrite its append-only file, which a crash may have torn"
 _OPTIONS: dict[str, Any] = {"protocol": 2, "socket_timeout": None, "decode_responses": False}
 
 

@@ -6,6 +6,9 @@ from typing import Any
 from ..plan.effects import Command, Plan
 from .calls import call_command
 from .links import LinkLost, Refused
+from .restarts import may_hold_half, parsed_info
+
+_NEARLY_FULL = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +21,7 @@ class RedisInfo:
     aof: bool
     fsync: str | None
     aof_failing: bool
+    may_hold_half: bool
     save: str | None
     snapshot_failing: bool
     maxmemory_bytes: int
@@ -36,6 +40,11 @@ class RedisInfo:
             "used_memory_bytes": self.used_memory_bytes,
         }
 
+    @property
+    def nearly_full(self) -> bool:
+        """Whether little of `maxmemory` is left."""
+        return self.used_memory_bytes > _NEARLY_FULL * self.maxmemory_bytes > 0
+
     def warnings(self) -> list[str]:
         """One sentence for each thing that may cost events."""
         found: list[str] = []
@@ -45,6 +54,16 @@ class RedisInfo:
             found.append("No append-only file: a crash loses all events since the last snapshot. Set appendonly yes.")
         elif self.fsync == "no":
             found.append("appendfsync is no: a power failure may lose many seconds of events.")
+        if self.may_hold_half:
+            found.append(
+                "Redis has not rewritten its append-only file since it started: if a crash has torn that, half of a "
+                "transaction comes back at the next start. Run BGREWRITEAOF."
+            )
+        if self.nearly_full:
+            found.append(
+                f"Redis uses {self.used_memory_bytes / self.maxmemory_bytes:.0%} of its maxmemory: full, it refuses "
+                "appends. Raise maxmemory, or keep less."
+            )
         if self.maxmemory_policy != "noeviction":
             found.append(
                 f"maxmemory-policy is {self.maxmemory_policy}: a full Redis may silently drop a log. Set noeviction."
@@ -59,8 +78,7 @@ class RedisInfo:
 def inspect_redis(*, deadline_s: float) -> Plan[RedisInfo]:
     """Ask Redis; raises `BackendUnavailable`."""
     raw = yield from call_command("INFO", deadline_s=deadline_s)
-    lines = (line.partition(":") for line in raw.decode(errors="replace").splitlines())
-    said = {name: value.strip() for name, _, value in lines if value}
+    said = parsed_info(raw)
     fsync = yield from _setting("appendfsync", deadline_s)
     save = yield from _setting("save", deadline_s)
     return RedisInfo(
@@ -69,6 +87,7 @@ def inspect_redis(*, deadline_s: float) -> Plan[RedisInfo]:
         role=said.get("role", "master"),
         aof=said.get("aof_enabled") == "1",
         fsync=fsync,
+        may_hold_half=may_hold_half(said),
         aof_failing=said.get("aof_last_write_status", "ok") != "ok",
         save=save,
         snapshot_failing=said.get("rdb_last_bgsave_status", "ok") != "ok",

@@ -69,15 +69,17 @@ class Logs:
         """
         if not self._on_redis or self._link is not None:
             return
-        url = self.config.redis_url
+        url, on_lost = self.config.redis_url, None
         if url is None:
-            self._embedded = await asyncio.to_thread(EmbeddedRedis.start, self.config.data_dir)
-            url = self._embedded.url
-        address = url
-        self.connect = lambda size: AsyncLink(address, size)
-        self._link = AsyncLink(address, CONNECTIONS)
-        self._inboxes = _SharedLink(address, INBOXES)
-        self.hub = Hub(self._link, lambda: AsyncLink(address, 1), buffer_events=self.settings.follower_buffer)
+            self._embedded = await asyncio.to_thread(
+                EmbeddedRedis.start, self.config.data_dir, maxmemory=self.config.redis_maxmemory
+            )
+            url, on_lost = self._embedded.url, self._embedded.revive
+        connect: Callable[[int], AsyncLink] = lambda size: AsyncLink(url, size, on_lost)  # noqa: E731
+        self.connect = connect
+        self._link = connect(CONNECTIONS)
+        self._inboxes = _SharedLink(connect(INBOXES))
+        self.hub = Hub(self._link, lambda: connect(1), buffer_events=self.settings.follower_buffer)
 
     @property
     def backend(self) -> str:
@@ -186,8 +188,8 @@ class Logs:
 class _SharedLink:
     """Connections that many use and none of them closes."""
 
-    def __init__(self, address: str, size: int) -> None:
-        self._link = AsyncLink(address, size)
+    def __init__(self, link: AsyncLink) -> None:
+        self._link = link
 
     async def execute(self, command: Command) -> Any:
         return await self._link.execute(command)

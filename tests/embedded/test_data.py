@@ -1,5 +1,6 @@
 """A data directory that another engine wrote is recognised, explained and left as it is."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,6 +34,9 @@ BOTH_WAYS = pytest.mark.parametrize(
 BOTH_ENGINES = pytest.mark.skipif(
     {package for package, _ in installed_wheels()} != {VALKEY, REDIS}, reason="not every platform has both wheels"
 )
+
+
+WHEELS = pytest.mark.parametrize("wheel", [package for package, _ in installed_wheels()])
 
 
 def contents(data_dir: Path) -> dict[Path, bytes]:
@@ -114,3 +118,17 @@ def test_files_without_such_a_header_are_left_to_the_server(contents: bytes | No
         (tmp_path / "appendonlydir").mkdir()
         (tmp_path / "appendonlydir" / "appendonly.aof.1.base.rdb").write_bytes(contents)
     assert Snapshot.in_directory(tmp_path) is None
+
+
+@WHEELS
+def test_a_snapshot_without_an_append_only_file_begins_one(wheel: str, wheels: Wheels, data_dir: Path) -> None:
+    wheels(wheel)
+    with EmbeddedRedis.start(data_dir) as server, client(server.url) as connection:
+        connection.set("k", "v")
+        connection.save()
+    shutil.rmtree(data_dir / "appendonlydir")
+    with EmbeddedRedis.start(data_dir) as server:
+        assert get(server.url, "k") == "v"
+        put(server.url, "k", "newer")
+    with EmbeddedRedis.start(data_dir) as server:
+        assert get(server.url, "k") == "newer"

@@ -72,6 +72,21 @@ def test_an_open_directory_with_other_files_is_refused_and_left_as_it_is(data_di
     assert stat.S_IMODE(data_dir.stat().st_mode) == 0o700
 
 
+@pytest.mark.parametrize("name", ["redis.log", "redis.conf.new", "users.lock", "dump.rdb", "appendonlydir/a.manifest"])
+def test_a_link_in_a_directory_that_others_could_write_to_is_not_followed(name: str, data_dir: Path) -> None:
+    target = data_dir.parent / "target"
+    target.write_text("as it was")
+    (data_dir / "appendonlydir").mkdir(parents=True)
+    (data_dir / "users.lock").touch()
+    (data_dir / name).unlink(missing_ok=True)
+    (data_dir / name).symlink_to(target)
+    data_dir.chmod(0o777)
+    for _ in range(2):
+        with pytest.raises(EmbeddedRedisError, match=f"{name} is a symbolic link"):
+            EmbeddedRedis.start(data_dir)
+    assert target.read_text() == "as it was"
+
+
 def test_a_shared_directory_is_refused_and_left_as_it_is(data_dir: Path) -> None:
     data_dir.mkdir()
     data_dir.chmod(0o1777)

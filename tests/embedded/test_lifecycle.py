@@ -9,11 +9,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from eventlog.embedded import EmbeddedRedis, EmbeddedRedisError
+from eventlog.embedded import EmbeddedRedis, EmbeddedRedisError, wire
 from eventlog.embedded.binary import installed_wheels
 from tests.embedded.processes import (
     User,
@@ -51,7 +52,7 @@ def test_it_keeps_its_settings_and_is_closed_to_others(data_dir: Path) -> None:
         assert (found["maxmemory"], found["maxmemory-policy"]) == (str(64 * 2**20), "noeviction")
         assert (found["port"], found["databases"], found["daemonize"]) == ("0", "1", "no")
         assert stat.S_IMODE(data_dir.stat().st_mode) == 0o700
-        assert stat.S_IMODE((data_dir / "redis.sock").stat().st_mode) == 0o700
+        assert stat.S_IMODE((data_dir / "redis.sock").stat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize("path", [path for _, path in installed_wheels()], ids=lambda path: path.name)
@@ -79,6 +80,32 @@ def test_a_start_waits_until_much_data_is_loaded(data_dir: Path) -> None:
         connection.eval(fill, 1, "s")
     with EmbeddedRedis.start(data_dir) as server, client(server.url) as connection:
         assert connection.xlen("s") == 100_000
+
+
+@pytest.mark.parametrize("stuck", [False, True])
+def test_a_load_may_take_longer_than_the_time_for_a_start_while_it_gets_on(
+    stuck: bool, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = 0
+
+    def is_ready(*_: object, **__: object) -> bool:
+        if loaded == 100:
+            return True
+        raise wire.NoAnswer("", code="LOADING")
+
+    def info(*_: object, **__: object) -> dict[str, str]:
+        nonlocal loaded
+        loaded += not stuck
+        return {"loading_loaded_bytes": str(loaded)}
+
+    EmbeddedRedis.start(data_dir).close()
+    monkeypatch.setattr(wire, "is_ready", is_ready)
+    monkeypatch.setattr(wire, "info", info)
+    if stuck:
+        with pytest.raises(EmbeddedRedisError, match="still loading"):
+            EmbeddedRedis.start(data_dir, timeout_s=0.3)
+    else:
+        EmbeddedRedis.start(data_dir, timeout_s=0.3).close()
 
 
 def test_the_last_to_leave_stops_everything(data_dir: Path) -> None:
@@ -268,3 +295,10 @@ def test_a_weaker_durability_than_asked_for_is_logged(data_dir: Path, caplog: py
 def test_a_bad_setting_is_named(name: str, value: str, data_dir: Path) -> None:
     with pytest.raises(EmbeddedRedisError, match=f"{name} must be"):
         EmbeddedRedis.start(data_dir, **{name: value})  # type: ignore[arg-type]
+
+
+def test_a_start_works_where_a_subprocess_is_forked_in_python(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under gevent: what objects do in a forked child is done there before the supervisor is executed."""
+    monkeypatch.setattr(subprocess, "Popen", partial(subprocess.Popen, preexec_fn=lambda: None))
+    with EmbeddedRedis.start(data_dir) as server:
+        assert pongs(server.url)

@@ -41,17 +41,23 @@ def test_a_pong_is_readiness(answering: Answering) -> None:
     assert wire.is_ready(answering(b"+PONG\r\n"), timeout_s=2)
 
 
+def test_so_is_that_the_disk_is_full(answering: Answering) -> None:
+    assert wire.is_ready(
+        answering(b"-MISCONF Errors writing to the AOF file: No space left on device\r\n"), timeout_s=2
+    )
+
+
 def test_loading_is_told_from_failing(answering: Answering) -> None:
     with pytest.raises(wire.NoAnswer) as raised:
         wire.is_ready(answering(b"-LOADING Redis is loading the dataset in memory\r\n"), timeout_s=2)
-    assert raised.value.loading
+    assert raised.value.code == "LOADING"
 
 
 @pytest.mark.parametrize("reply", [b"", b"$x\r\n", b"-ERR no\r\n"])
 def test_anything_else_is_no_answer(reply: bytes, answering: Answering) -> None:
     with pytest.raises(wire.NoAnswer) as raised:
         wire.is_ready(answering(reply), timeout_s=2)
-    assert not raised.value.loading
+    assert raised.value.code in ("", "ERR")
 
 
 def test_nobody_there_is_no_answer(tmp_path: Path) -> None:
