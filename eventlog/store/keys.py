@@ -71,9 +71,9 @@ class QueueKeys(NamedTuple):
     rate: str
 
 
-def workspaces_pattern(prefix: str = DEFAULT_PREFIX, having: Literal["meta", "queues"] = "meta") -> str:
-    """A `SCAN MATCH` pattern for one key of all workspaces that have it."""
-    return f"{prefix}:{{*}}:{having}"
+def workspaces_pattern(prefix: str = DEFAULT_PREFIX, having: Literal["log", "slots"] = "log") -> str:
+    """A `SCAN MATCH` pattern for the counters of all logs, or for the keys of all slot queues."""
+    return f"{prefix}:{{*}}:{'meta' if having == 'log' else 'slots:*'}"
 
 
 def workspace_of(key: str) -> str:

@@ -1,4 +1,4 @@
-"""Which workspaces have a log, or slot queues, in this Redis. A plan."""
+"""Which workspaces have a log, or slots in use, in this Redis. A plan."""
 
 from typing import Literal
 
@@ -12,18 +12,18 @@ _SCAN_COUNT = 1000
 
 
 def list_workspaces(
-    prefix: str, *, most: int, deadline_s: float, having: Literal["meta", "queues"] = "meta"
+    prefix: str, *, most: int, deadline_s: float, having: Literal["log", "slots"] = "log"
 ) -> Plan[list[str]]:
-    """Names in alphabetical order, at most `most` of them: of those with a log (`meta`), or with slot `queues`.
+    """Names in alphabetical order, at most `most` of them: of those with a log, or with `slots` that are in use.
 
     Reads the key space in bounded steps.
     """
+    # The sorted sets among a queue's keys are there only while somebody has a slot or waits for one.
+    wanted = ("MATCH", workspaces_pattern(prefix, having), *(("TYPE", "zset") if having == "slots" else ()))
     found: set[str] = set()
     cursor = b"0"
     while True:
-        cursor, keys = yield from call_command(
-            "SCAN", cursor, "MATCH", workspaces_pattern(prefix, having), "COUNT", _SCAN_COUNT, deadline_s=deadline_s
-        )
+        cursor, keys = yield from call_command("SCAN", cursor, *wanted, "COUNT", _SCAN_COUNT, deadline_s=deadline_s)
         found.update(name for key in keys if (name := _name(key)) is not None)
         if cursor == b"0" or len(found) >= most:
             return sorted(found)[:most]

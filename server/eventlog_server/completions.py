@@ -1,6 +1,6 @@
 """Slots are given back when executions complete, and handed on when leases end though nobody looks, in every workspace
-that has slot queues: on Redis by one loop over one connection, however many workspaces there are; in memory by a
-listener each.
+where somebody has a slot or waits for one: on Redis by one loop over one connection, however many workspaces there
+are; in memory by a listener each.
 """
 
 import asyncio
@@ -59,7 +59,7 @@ class _Loop(CompletionLoop):
 
     def _discover(self) -> Plan[None]:
         prefix, deadline_s = self._config.key_prefix, self._config.deadline_seconds
-        for workspace in (yield from list_workspaces(prefix, most=_WORKSPACES, deadline_s=deadline_s, having="queues")):
+        for workspace in (yield from list_workspaces(prefix, most=_WORKSPACES, deadline_s=deadline_s, having="slots")):
             self.note(workspace)
         long_ago = time.monotonic() - 2 * _DISCOVER_S
         for workspace, noted_at in list(self._noted_at.items()):

@@ -49,9 +49,7 @@ def test_all_keys_of_an_idle_workspace_go_by_themselves_but_the_counters(
 
 
 @pytest.mark.parametrize("begin", ["new", "cleared", "expired", "log key lost"])
-def test_every_key_but_the_counters_has_an_expiry_whatever_came_before(
-    redis_world: RedisWorld, keys: WorkspaceKeys, begin: str
-) -> None:
+def test_every_key_has_an_expiry_whatever_came_before(redis_world: RedisWorld, keys: WorkspaceKeys, begin: str) -> None:
     log = redis_world.open(ttl_seconds=3600 if begin != "expired" else 0.3)
     if begin != "new":
         busy(log)
@@ -67,10 +65,7 @@ def test_every_key_but_the_counters_has_an_expiry_whatever_came_before(
     log.append("again", run_id="r1", idempotency_key="new")
     for key in redis_world.stored_keys():
         expiry = redis_world.client.pttl(key)
-        if key == keys.meta:
-            assert expiry == -1
-        else:
-            assert expiry > 0, f"{key} would stay for ever"
+        assert expiry > (400 * 86_400_000 if key == keys.meta else 0), f"{key} would stay for ever, or not for long"
 
 
 def test_reading_one_run_costs_in_proportion_to_the_run(redis_world: RedisWorld) -> None:

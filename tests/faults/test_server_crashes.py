@@ -1,6 +1,8 @@
 """redis-server killed and started again, and the disk or memory it lacks."""
 
+import asyncio
 import contextlib
+import os
 from collections.abc import Callable
 from contextlib import ExitStack
 
@@ -10,10 +12,13 @@ from redis import Redis
 from eventlog import Event
 from eventlog.errors import BackendFull
 from eventlog.log.blocking import EventLog
-from tests.faults.opening import open_log
+from eventlog.plan.drive import run
+from eventlog.store.links import SyncLink
+from eventlog.store.server_info import inspect_redis
+from tests.faults.opening import open_async_log, open_log
 from tests.faults.test_chaos import STYLES, hold_to_what_was_acknowledged
 from tests.faults.workers import Worker
-from tests.support.redis_process import Binary, RedisProcess, await_replica, binaries, eventually
+from tests.support.redis_process import Binary, RedisProcess, all_engines, await_replica, binaries, eventually
 
 EACH_BINARY = pytest.mark.parametrize("binary", binaries(), ids=lambda binary: binary.name)
 
@@ -41,6 +46,57 @@ def test_a_server_killed_under_load_keeps_every_acknowledged_append() -> None:
         assert hold_to_what_was_acknowledged(server, workers, all_of=each) == 4 * each
         assert [offset for offset, _, _ in reader.of("got")] == list(range(1, 4 * each + 1))
         assert not list(reader.of("gap"))
+
+
+def torn(server: RedisProcess, cut: int) -> None:
+    """Kill it, cut bytes off the end of its append-only file, as a power failure may, and start it again."""
+    server.kill()
+    file = next(server.data_dir.glob("appendonlydir/*.incr.aof"))
+    os.truncate(file, file.stat().st_size - cut)
+    server.start()
+
+
+@pytest.mark.parametrize("colour", ["open", "anew", "async"])
+@pytest.mark.parametrize("binary", all_engines(), ids=lambda binary: binary.name)
+def test_half_of_a_transaction_does_not_come_back_at_the_second_start(binary: Binary, colour: str) -> None:
+    """Whether the log was open at the time, is opened anew, or is used on asyncio."""
+    with RedisProcess(binary=binary) as server, server.client() as redis:
+
+        async def append() -> Event:
+            async with open_async_log(server.url) as log:
+                return await log.append("new")
+
+        with open_log(server.url) as log:
+            log.append_many([{"kind": "a"}] * 3)
+            log.append_many([{"kind": "batch"}] * 5)
+            torn(server, 150)
+            if colour == "async":
+                assert asyncio.run(append()).offset == 4
+            elif colour == "anew":
+                with open_log(server.url) as another:
+                    assert another.append("new").offset == 4
+            else:
+                assert log.append("new").offset == 4
+        eventually(lambda: not redis.info("persistence")["aof_rewrite_in_progress"], "the file is rewritten")
+        server.kill()
+        server.start()
+        with open_log(server.url) as log:
+            assert [event.offset for event in log.query()] == [1, 2, 3, 4]
+            assert log.verify().clean
+
+
+@pytest.mark.parametrize("binary", all_engines(), ids=lambda binary: binary.name)
+def test_where_a_rewrite_is_forbidden_an_operator_is_told(binary: Binary) -> None:
+    with RedisProcess("--rename-command", "BGREWRITEAOF", "", binary=binary) as server:
+        for started in (1, 2):
+            with open_log(server.url) as log:
+                assert log.append("a").offset == started
+            with contextlib.closing(SyncLink(server.url, 1)) as link:
+                warnings = run(inspect_redis(deadline_s=5), link.execute).warnings()
+            # Valkey cuts off the whole transaction.
+            expected = started == 2 and binary.kind == "redis"
+            assert any("Run BGREWRITEAOF" in warning for warning in warnings) is expected
+            server.restart()
 
 
 def fill_the_memory(log: EventLog, redis: Redis, room_bytes: int) -> None:

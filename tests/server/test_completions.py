@@ -1,16 +1,21 @@
 """The server gives slots back when executions complete, in every workspace, over few connections."""
 
+import contextlib
 import uuid
 from typing import Any
 
 import httpx
 import pytest
 import redis
-from eventlog_server import ServerSettings, background
+from eventlog_server import ServerSettings, background, completions
+from eventlog_server.logs import Logs
 
-from eventlog import create_event_log
+from eventlog import create_event_log, create_slot_queue
 from eventlog.config import EventLogConfig
 from eventlog.enforcement.completed import GROUP
+from eventlog.plan.drive import run
+from eventlog.plan.effects import Command
+from eventlog.store.links import SyncLink
 from tests.server.conftest import Serve
 from tests.support.redis_process import RedisProcess, eventually
 
@@ -110,6 +115,27 @@ def test_workspaces_whose_slots_are_used_elsewhere_are_found(
         slots.enqueue("build", "e1")
         log.append("execution.completed", {"execution_id": "e1"})
         eventually(lambda: slots.state("build", "e1").state == "none", "e1 is released")
+
+
+def test_a_workspace_whose_slots_are_not_in_use_costs_nothing(redis_server: RedisProcess) -> None:
+    prefix = f"t{uuid.uuid4().hex[:12]}"
+    config = EventLogConfig(redis_url=redis_server.url, key_prefix=prefix)
+    sent: list[Command] = []
+
+    def execute(command: Command) -> Any:
+        sent.append(command)
+        return link.execute(command)
+
+    with contextlib.closing(SyncLink(redis_server.url, 1)) as link:
+        for name in ("idle", "idle2", "in-use"):
+            with create_slot_queue("redis", url=redis_server.url, workspace=name, key_prefix=prefix) as slots:
+                slots.enqueue("build", "e1")
+                if name != "in-use":
+                    slots.release("build", "e1")
+        loop = completions._Loop(Logs(ServerSettings(log=config)))
+        run(loop.upkeep(), execute)
+        assert set(loop.works) == {"in-use"}
+        assert not [command for command in sent if "idle" in str(command.args)]
 
 
 def test_many_workspaces_are_served_over_a_bounded_number_of_connections(client: httpx.Client) -> None:

@@ -22,6 +22,7 @@ from typing import Self
 import redis
 
 from eventlog.embedded import find_redis_server
+from eventlog.embedded.binary import installed_wheels
 
 PATIENCE_S = 20.0
 _OLDEST = (7, 0)
@@ -60,6 +61,13 @@ def binaries() -> tuple[Binary, ...]:
     named = os.environ.get("EVENTLOG_TEST_REDIS")
     found = [find_redis_server().path] if not named else [Path(path).absolute() for path in named.split(os.pathsep)]
     return tuple({path.resolve(): _binary(path) for path in found}.values())
+
+
+@cache
+def all_engines() -> tuple[Binary, ...]:
+    """A server of each engine that is at hand: for what only one of them does wrong."""
+    at_hand = (*binaries(), *(_binary(path) for _, path in installed_wheels()))
+    return tuple({binary.kind: binary for binary in at_hand}.values())
 
 
 def _binary(path: Path) -> Binary:

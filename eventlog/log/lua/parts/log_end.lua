@@ -26,6 +26,8 @@ if offset > before then
       redis.call('XTRIM', log, 'MINID', '~', int(now - ttl + 1))
       redis.call('PEXPIREAT', log, int(ms + ttl + interval))
       redis.call('PEXPIREAT', runs, int(ms + ttl + interval))
+      -- The counters outlive the events by 400 days: a workspace that nobody uses any more leaves nothing behind.
+      redis.call('PEXPIREAT', meta, int(ms + ttl + 34560000000))
     end
     if full then redis.call('XTRIM', log, 'MAXLEN', '~', max) end
 
