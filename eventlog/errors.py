@@ -25,10 +25,21 @@ EventLogError
 """
 
 import copy
+from typing import Any
 
 
 class EventLogError(Exception):
-    """Base of all errors of this library."""
+    """Base of all errors of this library. They can be copied and pickled, with all their attributes."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _remade, (type(self), self.args), self.__dict__
+
+
+def _remade(kind: type[EventLogError], args: tuple[Any, ...]) -> EventLogError:
+    """An error as it was, but for its attributes: its constructor takes others than the message it makes of them."""
+    error = kind.__new__(kind, *args)
+    super(EventLogError, error).__init__(*args)
+    return error
 
 
 class InvalidInput(EventLogError, ValueError):

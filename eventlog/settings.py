@@ -80,7 +80,7 @@ def _checked(about: "Field[Any]", value: object) -> object:
 def _text(value: object, _: object) -> str:
     if not isinstance(value, str):
         raise ValueError("must be text")
-    return value
+    return str.__str__(value)
 
 
 def _text_or_none(value: object, default: object) -> str | None:

@@ -16,7 +16,7 @@ from ..model.events import DEFAULT_LANE, DEFAULT_PAYLOAD_MAX_BYTES, Body, Event
 from ..model.filters import EventFilter
 from ..model.guard import ContentGuard
 from ..model.log_values import Gap
-from ..plan.forks import call_in_child
+from ..plan.forks import OfOneProcess, call_in_child
 from ..plan.records import is_aside
 from .emission import Emission
 from .fanout import BusStats
@@ -32,7 +32,7 @@ Emittable = Event | Body | Mapping[str, Any]
 """What `emit` takes: an event, a checked `Body`, or a mapping with the names of `append`."""
 
 
-class EventBus:
+class EventBus(OfOneProcess):
     """Publish and subscribe, for threads and for tasks of any event loops at once.
 
     Without a `log` the bus is this process' own: an event is queued for every subscriber when `emit` returns, and the

@@ -11,6 +11,7 @@ from typing import Any, Protocol, Self
 from ..log.reading import warn_of_gap
 from ..model.events import Event
 from ..model.log_values import Gap
+from ..plan.forks import OfOneProcess
 from .mailbox import Mailbox
 
 READY_S = 5.0
@@ -31,7 +32,7 @@ class Source(Protocol):
     def discard(self, subscription: Any) -> None: ...
 
 
-class Subscription:
+class Subscription(OfOneProcess):
     """The events of a bus that pass the filters, in order, each once. Iterate with `for` or `async for`.
 
     It takes events from the call of `subscribe` on, whether or not somebody iterates. `for` blocks, `async for` waits

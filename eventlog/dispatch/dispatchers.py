@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ..errors import InvalidInput
-from ..plan.forks import call_in_child
+from ..plan.forks import OfOneProcess, call_in_child
 from ..plan.records import is_aside
 from .backlog import Backlog, DispatchStats
 from .sinks import IsTerminal, Sink, checked_seconds, is_terminal_kind
@@ -13,7 +13,7 @@ from .tasks import Tasks
 from .threads import LoopThread, Threads
 
 
-class _Dispatcher:
+class _Dispatcher(OfOneProcess):
     """What both have in common. `_workers` bring the events of their backlog to the sink."""
 
     _workers: Threads | Tasks

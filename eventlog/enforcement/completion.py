@@ -14,6 +14,7 @@ from typing import Self
 from ..log.awaited import AsyncEventLog
 from ..log.blocking import EventLog
 from ..plan.drive import ano_transport, arun, no_transport, run
+from ..plan.forks import OfOneProcess
 from ..slots.awaited import AsyncSlotQueue
 from ..slots.blocking import SlotQueue
 from .completed import GROUP, TAKE_OVER_S, CompletionLoop, CompletionStats, CompletionWork
@@ -21,7 +22,7 @@ from .completed import GROUP, TAKE_OVER_S, CompletionLoop, CompletionStats, Comp
 _GRACE_S = 10.0
 
 
-class CompletionListener:
+class CompletionListener(OfOneProcess):
     """Releases the slots of every execution whose `execution.completed` event is in the log, whatever its status.
 
     The event's payload has the `execution_id`, and may have `action`, `group_key` and `fencing_token` to name one of
@@ -81,7 +82,7 @@ class CompletionListener:
         self.stop()
 
 
-class AsyncCompletionListener:
+class AsyncCompletionListener(OfOneProcess):
     """The asyncio twin of `CompletionListener`: a task of the running event loop. `async with`, or `start`, `stop`."""
 
     def __init__(

@@ -14,6 +14,7 @@ from ..model.log_values import Append, Gap, Outcome
 from ..plan.colours import awaited
 from ..plan.drive import AsyncTransport, ano_transport, arun
 from ..plan.effects import Plan
+from ..plan.forks import OfOneProcess
 from ..slots.awaited import AsyncDirectSlots, AsyncSlotQueue
 from .commit import CommitStats
 from .commit_tasks import TaskCommitter
@@ -27,7 +28,7 @@ T = TypeVar("T")
 AsyncExecute = Callable[[Any], Awaitable[Any]]
 
 
-class AsyncEventLog:
+class AsyncEventLog(OfOneProcess):
     """The asyncio twin of `EventLog`, for the tasks of one event loop. Use `async with`, or `await close()`."""
 
     operations: LogOperations
@@ -203,7 +204,7 @@ class _Position:
         self.cursor = cursor
 
 
-class AsyncFollower:
+class AsyncFollower(OfOneProcess):
     """The asyncio twin of `Follower`: `async for event in follower`. Cancelled or left, it closes its connection."""
 
     def __init__(

@@ -14,6 +14,7 @@ from ..model.log_values import Append, Gap, Outcome
 from ..plan.colours import blocking
 from ..plan.drive import Transport, no_transport, run
 from ..plan.effects import Plan
+from ..plan.forks import OfOneProcess
 from ..slots.blocking import DirectSlots, SlotQueue
 from .commit import CommitStats
 from .commit_threads import ThreadCommitter
@@ -29,7 +30,7 @@ T = TypeVar("T")
 def _nothing() -> None: ...
 
 
-class EventLog:
+class EventLog(OfOneProcess):
     """A workspace's event log: on Redis, in memory, disabled, or behind a server. `create_event_log` opens it.
 
     Safe under threads and across `fork`. Close it, or use it as a context manager. Every call is bounded by a deadline
@@ -200,7 +201,7 @@ class DirectLog(EventLog):
             self._on_close()
 
 
-class Follower:
+class Follower(OfOneProcess):
     """Iterates over a log's events as they come. `cursor` is where to resume: behind the last event handed out.
 
     `interrupt` ends a step that is under way in another thread; `hang_up` is called when the iteration ends.

@@ -7,7 +7,6 @@ A new field of events is a line each in `EventParts`, `FIELDS`, `Body` and `Even
 Its check, its place in Redis, its wire form, its name in CloudEvents and its documentation follow.
 """
 
-import math
 from collections.abc import Iterable, Mapping
 from operator import attrgetter
 from typing import Any, Final, NamedTuple, TypedDict, Unpack
@@ -16,6 +15,7 @@ import orjson
 
 from ..errors import InvalidInput, PayloadTooLarge
 from .ids import MAX_COUNTER, EventId
+from .payloads import encode_payload
 from .texts import Text, json_type
 
 TERMINAL_KINDS = frozenset({"run.finished", "run.failed", "run.error", "run.cancelled"})
@@ -41,8 +41,6 @@ TRACEPARENT = Text(
     "does not match W3C trace context, 00-<trace>-<span>-<flags>",
     recurs=False,
 )
-
-_SMALL_BYTES = 400
 
 
 class EventParts(TypedDict, total=False):
@@ -107,7 +105,7 @@ class Body(NamedTuple):
     ) -> "Body":
         """Check the parts of an event; raises `InvalidInput` naming the field that is wrong."""
         if type(kind) is not str or kind not in KIND.known:
-            KIND.check("kind", kind)
+            kind = KIND.check("kind", kind)
         raw = b"{}" if payload is None else encode_payload(payload)
         if len(raw) > payload_max_bytes:
             raise PayloadTooLarge("payload", f"{len(raw)} bytes encoded, the limit is {payload_max_bytes}")
@@ -156,7 +154,7 @@ def _checked(parts: EventParts) -> Iterable[Any]:
         if text is None:
             raise TypeError(f"events have no field {name!r}; they have {', '.join(_NAMES)}")
         if (type(value) is not str or value not in text.known) and (value is not None or name == "visibility"):
-            text.check(name, value)
+            parts[name] = text.check(name, value)  # type: ignore[literal-required]
     lane_id = parts.get("lane_id")
     if parts.get("run_id") is None:
         if lane_id is not None:
@@ -324,6 +322,9 @@ class Event:
             tail["duplicate"] = True
         return tail
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._ms, self._offset, self._body, self._seq, self._duplicate)
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Event):
             return NotImplemented
@@ -349,27 +350,8 @@ def is_milestone(kind: str) -> bool:
     return kind.startswith(STAGE_PREFIX) or kind in TERMINAL_KINDS
 
 
-def encode_payload(payload: object) -> bytes:
-    """Encode a payload as compact JSON; raises `InvalidInput` for what JSON cannot hold.
-
-    Datetimes, UUIDs, enums and dataclasses inside it are written as orjson writes them.
-    """
-    if type(payload) is not dict and not isinstance(payload, Mapping):
-        raise InvalidInput("payload", f"must be an object, not {json_type(payload)}")
-    try:
-        raw = orjson.dumps(payload if type(payload) is dict else dict(payload))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidInput("payload", f"cannot be written as JSON: {error}") from error
-    # orjson writes NaN and the infinities as null, so only a payload with a null needs the slow look.
-    if b"null" in raw and _has_non_finite(payload):
-        raise InvalidInput("payload", "NaN and infinities are not JSON")
-    # orjson cuts its answer out of a buffer of 1 KiB. Hundreds of those kept make the C heap grow and shrink all the
-    # time, which costs ten times the encoding; a copy of a small answer lives in Python's own memory.
-    return b"%b" % raw if len(raw) <= _SMALL_BYTES else raw
-
-
 def checked_key(key: object) -> str:
-    """An idempotency key as it is; raises `InvalidInput` if it is not one."""
+    """An idempotency key, by value; raises `InvalidInput` if it is not one."""
     return KEY.check("idempotency_key", key)
 
 
@@ -388,18 +370,8 @@ def _escape(char: str) -> str:
     return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"
 
 
-def _has_non_finite(value: object) -> bool:
-    if isinstance(value, float):
-        return not math.isfinite(value)
-    if isinstance(value, Mapping):
-        return any(_has_non_finite(item) for item in value.values())
-    if isinstance(value, list | tuple):
-        return any(_has_non_finite(item) for item in value)
-    return False
-
-
 def checked_label(field: str, value: object) -> str:
-    """A name such as that of a stage or a source as it is; raises `InvalidInput` if it is not one."""
+    """A name such as that of a stage or a source, by value; raises `InvalidInput` if it is not one."""
     return LABEL.check(field, value)
 
 

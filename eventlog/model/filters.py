@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, TypedDict, Unpack
 from ..errors import InvalidInput
 from .events import KIND_PATTERN, RUN_NAME, STAGE_PREFIX, VISIBILITIES, VISIBILITY, Event, is_milestone
 from .ids import MAX_COUNTER
-from .texts import Text
+from .texts import Text, plain
 
 _MAX_KINDS = 64
 _KIND = Text(rf"{KIND_PATTERN}\*?|\*", "is neither a kind nor a prefix such as tool.*")
@@ -58,16 +58,14 @@ def _checked_kinds(name: str, kinds: object) -> tuple[str, ...]:
     wanted = (kinds,) if isinstance(kinds, str) else tuple(kinds)
     if len(wanted) > _MAX_KINDS:
         raise InvalidInput(name, f"{len(wanted)} kinds, at most {_MAX_KINDS}")
-    for kind in wanted:
-        _KIND.check(name, kind)
-    return wanted
+    return tuple(_KIND.check(name, kind) for kind in wanted)
 
 
 def _checked_stage(name: str, stage_name: object) -> str:
     # A text that no stage can have as its name matches nothing.
     if not isinstance(stage_name, str):
         raise InvalidInput(name, f"{stage_name!r} is not a string")
-    return stage_name
+    return plain(stage_name)
 
 
 def _checked_ceiling(name: str, visibility: object) -> str | None:

@@ -5,7 +5,6 @@ by pattern, where that was asked for. Everything that is appended passes here on
 `ContentGuard.screen`. What the guard finds is named by its path; the content itself goes into no error and no log.
 """
 
-import json
 import logging
 import re
 import threading
@@ -17,7 +16,8 @@ from typing import Any, Final
 import orjson
 
 from ..errors import InvalidInput, RejectedContent
-from .events import Body, encode_payload
+from .events import Body
+from .payloads import LONGEST_STEP, encode_payload, shortened, step
 
 _log = logging.getLogger("eventlog")
 
@@ -101,10 +101,7 @@ _ODD = ord("\\")  # as a number it is looked for four times as fast as in bytes
 # whatever may be a letter in disguise: an escape, or a character beyond ASCII.
 _LEFT = bytes(byte if byte < 128 else _ODD for byte in range(256)).lower()
 _DROPPED = bytes(byte for byte in range(128) if not chr(byte).isalnum() and chr(byte) not in '"\\')
-_PLAIN_STEP = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,59}", re.ASCII)
 _REDACTED_ALREADY = re.compile(r"(\[redacted(?: \d{1,6})?\])")
-_LONGEST_STEP = 60
-_LONGEST_PATH = 200
 _WARN_EVERY_S = 10.0
 _WARNED_BOUND = 256
 
@@ -183,8 +180,8 @@ class ContentGuard:
         holding = _holding(_containers(document), str)
         for path, key, value in _fields(document, field):
             if self._refused.has(key) and (id(value) in holding or _is(value, str)):
-                where = _shortened(path)
-                self._notices.warn(folded(key)[:_LONGEST_STEP], where)
+                where = shortened(path)
+                self._notices.warn(folded(key)[:LONGEST_STEP], where)
                 raise RejectedContent(
                     where, f"hidden chain-of-thought is not taken; send a summary of it as {SAFE_ALTERNATIVE} instead"
                 )
@@ -400,21 +397,9 @@ def _fields(document: Any, path: str) -> Iterator[tuple[str, str, Any]]:
         if key is not None:
             yield path, key, value
         if type(value) is dict:
-            pending += [(path + _step(name), name, inner) for name, inner in reversed(value.items())]
+            pending += [(path + step(name), name, inner) for name, inner in reversed(value.items())]
         elif type(value) is list:
             pending += [(f"{path}[{index}]", None, value[index]) for index in reversed(range(len(value)))]
-
-
-def _step(key: str) -> str:
-    if _PLAIN_STEP.fullmatch(key) is not None:
-        return f".{key}"
-    shown = key if len(key) <= _LONGEST_STEP else key[:_LONGEST_STEP] + "…"
-    return f"[{json.dumps(shown)}]"
-
-
-def _shortened(path: str) -> str:
-    half = _LONGEST_PATH // 2
-    return path if len(path) <= _LONGEST_PATH else f"{path[:half]}…{path[-half:]}"
 
 
 def _holding(containers: list[Any], wanted: type | tuple[type, ...]) -> set[int]:

@@ -8,6 +8,7 @@ import re
 from typing import NamedTuple
 
 from ..errors import InvalidInput
+from .texts import plain
 
 MAX_COUNTER = 2**53 - 1
 
@@ -66,7 +67,7 @@ def parse_cursor(value: object, field: str = "since") -> Cursor | None:
     if isinstance(value, int):
         if not 0 <= value <= MAX_COUNTER:
             raise InvalidInput(field, f"offset {value} is outside 0 to {MAX_COUNTER}")
-        return Cursor(None, value)
+        return Cursor(None, int(value))
     if isinstance(value, str):
         if _OFFSET.fullmatch(value):
             return Cursor(None, _counter(value, field))
@@ -99,8 +100,8 @@ _WORKSPACE = re.compile(WORKSPACE_PATTERN, re.ASCII)
 
 
 def checked_workspace(name: object) -> str:
-    """A workspace name as it is; raises `InvalidInput` if it is not one."""
+    """A workspace name, by value; raises `InvalidInput` if it is not one."""
     if not isinstance(name, str) or _WORKSPACE.fullmatch(name) is None:
         shown = name[:80] if isinstance(name, str) else name
         raise InvalidInput("workspace", f"{shown!r} does not match {WORKSPACE_PATTERN}")
-    return name
+    return plain(name)

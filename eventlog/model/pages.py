@@ -8,6 +8,7 @@ from .events import Event
 from .filters import EventFilter
 from .ids import MAX_COUNTER, Cursor, parse_cursor
 from .log_values import Gap, LogState
+from .texts import plain
 
 MAX_PAGE = 1000
 
@@ -82,7 +83,7 @@ class PageRequest(NamedTuple):
             wanted or EventFilter(),
             order == "desc",
             _milliseconds(since_time),
-            epoch,
+            None if epoch is None else plain(epoch),
         )
 
 

@@ -29,9 +29,10 @@ class Text:
         self.schema: Mapping[str, Any] = {"type": "string", **(schema or {"pattern": f"^({pattern})$"})}
 
     def check(self, field: str, value: object) -> str:
-        """The text as it is; raises `InvalidInput` naming the field if it is not of this form."""
+        """The text, by value; raises `InvalidInput` naming the field if it is not of this form."""
         if not isinstance(value, str):
             raise InvalidInput(field, f"must be a string, not {json_type(value)}")
+        value = plain(value)
         if value in self.known:
             return value
         if self._fullmatch(value) is None:
@@ -40,8 +41,13 @@ class Text:
         if self._recurs:
             if len(self.known) >= _MOST_KNOWN:
                 self.known.clear()
-            self.known.add(str(value))
+            self.known.add(value)
         return value
+
+
+def plain(value: object) -> str:
+    """A value as text. Of a member of `class Kind(str, Enum)` that is its value, where `str` gives its name."""
+    return str.__str__(value) if isinstance(value, str) else str(value)
 
 
 def json_type(value: object) -> str:

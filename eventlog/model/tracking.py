@@ -7,6 +7,7 @@ from typing import Any
 from ..errors import InvalidInput
 from .events import RUN_PATTERN, Body
 from .ids import MAX_COUNTER
+from .texts import plain
 
 _RUN = re.compile(RUN_PATTERN, re.ASCII)
 
@@ -23,7 +24,7 @@ def tracked(
         raise InvalidInput("data", f"must be an object, not a {type(data).__name__}")
     if operation_id is None:
         return Body.of(event_name, data, payload_max_bytes=payload_max_bytes)
-    name = str(operation_id)
+    name = plain(operation_id)
     if _RUN.fullmatch(name):
         return Body.of(event_name, data, run_id=name, payload_max_bytes=payload_max_bytes)
     return Body.of(event_name, {"operation_id": name, **(data or {})}, payload_max_bytes=payload_max_bytes)

@@ -16,8 +16,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 from ..errors import InvalidInput, NotFound
-from ..model.events import Body, Event, encode_payload
+from ..model.events import Body, Event
 from ..model.pages import Page
+from ..model.payloads import encode_payload
+from ..model.texts import plain
 from ..plan.effects import Plan
 from .fold import HIGHEST_ATTEMPT, LEGACY_END, attempt_of
 from .stage_events import StageParts, stage_failed, stage_queued, stage_skipped, stage_started, stage_succeeded
@@ -116,8 +118,8 @@ class AttemptClaim:
 
     def __init__(self, name: str, run_id: str, facts: Mapping[str, Any], parts: StageParts) -> None:
         self._started = stage_started(name, run_id=run_id, **parts)
-        self._name = name
-        self._run_id = run_id
+        self._name = plain(name)
+        self._run_id = plain(run_id)
         self._facts = facts
         self._attempt_id = uuid.uuid4().hex
         self._attempt: int | None = None
@@ -179,8 +181,8 @@ class Attempts:
     """The attempts at one stage of a run, one after the other. Plans, for both colours."""
 
     def __init__(self, name: str, run_id: str, depends_on: Sequence[str], queued: bool, parts: StageParts) -> None:
-        self._name = name
-        self._run_id = run_id
+        self._name = plain(name)
+        self._run_id = plain(run_id)
         self._parts = parts
         # Made here so that wrong arguments raise where they are written, not where the block begins.
         self._waits = stage_queued(name, run_id=run_id, depends_on=depends_on, **parts)

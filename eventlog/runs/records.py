@@ -5,8 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
 from ..errors import InvalidInput
-from ..model.events import RUN_PATTERN, Event
-from ..model.filters import EventFilter
+from ..model.events import RUN_NAME, RUN_PATTERN, Event
 from ..model.ids import parse_cursor
 from ..model.log_values import Gap, RunRecord
 
@@ -136,7 +135,7 @@ class RunsQuery(NamedTuple):
 
 
 def checked_run(run_id: object) -> str:
-    """A run id as it is; raises `InvalidInput` if it is none."""
-    if EventFilter.of(run_id=run_id).run_id is None:  # type: ignore[arg-type]
+    """A run id, by value; raises `InvalidInput` if it is none."""
+    if run_id is None:
         raise InvalidInput("run_id", f"is required: {RUN_PATTERN}")
-    return str(run_id)
+    return RUN_NAME.check("run_id", run_id)

@@ -13,6 +13,7 @@ from ..errors import BackendUnavailable, EventLogError, InvalidInput, LeaseLost,
 from ..plan.colours import awaited
 from ..plan.drive import AsyncTransport, ano_transport, arun
 from ..plan.effects import Plan
+from ..plan.forks import OfOneProcess
 from .acts import Act, Answer, Release
 from .async_batcher import Batcher
 from .core import SlotCore
@@ -86,7 +87,7 @@ class Acquiring:
         await self._slot.__aexit__(kind, error, trace)
 
 
-class AsyncSlotQueue:
+class AsyncSlotQueue(OfOneProcess):
     """The asyncio twin of `SlotQueue`, for the tasks of one event loop. Use `async with`, or `await close()`."""
 
     operations: SlotOperations

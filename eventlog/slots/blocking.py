@@ -9,7 +9,7 @@ from ..errors import BackendUnavailable, EventLogError, InvalidInput, LeaseLost,
 from ..plan.colours import blocking
 from ..plan.drive import Transport, no_transport, run
 from ..plan.effects import Plan
-from ..plan.forks import call_in_child
+from ..plan.forks import OfOneProcess, call_in_child
 from .acts import Act, Answer, Ring
 from .core import SlotCore
 from .holding import Holding
@@ -70,7 +70,7 @@ class Slot(Holding):
             raise LeaseLost(self.acquisition.queue, self.execution_id)
 
 
-class SlotQueue:
+class SlotQueue(OfOneProcess):
     """The slot queues of a workspace, one for each action and group. Safe under threads and across `fork`.
 
     They are on Redis, in memory, disabled, or behind a server; `create_slot_queue` opens them. Calls are bounded by a

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from ..errors import LeaseLost
 from ..plan.effects import Plan
+from ..plan.forks import OfOneProcess
 from .acts import Granted, Release, Released, Renew
 from .operations import SlotOperations
 from .request import Acquisition, checked_lease, moment
@@ -36,7 +37,7 @@ class Queues(Protocol):
     def keeper(self) -> Renewing: ...
 
 
-class Holding:
+class Holding(OfOneProcess):
     """A slot in the hands of its holder: the token, and until when it is certain to be held.
 
     `valid` is a promise on this side alone: False the moment the lease could have ended, even if nobody could be asked.

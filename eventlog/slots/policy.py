@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple, Self
 
 from ..errors import InvalidInput
+from ..model.texts import plain
 
 NAME_PATTERN = r"[A-Za-z0-9_.:-]{1,128}"
 _NAME = re.compile(NAME_PATTERN, re.ASCII)
@@ -28,14 +29,14 @@ def shown(value: object) -> str:
 
 
 def checked_name(field: str, value: object) -> str:
-    """A name of an action, group, pack or execution as it is; raises `InvalidInput`."""
+    """A name of an action, group, pack or execution, by value; raises `InvalidInput`."""
     if not isinstance(value, str) or _NAME.fullmatch(value) is None:
         raise InvalidInput(field, f"{shown(value)} does not match {NAME_PATTERN}")
-    return value
+    return plain(value)
 
 
 def checked_pack(value: object) -> str:
-    """A pack's name as it is; raises `InvalidInput`. "-" alone stands for no pack."""
+    """A pack's name, by value; raises `InvalidInput`. "-" alone stands for no pack."""
     if value == "-":
         raise InvalidInput("pack", "'-' means no pack")
     return checked_name("pack", value)
@@ -48,10 +49,10 @@ def queue_name(action: object, group_key: object = None) -> str:
 
 
 def checked_count(field: str, value: object) -> int:
-    """A limit as it is; raises `InvalidInput` unless it is an integer from 1 on."""
+    """A limit, by value; raises `InvalidInput` unless it is an integer from 1 on."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST_COUNT:
         raise InvalidInput(field, f"{shown(value)} is not an integer from 1 to {LARGEST_COUNT}")
-    return value
+    return int(value)
 
 
 def checked_seconds(field: str, value: object, least: float, most: float) -> float:

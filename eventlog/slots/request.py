@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Self, TypedDict
 
+from ..model.texts import plain
 from .acts import Acquire, Mode
 from .policy import LONGEST_WAIT_S, checked_count, checked_name, checked_pack, checked_seconds, queue_name
 
@@ -105,7 +106,7 @@ class Acquisition:
                 else checked_count("max_queue_length", max_queue_length)
             ),
             pack="-" if pack is None else checked_pack(pack),
-            owner=_owner_of(os.getpid()) if owner is None else (_UNSAFE.sub("_", str(owner))[:128] or "-"),
+            owner=_owner_of(os.getpid()) if owner is None else (_UNSAFE.sub("_", plain(owner))[:128] or "-"),
         )
 
     @classmethod

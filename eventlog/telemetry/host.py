@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ..extras import imports_of
+from ..plan.forks import OfOneProcess
 
 with imports_of("telemetry", "HostMetrics"):
     import psutil
@@ -20,7 +21,7 @@ with imports_of("telemetry", "HostMetrics"):
 _SHORTEST_S = 0.05
 
 
-class HostMetrics:
+class HostMetrics(OfOneProcess):
     """Samples the process `pid` (None: this one) and, with `children`, all that descend from it.
 
     The processor is measured since the sample before, the first since this object was made. Safe under threads.

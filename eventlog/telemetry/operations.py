@@ -3,9 +3,10 @@
 import orjson
 
 from ..errors import InvalidInput, NotFound
-from ..model.events import checked_key, checked_label, encode_payload
+from ..model.events import checked_key, checked_label
 from ..model.guard import ContentGuard
 from ..model.ids import MAX_COUNTER
+from ..model.payloads import encode_payload
 from ..plan.effects import Pause, Plan
 from ..runs.records import checked_run
 from .protocol import Look, Push, Stretch, TelemetryBackend

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import orjson
 
 from ..errors import InvalidInput, PayloadTooLarge
-from ..model.events import checked_label, encode_payload
+from ..model.events import checked_label
 from ..model.ids import MAX_COUNTER
+from ..model.payloads import encode_payload
 
 HOST_FIELDS = ("rss_bytes", "cpu_percent", "io_read_bytes", "io_write_bytes")
 SAMPLE_FIELDS = ("stage_name", "source", "host", "guest", "age_ms")
@@ -157,7 +158,7 @@ def checked_sample(sample: object) -> Posted:
         data = encode_payload({name: value for name, value in given.items() if value is not None})
     except InvalidInput as error:
         # The rest is known to be JSON.
-        raise InvalidInput("guest", error.problem) from error
+        raise InvalidInput(error.field.removeprefix("payload."), error.problem) from error
     if len(data) > SAMPLE_MAX_BYTES:
         raise PayloadTooLarge("", f"{len(data)} bytes encoded, the limit is {SAMPLE_MAX_BYTES}")
     stage = None if stage_name is None else checked_label("stage_name", stage_name)

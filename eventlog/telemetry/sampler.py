@@ -16,6 +16,7 @@ from typing import Any, Protocol, Self, TypedDict, Unpack
 
 from ..errors import BackendUnavailable, InvalidInput, LogClosed, NotFound
 from ..model.events import checked_label
+from ..plan.forks import OfOneProcess
 from ..runs.given import refuse_async_log, refuse_blocking_log
 from ..runs.records import checked_run
 from .host import HostMetrics
@@ -80,7 +81,7 @@ class SamplerStats:
     problem: str
 
 
-class TelemetrySampler:
+class TelemetrySampler(OfOneProcess):
     """Takes a sample of `pid` (None: this process) and its descendants every `interval_s` and pushes it to `run_id`.
 
     A function as `stage` is called when a sample is taken. While the log is away the newest `buffer` samples wait for

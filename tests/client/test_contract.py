@@ -10,6 +10,7 @@ from tests.contract.test_payloads import *  # noqa: F403
 from tests.contract.test_reading import *  # noqa: F403
 from tests.contract.test_runs import *  # noqa: F403
 from tests.contract.test_state import *  # noqa: F403
+from tests.contract.test_texts import *  # noqa: F403
 
 # What a stream has on its way is not trimmed, so a slow follower is given more than the log still holds.
 del test_a_slow_follower_is_told_exactly_what_was_trimmed_meanwhile  # noqa: F821

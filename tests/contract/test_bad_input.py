@@ -52,16 +52,21 @@ APPENDS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
+def top(path: str) -> str:
+    """The field that a path such as `payload.steps[1].x` leads into."""
+    return path.partition(".")[0].partition("[")[0]
+
+
 @pytest.mark.parametrize("field", sorted({field for field, _ in APPENDS}))
 def test_a_bad_part_of_an_event_is_named_and_nothing_is_appended(log: Colour, field: str) -> None:
     for given in [given for name, given in APPENDS if name == field]:
         event = {"kind": "good", **given}
         with pytest.raises(InvalidInput) as refused:
             log.append(**event)
-        assert (refused.value.field, refused.value.index) == (field, None)
+        assert (top(refused.value.field), refused.value.index) == (field, None)
         with pytest.raises(InvalidInput) as refused:
             log.append_many([{"kind": "good"}, event, {"kind": "good"}])
-        assert (refused.value.field, refused.value.index) == (field, 1)
+        assert (top(refused.value.field), refused.value.index) == (field, 1)
         assert refused.value.problem
     assert log.query() == []
 

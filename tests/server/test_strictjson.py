@@ -85,9 +85,45 @@ def test_larger_integers_are_refused_with_their_place(number: str) -> None:
         strict_loads(f"[1,\n  {number}]".encode())
 
 
-@pytest.mark.parametrize("raw", [b'"123456789012345678901"', b"123456789012345678901.5", b"1234567890123456789012e3"])
-def test_what_is_not_an_integer_may_be_long(raw: bytes) -> None:
-    assert strict_loads(raw) == json.loads(raw)
+@pytest.mark.parametrize(
+    "number",
+    [
+        *("4.35", "1e5", "1E+22", "-0.0", "5e-324", "1e-320", "1.7976931348623157e308", "1763720000.1234567"),
+        *("100000000000000000000.0", "1000000000000000000000e3", "0." + "0" * 300 + "1", "0.5" + "0" * 40),
+        # One that is written with all its digits, and one in full.
+        *("0.10000000000000001", "0.1000000000000000055511151231257827021181583404541015625"),
+    ],
+)
+def test_a_number_that_a_double_holds_is_read_however_it_is_written(number: str) -> None:
+    assert strict_loads(f'["{number}", {number}, "\\u0031"]'.encode()) == [number, float(number), "1"]
+
+
+def test_a_minus_before_a_zero_is_kept() -> None:
+    assert repr(strict_loads(b'[-0, 0, "-0", {"-0": -0}, -0.0, -0e5]')) == ("[-0.0, 0, '-0', {'-0': -0.0}, -0.0, -0.0]")
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        *("1e-400", "-1E-4000", "1e-99999999999999999999", "0." + "0" * 400 + "1", "1.23456789e-320"),
+        *("9007199254740993.0", "9007199254740993e0", "123456789012345678.12", "3.141592653589793238"),
+        *("1.0000000000000001", "0.12345678901234567890", "123456789012345678901.5"),
+    ],
+)
+@pytest.mark.parametrize("before", ["", "1.5, ", "9007199254740993, ", '"\\u0031", '])
+def test_a_number_that_a_double_changes_is_refused_with_its_place(before: str, number: str) -> None:
+    column = len(before) + 2
+    with pytest.raises(InvalidInput, match=f"line 1 column {column} would become .*; send it as a string"):
+        strict_loads(f"[{before}{number}]".encode())
+
+
+@given(st.lists(FLOATS | st.integers(-(2**63), 2**64 - 1) | TEXT), st.sampled_from(["r", ".17g", ".20e"]))
+def test_numbers_are_what_they_were_or_refused(values: list[Any], form: str) -> None:
+    parts = [json.dumps(value) if type(value) is not float or form == "r" else f"{value:{form}}" for value in values]
+    try:
+        assert strict_loads(f"[{','.join(parts)}]".encode()) == values
+    except InvalidInput:
+        assert form == ".20e"
 
 
 def test_depth_is_bounded_and_the_bound_is_told() -> None:

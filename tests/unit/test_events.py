@@ -1,8 +1,11 @@
 """The event: its wire form, its bounds, what it takes for a payload."""
 
+import datetime as dt
 import json
+from dataclasses import dataclass
+from enum import Enum, StrEnum
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
@@ -11,8 +14,9 @@ from hypothesis import strategies as st
 from eventlog import Event, create_event_log
 from eventlog.errors import InvalidInput, PayloadTooLarge
 from eventlog.model import Body
-from eventlog.model.events import FIELDS, TERMINAL_KINDS, VISIBILITIES, EventParts, ascii_json, encode_payload
+from eventlog.model.events import FIELDS, TERMINAL_KINDS, VISIBILITIES, EventParts, ascii_json
 from eventlog.model.ids import MAX_COUNTER
+from eventlog.model.payloads import encode_payload
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 JSON = st.recursive(
@@ -80,18 +84,101 @@ def test_escaping_to_ascii_keeps_the_meaning(value: object) -> None:
     assert json.loads(ascii_json(raw)) == value
 
 
+NAN, INF = float("nan"), float("inf")
+
+
+@dataclass
+class Point:
+    x: object
+    _hidden: float = NAN
+
+
+@dataclass(slots=True)
+class Slim:
+    y: object
+
+
+class Odd(Enum):
+    NAN = NAN
+    FINE = "fine"
+
+
+class Name(StrEnum):
+    X = "x"
+
+
+class OwnDict(dict[Any, Any]):
+    """A subclass, which orjson takes."""
+
+
+class OwnList(list[Any]):
+    """A subclass, which orjson takes."""
+
+
+class Pair(NamedTuple):
+    x: float
+
+
+def nested(value: object, levels: int) -> dict[str, Any]:
+    for _ in range(levels):
+        value = {"d": value}
+    return {"x": value}
+
+
 @pytest.mark.parametrize(
-    "payload",
+    ("path", "payload"),
     [
-        *({"x": float("nan")}, {"x": [None, float("inf")]}, {"x": {"y": (None, -float("inf"))}}),
-        *({"x": 2**64}, {"x": -(2**63) - 1}, {1: 1}, {"x": {None: 1}}, {"x": object()}, {"x": b""}, {"x": "\ud800"}),
-        *([], "x", None, 5, [("a", 1)]),
+        ("payload.x", {"x": NAN}),
+        ("payload.steps[1].x", {"steps": [{"x": 1.5}, {"x": INF}]}),
+        ("payload.x.y[1]", {"x": {"y": (None, -INF)}}),
+        ('payload["a b"][0]["7"]', {"a b": [{"7": NAN}]}),
+        ("payload.p.x", {"p": Point(NAN)}),
+        ("payload.p.x.y.z", {"p": Point(Slim({"z": [NAN][0]}))}),
+        ("payload.e", {"e": Odd.NAN}),
+        ("payload.d.x", {"d": OwnDict(x=NAN)}),
+        ("payload.l[1][0]", {"l": OwnList([0, OwnList([INF])])}),
+        ("payload.x", MappingProxyType({"x": NAN})),
+        ("payload.x.x", {Name.X: {Name.X: NAN}}),
+        ("payload.t", {"t": Pair(NAN)}),
+        ("payload.x", {"x": 2**64}),
+        ("payload.x[0]", {"x": [-(2**63) - 1]}),
+        ("payload", {1: 1}),
+        ("payload.x", {"x": {None: 1}}),
+        ("payload.x[0]", {"x": [{NAN: 1}]}),
+        ("payload.x", {"x": object()}),
+        ("payload.x.y", {"x": {"y": b""}}),
+        ("payload.x", {"x": {1}}),
+        ("payload.x[2]", {"x": [1, "a", "\ud800"]}),
+        ("payload.x", {"x": MappingProxyType({})}),
+        ("payload.x", {"x": Point}),
+        ("payload.x", {"x": dt.time(1, tzinfo=dt.UTC)}),
+        *(("payload", payload) for payload in ([], "x", None, 5, [("a", 1)])),
     ],
 )
-def test_a_payload_that_json_would_change_is_refused(payload: object) -> None:
+def test_a_payload_that_json_would_change_is_refused_with_the_place(path: str, payload: object) -> None:
     with pytest.raises(InvalidInput) as refused:
         encode_payload(payload)
-    assert refused.value.field == "payload"
+    assert refused.value.field == path
+
+
+@pytest.mark.parametrize(("value", "fits"), [({}, True), (None, True), (NAN, False), ({"d": 1}, False)])
+def test_a_payload_is_looked_into_as_deep_as_it_may_be(value: object, fits: bool) -> None:
+    payload = nested(value, 252)
+    if fits:
+        assert json.loads(encode_payload(payload)) == payload
+        return
+    with pytest.raises(InvalidInput, match=r"payload\.x[.d]+…[.d]+: (nan is not JSON|nested deeper than 254)"):
+        encode_payload(payload if value is NAN else nested(value, 254))
+
+
+def test_what_orjson_takes_is_written_by_value() -> None:
+    payload = {
+        "p": Point(Slim(None)),
+        "e": Odd.FINE,
+        "d": OwnDict(x=OwnList([None])),
+        Name.X: dt.date(2025, 1, 2),
+    }
+    assert encode_payload(payload) == b'{"p":{"x":{"y":null}},"e":"fine","d":{"x":[null]},"x":"2025-01-02"}'
 
 
 def test_a_null_in_a_payload_is_no_nan() -> None:

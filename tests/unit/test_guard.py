@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventlog.errors import InvalidInput, RejectedContent
-from eventlog.model.events import Body, encode_payload
+from eventlog.model.events import Body
 from eventlog.model.guard import (
     DEFAULT_REDACT_FIELDS,
     DEFAULT_REDACT_PATTERNS,
@@ -24,6 +24,7 @@ from eventlog.model.guard import (
     ContentGuard,
     folded,
 )
+from eventlog.model.payloads import encode_payload
 
 GUARD = ContentGuard()
 REDACTING = ContentGuard(redact=True)

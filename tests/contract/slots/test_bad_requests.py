@@ -1,11 +1,12 @@
 """What cannot be meant is refused by the name of what is wrong, and leaves nothing behind."""
 
+from enum import Enum
 from typing import Any
 
 import pytest
 
 from eventlog.errors import InvalidInput, LogClosed
-from eventlog.slots.policy import Policy, Rate
+from eventlog.slots.policy import Policy, Rate, Scope
 
 NAMES = ["", " ", "a b", "a/b", "ä", "a\n", "x" * 129, 7, None, b"a", "a{b}", "-" * 200]
 COUNTS = [0, -1, 1.5, "3", True, 10**7, float("nan"), 10**5000]
@@ -156,3 +157,30 @@ def test_closed_queues_say_so(slots: Any, log: Any) -> None:
     ):
         with pytest.raises(LogClosed):
             call()
+
+
+class Own(str):
+    """Shows itself in its own way, as a member of `class Kind(str, Enum)` does."""
+
+    def __str__(self) -> str:
+        return "own"
+
+    __repr__ = __format__ = lambda *_: "own"
+
+
+class Two(int, Enum):
+    TWO = 2
+
+
+def test_names_and_limits_are_taken_by_value(slots: Any) -> None:
+    build, e1 = Own("build"), Own("e1")
+    slots.enqueue("build", "e0", group_key="g")
+    slots.enqueue(build, e1, max_concurrent=Two.TWO, group_key=Own("g"), pack=Own("p"), owner=Own("me"))
+    assert slots.state(build, e1, group_key=Own("g")).state == "granted"
+    stats = slots.stats("build", group_key="g")
+    assert [(one.execution_id, one.owner) for one in stats.holders][1:] == [("e1", "me")]
+    assert (stats.max_concurrent, [(one.action, one.group_key) for one in slots.queues()]) == (2, [("build", "g")])
+    slots.put_policy(Own("action/build"), Policy(max_concurrent=Two.TWO))
+    assert list(slots.policies()) == [Scope("action", "build")]
+    assert slots.get_policy("action/build").policy.max_concurrent == 2
+    assert slots.release(build, e1, group_key=Own("g"))
