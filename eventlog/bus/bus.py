@@ -66,7 +66,7 @@ class EventBus(OfOneProcess):
             raise InvalidInput("log", f"a {type(log).__name__} is neither an EventLog nor an AsyncEventLog")
         self._guard = ContentGuard() if guard is None and log is None else guard
         self._payload_max_bytes = DEFAULT_PAYLOAD_MAX_BYTES if log is None else log.core.limits.payload_max_bytes
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._emitted = 0
         self._refused = 0
         self._next_seqs: dict[str, int] = defaultdict(int)
@@ -82,7 +82,8 @@ class EventBus(OfOneProcess):
         An `Event` given to a bus without a log is kept as it is; otherwise the bus, or the log, gives id, offset and
         seq. An event that the guard refuses is not published and the answer is None. Off event loops the event is
         published when this returns. On one, over a log that would block, it is published when the answer was awaited,
-        in the order of the calls all the same; 20,000 may be under way, then `Overloaded` is raised.
+        in the order of the calls all the same; 20,000 may be under way, then `Overloaded` is raised. So it is in a
+        signal handler or finalizer that interrupts a bus without a log: the event is published as that bus goes on.
 
         Raises `InvalidInput` for what is no event, `LogClosed` after `close`, and what `append` raises.
         """
@@ -90,14 +91,19 @@ class EventBus(OfOneProcess):
         if given is None:
             return Emission()
         source = self._source
-        if isinstance(source, SharedBus) and source.port.must_not_block:
+        if source.must_not_block:
             future = source.emit_soon(given)
             future.add_done_callback(self._count_emission)
             return Emission(future=future)
         return Emission(self._emit_now(given))
 
     def emit_sync(self, event: Emittable) -> Event | None:
-        """As `emit`, published when it returns, wherever that is called; None if the event was refused."""
+        """As `emit`, published when it returns, wherever that is called; None if the event was refused.
+
+        In a signal handler or finalizer that interrupts a bus without a log it is published just after, and None too.
+        """
+        if isinstance(self._source, LocalBus) and self._source.must_not_block:
+            return self.emit(event).event
         given = self._screened(event)
         return None if given is None else self._emit_now(given)
 
@@ -173,8 +179,9 @@ class EventBus(OfOneProcess):
         """Reserve the next seq of a lane, 1, 2, 3, …, for producers that build `Event`s. A log gives its own."""
         EventFilter.of(lane_id=lane_id)
         with self._lock:
-            self._next_seqs[lane_id] += 1
-            return self._next_seqs[lane_id]
+            # In one statement: a signal handler may ask in between.
+            seq = self._next_seqs[lane_id] = self._next_seqs[lane_id] + 1
+            return seq
 
     @property
     def history_size(self) -> int:
@@ -204,7 +211,7 @@ class EventBus(OfOneProcess):
         return Closing(asyncio.get_running_loop().run_in_executor(None, self._source.close))
 
     def _start_over(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._source.start_over()
 
     def __enter__(self) -> Self:

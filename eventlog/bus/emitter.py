@@ -1,7 +1,7 @@
 """Appends for callers that must not block: one thread sends what has gathered, in the order in which it came."""
 
 import copy
-import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from ..errors import InvalidInput, LogClosed, Overloaded
 from ..log.blocking import EventLog
 from ..model.events import Body, Event
+from ..plan.threads import Attendant, Flag
 
 READY_S = 5.0
 _BOUND = 20_000
@@ -24,39 +25,32 @@ class Emitter:
     It appends nothing while `ready` is not set, for five seconds at most.
     """
 
-    def __init__(self, log: EventLog, ready: threading.Event) -> None:
+    def __init__(self, log: EventLog, ready: Flag) -> None:
         self._log = log
         self._ready = ready
-        self._changed = threading.Condition()
         self._waiting: deque[Waiting] = deque()
-        self._thread: threading.Thread | None = None
+        self._idle_since = 0.0
+        self._attendant = Attendant(self._work, lambda: not self._waiting, "eventlog-bus-emit")
         self._closed = False
 
     def submit(self, body: Body) -> "Future[Event]":
         """Append soon. The result is the event, or what the append raised."""
+        if self._closed:
+            raise LogClosed("the bus was closed")
+        if len(self._waiting) >= _BOUND:
+            raise Overloaded(f"{_BOUND} events wait to be emitted already")
         future: Future[Event] = Future()
-        with self._changed:
-            if self._closed:
-                raise LogClosed("the bus was closed")
-            if len(self._waiting) >= _BOUND:
-                raise Overloaded(f"{_BOUND} events wait to be emitted already")
-            self._waiting.append((body, future))
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._run, name="eventlog-bus-emit", daemon=True)
-                self._thread.start()
-            self._changed.notify_all()
+        self._waiting.append((body, future))
+        self._attendant.call()
         return future
 
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                if not self._waiting and not self._closed:
-                    self._changed.wait(_IDLE_S)
-                if not self._waiting:
-                    self._thread = None
-                    return
-                batch = self._gathered()
-            self._send(batch)
+    def _work(self) -> float | None:
+        """Send what has gathered; then wait for more, but not for long."""
+        while self._waiting:
+            self._send(self._gathered())
+            self._idle_since = time.monotonic()
+        left_s = self._idle_since + _IDLE_S - time.monotonic()
+        return None if self._closed or left_s <= 0 else left_s
 
     def _gathered(self) -> list[Waiting]:
         batch: list[Waiting] = []
@@ -69,6 +63,8 @@ class Emitter:
         return batch
 
     def _send(self, batch: list[Waiting]) -> None:
+        if not batch:
+            return  # all of it was cancelled
         self._ready.wait(READY_S)
         try:
             results: Sequence[Event | Exception] = self._log.append_each([body for body, _ in batch])
@@ -83,6 +79,6 @@ class Emitter:
 
     def close(self) -> None:
         """Take nothing more; what waits is still sent. Idempotent."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
+        self._closed = True
+        if self._attendant.thread is not None:
+            self._attendant.call()

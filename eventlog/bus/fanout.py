@@ -5,13 +5,15 @@ import weakref
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from ..model.events import Event
 from ..model.ids import EventId
+from ..plan.threads import Flag
 from .history import History
 from .mailbox import Backlog, Mailbox
-from .subscription import Subscription, Waiter, wake
+from .subscription import Subscription, Waiter, waking
 
 S = TypeVar("S", bound=Subscription)
 
@@ -42,20 +44,19 @@ class Fanout(Generic[S]):
     """Keeps no subscription alive: one that its owner drops is collected at any moment, in the middle of a publication
     too. Then it is only noted, and removed later.
 
-    One lock guards all of it, mailboxes included. Methods that say so are called with the lock held; they collect the
-    readers that can go on in `woken`, for `wake` when the lock is free. Mailboxes that are behind are skipped when
-    an event is published.
+    One lock guards all of it, mailboxes included. A signal handler that interrupts its owner may enter again, but
+    publishes nothing then. Methods that say so are called with the lock held; they collect the readers that can go on
+    in `woken`, for `wake` when the lock is free. Mailboxes that are behind are skipped when an event is published.
     """
 
     history: History
 
     def __init__(self) -> None:
-        self.ready = threading.Event()  # not set while a subscription may still miss what is published
-        self.ready.set()
+        self.ready = Flag(is_set=True)  # not set while a subscription may still miss what is published
         self._without_subscriptions()
 
     def _without_subscriptions(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self._subscriptions: dict[int, tuple[weakref.ref[S], Mailbox]] = {}
         self._live: dict[int, weakref.ref[S]] = {}
         self._dropped: deque[int] = deque()
@@ -95,7 +96,7 @@ class Fanout(Generic[S]):
         try:
             history.add(position, event)
             behind = []
-            for token, reference in self._live.items():
+            for token, reference in list(self._live.items()):
                 subscription = reference()
                 if subscription is None:
                     continue
@@ -105,7 +106,7 @@ class Fanout(Generic[S]):
                 if mailbox.behind:
                     behind.append(token)
             for token in behind:
-                del self._live[token]
+                self._live.pop(token, None)
             for lost in history.evict():
                 self.keep(*lost, woken)
         except BaseException:
@@ -150,13 +151,14 @@ class Fanout(Generic[S]):
 
     def discard(self, subscription: Any) -> None:
         """The subscription is over."""
-        woken: list[Waiter] = []
+        waking(partial(self._discard, subscription))
+
+    def _discard(self, subscription: Any, woken: list[Waiter]) -> None:
         with self.lock:
             subscription.mailbox.drop()
             subscription.release(woken)
             self._remove_dropped()
             self._remove(id(subscription))
-        wake(woken)
 
     @property
     def subscriber_count(self) -> int:

@@ -27,14 +27,17 @@ class History:
 
     def add(self, position: EventId, event: Event) -> None:
         """Take the event that follows `last`. The oldest stay until `evict`."""
-        self._events.append((position, event))
+        added = ((position, event),)
+        # No call in between, after which an interrupt might leave one without the other.
+        self._events += added
         self.last = position
 
     def evict(self) -> Iterator[Positioned]:
         """Let go of what is over the bound, oldest first; each event is given while it is still there."""
         while len(self._events) > self._bound:
             yield self._events[0]
-            self.start = self._events.popleft()[0]
+            self.start = self._events[0][0]
+            del self._events[0]
 
     def after(self, position: EventId, count: int) -> list[Positioned] | None:
         """At most `count` of the events that follow `position`; None if what follows it is not (all) here."""

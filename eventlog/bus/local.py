@@ -1,7 +1,9 @@
 """A bus within this process: events are numbered, kept and published under one lock."""
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
 from typing import Unpack
 
 from ..errors import LogClosed
@@ -9,11 +11,12 @@ from ..model.events import Body, Event
 from ..model.filters import EventFilter, Filters
 from ..model.ids import EventId
 from ..model.log_values import Gap
+from ..plan.threads import Attendant
 from .fanout import Fanout
 from .history import History
 from .mailbox import Backlog, Mailbox
 from .selection import Selection
-from .subscription import Subscription, Waiter, wake
+from .subscription import Subscription, Waiter, waking
 
 _KNOWN_RUNS = 10_000
 
@@ -31,19 +34,49 @@ class LocalBus(Fanout[Subscription]):
         self._numbers = _Numbers(clock)
         self._closed = False
 
+    def _without_subscriptions(self) -> None:
+        super()._without_subscriptions()
+        self._late: deque[tuple[Event | Body, Future[Event]]] = deque()
+        self._attendant = Attendant(self._emit_late, lambda: not self._late, "eventlog-bus-late")
+
+    @property
+    def must_not_block(self) -> bool:
+        """True in a signal handler or finalizer that interrupts this bus in the middle of something."""
+        return self.lock._is_owned()  # type: ignore[attr-defined, no-any-return]
+
+    def emit_soon(self, given: Event | Body) -> "Future[Event]":
+        """Publish it when what was interrupted is done: before what is emitted next, or by a thread."""
+        future: Future[Event] = Future()
+        self._late.append((given, future))
+        self._attendant.call()
+        return future
+
+    def _emit_late(self) -> None:
+        with self.lock:
+            while self._late:
+                given, future = self._late.popleft()
+                try:
+                    future.set_result(self._emit(given))
+                except Exception as error:
+                    future.set_exception(error)
+
     def emit(self, given: Event | Body) -> Event:
         """Keep the event and publish it; it is queued for everybody when this returns. Raises `LogClosed`."""
-        woken: list[Waiter] = []
-        try:
-            with self.lock:
-                if self._closed:
-                    raise LogClosed("the bus was closed")
-                position = EventId(0, self.history.last.offset + 1)
-                event = self._numbers.numbered(given, position)
-                self.publish(position, event, woken)
-        finally:
-            wake(woken)
-        return event.unshared()
+        if self._late:
+            self._emit_late()
+        return self._emit(given)
+
+    def _emit(self, given: Event | Body) -> Event:
+        return waking(partial(self._publish, given)).unshared()
+
+    def _publish(self, given: Event | Body, woken: list[Waiter]) -> Event:
+        with self.lock:
+            if self._closed:
+                raise LogClosed("the bus was closed")
+            position = EventId(0, self.history.last.offset + 1)
+            event = self._numbers.numbered(given, position)
+            self.publish(position, event, woken)
+            return event
 
     def subscribe(self, selection: Selection, on_gap: Callable[[Gap], None] | None, replay: bool) -> Subscription:
         """See `EventBus.subscribe`."""
@@ -94,13 +127,14 @@ class LocalBus(Fanout[Subscription]):
 
     def close(self) -> None:
         """Take nothing any more. Subscribers end when they have been given what there is. Idempotent."""
-        woken: list[Waiter] = []
+        self._closed = True
+        waking(self._end)
+
+    def _end(self, woken: list[Waiter]) -> None:
         with self.lock:
-            self._closed = True
             for subscription in self:
                 subscription.mailbox.close()
                 subscription.release(woken)
-        wake(woken)
 
 
 class _Run:

@@ -86,20 +86,18 @@ class Mailbox:
         joins = self.position is before or self.position == before
         if not joins and position <= self.position:
             return False  # it was read before it was published
-        if not joins or (len(self.queue) >= self._bound and self._selection.wants(event)):
+        wanted = joins and self._selection.wants(event)
+        if not joins or (wanted and len(self.queue) >= self._bound):
             self.overflows += 1
             self.behind = True
             return True
+        ends = event.is_terminal and self._selection.ends(event)
+        items = (event,) if wanted else ()
+        # From here on no call, after which an interrupt might leave one without the other.
+        self.queue += items
         self.position = position
-        return self._put(event)
-
-    def _put(self, event: Event) -> bool:
-        wanted = self._selection.wants(event)
-        if wanted:
-            self.queue.append(event)
-        if event.is_terminal and self._selection.ends(event):
-            self.over = True
-        return wanted or self.over
+        self.over = ends
+        return wanted or ends
 
     def keep(self, position: EventId, event: Event, *, surely: bool) -> None:
         """Keep an event that ends a run aside, for the source is about to lose it.
@@ -113,7 +111,7 @@ class Mailbox:
         if any(known == position or (ends and self._selection.ends(end)) for known, end in aside):
             return
         if len(aside) < self._bound:
-            aside.append((position, event))
+            self._aside.append((position, event))
         elif surely:
             self.fail(
                 FellBehind(f"the subscriber read nothing while more than {self._bound} runs ended; subscribe again")
@@ -133,27 +131,34 @@ class Mailbox:
             if self.position < position <= backlog.reached and position not in there and self._concerns(event)
         }
         gap = backlog.gap and _without(backlog.gap, len(saved))
-        if gap is not None:
-            self.queue.append(gap)
-        self.position = backlog.reached
-        self._aside = [kept for kept in self._aside if kept[0] > backlog.reached]
-        self._put_all(sorted((*saved.items(), *backlog.events), key=_position) if saved else backlog.events)
-        self.behind = not backlog.live
-        self.over = self.over or backlog.final or (backlog.live and self.closing)
+        events, ends = self._wanted(
+            sorted((*saved.items(), *backlog.events), key=_position) if saved else backlog.events
+        )
+        items = events if gap is None else [gap, *events]
+        aside = [kept for kept in self._aside if kept[0] > backlog.reached]
+        _, _, reached, live, final = backlog
+        # From here on no call, after which an interrupt might leave one without the other.
+        self.queue += items
+        self.position, self._aside, self.behind = reached, aside, not live
+        self.over = ends or final or (live and self.closing)
 
-    def _put_all(self, backlog: Iterable[Positioned]) -> None:
-        for _, event in backlog:
-            if self.over:
-                return
-            self._put(event)
+    def _wanted(self, there: Iterable[Positioned]) -> tuple[list[Event | Gap], bool]:
+        """The events that are wanted, to the one that ends it; and whether there is such a one."""
+        wanted: list[Event | Gap] = []
+        for _, event in there:
+            if self._selection.wants(event):
+                wanted.append(event)
+            if event.is_terminal and self._selection.ends(event):
+                return wanted, True
+        return wanted, False
 
     def _concerns(self, event: Event) -> bool:
         return self._selection.ends(event) or self._selection.wants(event)
 
     def end_with(self, event: Event | None) -> None:
         """The run asked for has ended before: with this event, if that is to be given."""
-        if event is not None:
-            self._put(event)
+        if event is not None and self._selection.wants(event):
+            self.queue.append(event)
         self.over = True
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ from ..log.blocking import EventLog
 from ..model.events import Body, Event
 from ..plan.drive import ano_transport, arun, no_transport, run
 from ..plan.effects import Plan
+from ..plan.threads import Flag
 from .emitter import READY_S, Emitter
 
 _END_S = 2.0
@@ -29,7 +30,7 @@ class ThreadPort:
 
     on_its_loop = False
 
-    def __init__(self, log: EventLog, ready: threading.Event) -> None:
+    def __init__(self, log: EventLog, ready: Flag) -> None:
         self.core = log.core
         self.ready = ready
         self._log = log
@@ -82,7 +83,7 @@ class ThreadPort:
 class TaskPort:
     """The twin of `ThreadPort` over an `AsyncEventLog`: tasks of the event loop on which the bus was made."""
 
-    def __init__(self, log: AsyncEventLog, ready: threading.Event) -> None:
+    def __init__(self, log: AsyncEventLog, ready: Flag) -> None:
         loop = running_loop()
         if loop is None:
             raise InvalidInput("log", "make a bus over an AsyncEventLog on the event loop of that log")

@@ -4,10 +4,9 @@ The port carries the follower out: on a thread over an `EventLog`, as a task ove
 somebody subscribes. For a subscription that is behind `catch_up.py` reads the log.
 """
 
-import threading
 from collections.abc import Callable
-from concurrent import futures
 from concurrent.futures import Future
+from functools import partial
 from typing import Unpack
 
 from ..errors import LogClosed
@@ -19,12 +18,13 @@ from ..model.filters import EventFilter, Filters
 from ..model.ids import ZERO, EventId
 from ..model.log_values import Gap
 from ..plan.effects import Plan
+from ..plan.threads import Waiters
 from .catch_up import CatchUp, LogSubscription, position_of
 from .fanout import Fanout
 from .history import History
 from .port import Port, TaskPort, ThreadPort
 from .selection import Selection
-from .subscription import READY_S, Waiter, wake
+from .subscription import READY_S, Waiter, wake, waking
 
 _FOLLOWER = "eventlog-bus-follow"
 _BLOCK_S = 1.0
@@ -53,7 +53,7 @@ class SharedBus(Fanout[LogSubscription]):
         self._under_way: set[Future[Event]] = set()
         self.epoch: str | None = None
         self._following = False
-        self._moved = threading.Condition(self.lock)
+        self._moved = Waiters()
         self._catch_up = CatchUp(self, self.port, self._bound, self._patience_s)
 
     def start_over(self) -> None:
@@ -61,6 +61,11 @@ class SharedBus(Fanout[LogSubscription]):
         super().start_over()
         self._begin()
         self.port.start_over()
+
+    @property
+    def must_not_block(self) -> bool:
+        """True if `emit` would wait for Redis on an event loop."""
+        return self.port.must_not_block
 
     def emit(self, given: Event | Body) -> Event:
         """Append, blocking, when the follower is ready, 5 s at most. Raises as the log."""
@@ -73,27 +78,27 @@ class SharedBus(Fanout[LogSubscription]):
     def emit_soon(self, given: Event | Body) -> "Future[Event]":
         """Append without blocking, in the order of the calls."""
         future = self.port.append_soon(_body(given))
-        with self.lock:
-            self._under_way.add(future)
+        self._under_way.add(future)
         future.add_done_callback(self._appended)
         return future
 
     def _appended(self, future: "Future[Event]") -> None:
         if not future.cancelled() and future.exception() is None:
             self._emitted_here(future.result())
-        with self.lock:
-            self._under_way.discard(future)
+        self._under_way.discard(future)
+        self._moved.wake()
 
     def _emitted_here(self, event: Event) -> None:
         """Publish this event before the bus closes, and in any case if it ends a run."""
         if self.port.core.backend.name == "disabled":
             return  # nothing of it will ever come
-        woken: list[Waiter] = []
+        waking(partial(self._keep, event))
+
+    def _keep(self, event: Event, woken: list[Waiter]) -> None:
         with self.lock:
             self._emitted = max(self._emitted, event.position)
             if not event.duplicate:
                 self.keep(event.position, event, woken, surely=False)
-        wake(woken)
 
     def subscribe(self, selection: Selection, on_gap: Callable[[Gap], None] | None, replay: bool) -> LogSubscription:
         """See `EventBus.subscribe`. Off event loops it returns when the follower is ready, after 5 s at most."""
@@ -151,7 +156,7 @@ class SharedBus(Fanout[LogSubscription]):
                 self.history = History(self._bound, after)
                 behind = [subscription for subscription in self if subscription.begin(after, epoch)]
                 self.ready.set()
-            self._moved.notify_all()
+            self._moved.wake()
         wake(woken)
         for subscription in behind:
             self.refill(subscription)
@@ -190,7 +195,7 @@ class SharedBus(Fanout[LogSubscription]):
         """Called with the lock held; the next subscription starts another follower."""
         self._following = False
         self.ready.set()
-        self._moved.notify_all()
+        self._moved.wake()
 
     def events(self, **filters: Unpack[Filters]) -> list[Event]:
         """What is resident in the log and passes the filters, in order; blocking."""
@@ -209,12 +214,15 @@ class SharedBus(Fanout[LogSubscription]):
         """End the subscriptions when they have what was emitted here; waits for that, bounded. Idempotent."""
         self._closed = True
         self.port.stop_taking()
+        under_way = set(self._under_way)
+        self._moved.wait_for(lambda: self._under_way.isdisjoint(under_way), _UNDER_WAY_S)
+        published = self._moved.wait_for(self._published_all, _CLOSE_S)
+        waking(partial(self._finish, published))
+        self._catch_up.end()
+        self.port.end(_FOLLOWER)
+
+    def _finish(self, published: bool, woken: list[Waiter]) -> None:
         with self.lock:
-            under_way = set(self._under_way)
-        futures.wait(under_way, _UNDER_WAY_S)
-        woken: list[Waiter] = []
-        with self._moved:
-            published = self._moved.wait_for(self._published_all, _CLOSE_S)
             self._finished = True
             if not published:
                 self._break_off(self.history.last, woken)
@@ -223,9 +231,6 @@ class SharedBus(Fanout[LogSubscription]):
                 if subscription.here is None:
                     subscription.mailbox.fail(LogClosed("the bus was closed before the log could be read"))
                 subscription.release(woken)
-        wake(woken)
-        self._catch_up.end()
-        self.port.end(_FOLLOWER)
 
     def _published_all(self) -> bool:
         return not self._following or (self.ready.is_set() and self.history.last >= self._emitted)

@@ -6,13 +6,16 @@ import threading
 from _thread import LockType
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
 from ..log.reading import warn_of_gap
 from ..model.events import Event
 from ..model.log_values import Gap
 from ..plan.forks import OfOneProcess
+from ..plan.threads import Flag, free
 from .mailbox import Mailbox
+
+T = TypeVar("T")
 
 READY_S = 5.0
 _TURN = 128
@@ -24,8 +27,8 @@ Waiter = LockType | asyncio.Future[None]
 class Source(Protocol):
     """The bus that a subscription belongs to."""
 
-    lock: threading.Lock
-    ready: threading.Event
+    lock: threading.RLock
+    ready: Flag
 
     def refill(self, subscription: Any) -> None: ...
 
@@ -185,6 +188,18 @@ class Subscription(OfOneProcess):
         self.close()
 
 
+def waking(act: Callable[[list[Waiter]], T]) -> T:
+    """Do something that collects readers, and let these go on: if it is interrupted, nobody else will."""
+    woken: list[Waiter] = []
+    try:
+        result = act(woken)
+        wake(woken)
+        return result
+    except BaseException:
+        wake(woken)
+        raise
+
+
 def wake(woken: list[Waiter]) -> None:
     """Let readers go on. A call into another thread's loop costs a system call, so it is one for all readers there."""
     if not woken:
@@ -194,7 +209,7 @@ def wake(woken: list[Waiter]) -> None:
         if isinstance(waiter, asyncio.Future):
             futures.setdefault(waiter.get_loop(), []).append(waiter)
         else:
-            waiter.release()
+            free(waiter)
     for loop, there in futures.items():
         with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits there any more
             loop.call_soon_threadsafe(_resolve, there)

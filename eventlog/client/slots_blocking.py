@@ -1,9 +1,9 @@
 """`RemoteSlots`: slot queues through a server, for blocking callers. `slots_awaited.py` has the asyncio twin."""
 
-import threading
 from typing import Any, Self
 
 from ..plan.effects import Plan
+from ..plan.threads import Waiters
 from ..slots.blocking import SlotQueue
 from ..slots.request import Acquisition
 from ..slots.waiting import Grant
@@ -47,8 +47,8 @@ class RemoteSlots(SlotQueue):
         super().__init__()
 
     def _forget_acquiring(self) -> None:
-        self._changed = threading.Condition()
-        self._acquiring = 0
+        self._changed = Waiters()
+        self._acquiring: set[object] = set()
 
     def reset(self) -> None:
         """See `SlotQueue.reset`; the parent's threads that wait are not here."""
@@ -60,28 +60,25 @@ class RemoteSlots(SlotQueue):
         return (self._waits if waits else self._connection).execute(effect)
 
     def _take(self, acquisition: Acquisition, plan: Plan[Grant | None], on_lost: Any) -> Any:
-        with self._changed:
-            self._refuse_if_closed()
-            self._acquiring += 1
+        me = object()
         try:
+            self._acquiring.add(me)
+            self._refuse_if_closed()
             return super()._take(acquisition, plan, on_lost)
         finally:
-            with self._changed:
-                self._acquiring -= 1
-                self._changed.notify_all()
+            self._acquiring.discard(me)
+            self._changed.wake()
 
     def close(self) -> None:
         """Renew nothing any more and close all connections; waiters leave the line, within two seconds. Idempotent.
 
         What is still held ends with its lease.
         """
-        with self._changed:
-            if self._closed:
-                return
-            self._closed = True
+        if self._closed:
+            return
+        self._closed = True
         self.keeper.close()
         self._waits.close(patience_s=0)
-        with self._changed:
-            self._changed.wait_for(lambda: not self._acquiring, _LEAVING_S)
+        self._changed.wait_for(lambda: not self._acquiring, _LEAVING_S)
         if self._owns_connection:
             self._connection.close()

@@ -2,12 +2,12 @@
 
 import asyncio
 import contextlib
-import threading
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
 from .effects import Command, Park, Pause, Plan
+from .threads import free, held_lock
 
 T = TypeVar("T")
 
@@ -91,10 +91,10 @@ async def ano_transport(effect: object) -> Any:
 
 
 def _park(park: Park) -> None:
-    woken = threading.Event()
-    unsubscribe = park.subscribe(woken.set)
+    woken = held_lock()
+    unsubscribe = park.subscribe(lambda: free(woken))
     try:
-        woken.wait(park.timeout_s)
+        woken.acquire(timeout=park.timeout_s)
     finally:
         unsubscribe()
 

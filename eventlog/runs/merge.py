@@ -15,6 +15,7 @@ from typing import NamedTuple, Self
 
 from ..errors import InvalidInput
 from ..model.events import Event
+from ..plan.threads import Waiters, free, held_lock
 from .given import checked_by_name, checked_event, checked_events
 
 HOLD_BACK_S = 0.25
@@ -48,6 +49,8 @@ class _Source:
 class Window:
     """Puts the events of several sources in order, each of which is in order itself. Pure: `now` is passed in.
 
+    One thread takes. `add` and `end` may come from another one for each source: no lock is needed for that.
+
     The oldest event may go once every source that has not ended has shown what it goes on with, or has been silent for
     `hold_back_s` since that event came. An event older than `hold_back_s` does not start a wait of its own, so that a
     backlog is read at full speed.
@@ -66,8 +69,8 @@ class Window:
 
     def end(self, name: str, failure: Exception | None = None) -> None:
         """Nothing more comes from this source."""
-        self._sources[name].ended = True
         self._sources[name].failure = failure
+        self._sources[name].ended = True
 
     def is_full(self, name: str) -> bool:
         """True while a source must not show more."""
@@ -170,7 +173,8 @@ class MergedFollower(_Merged):
         _check(followers, Iterable, AsyncIterable, "is for asyncio: use afollow_merged")
         super().__init__(followers, hold_back_s, buffer)
         self._followers = followers
-        self._changed = threading.Condition()
+        self._came = held_lock()
+        self._room = Waiters()
         self._closed = False
         self._threads = [
             threading.Thread(target=self._read, args=each, name=f"eventlog-merge-{each[0]}", daemon=True)
@@ -178,9 +182,9 @@ class MergedFollower(_Merged):
         ]
 
     def __iter__(self) -> Iterator[Followed]:
-        for thread in self._threads:
-            thread.start()
         try:
+            for thread in self._threads:
+                thread.start()
             while taken := self._take():
                 for followed in taken:
                     yield self._handed_out(followed)
@@ -190,38 +194,35 @@ class MergedFollower(_Merged):
 
     def _take(self) -> list[Followed]:
         """The next events, however long that takes; none at the end."""
-        with self._changed:
-            while not self._closed and self._window.failure is None and not self._window.is_over:
-                taken, wait_s = self._window.take(time.monotonic(), time.time())
-                if taken:
-                    self._changed.notify_all()
-                    return taken
-                self._changed.wait(wait_s)
-            return []
+        while not self._closed and self._window.failure is None and not self._window.is_over:
+            taken, wait_s = self._window.take(time.monotonic(), time.time())
+            if taken:
+                self._room.wake()
+                return taken
+            self._came.acquire(timeout=-1 if wait_s is None else wait_s)
+        return []
 
     def _read(self, name: str, follower: Iterable[Event]) -> None:
         failure: Exception | None = None
         try:
             for event in checked_events(f"followers.{name}", follower):
-                with self._changed:
-                    self._changed.wait_for(lambda: self._closed or not self._window.is_full(name))
-                    if self._closed:
-                        return
-                    self._window.add(name, event, time.monotonic())
-                    self._changed.notify_all()
+                self._room.wait_for(lambda: self._closed or not self._window.is_full(name))
+                if self._closed:
+                    return
+                self._window.add(name, event, time.monotonic())
+                free(self._came)
         except Exception as error:
             error.add_note(f"while following {name}")
             failure = error
         finally:
-            with self._changed:
-                self._window.end(name, failure)
-                self._changed.notify_all()
+            self._window.end(name, failure)
+            free(self._came)
 
     def close(self) -> None:
         """End the iteration and all followers, from any thread, within two seconds. Idempotent."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
+        self._closed = True
+        free(self._came)
+        self._room.wake()
         for follower in self._followers.values():
             close = getattr(follower, "close", None)
             # A generator that another thread is in cannot be closed; it ends with its next event.

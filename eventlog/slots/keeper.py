@@ -5,10 +5,12 @@ It starts with the first slot, and is woken only where something falls due befor
 
 import asyncio
 import contextlib
+import math
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 
 from ..errors import EventLogError
+from ..plan.threads import Attendant
 from .acts import Act, Answer, Release
 from .holding import Holding
 from .lease_schedule import LeaseSchedule
@@ -27,7 +29,10 @@ AsyncPerform = Callable[[Sequence[Act], float], Awaitable[Sequence[Answer]]]
 
 
 class Keeper:
-    """Renews `Holding`s until they are dropped. Its thread is a daemon, and ends when there is nothing to keep."""
+    """Renews `Holding`s until they are dropped. Its thread is a daemon, and ends when there is nothing to keep.
+
+    Each call is safe in signal handlers and finalizers: they only note what the thread is to do.
+    """
 
     def __init__(self, perform: Perform) -> None:
         self._perform = perform
@@ -36,75 +41,63 @@ class Keeper:
 
     def reset(self) -> None:
         """Forget everything, as a forked child must: the slots are its parent's."""
-        self._changed = threading.Condition()
         self._schedule = LeaseSchedule()
-        self._thread: threading.Thread | None = None
-        self._looks_at = 0.0
+        self.attendant = Attendant(self._work, self._is_idle, "eventlog-slots")
+        self._looks_at = self._busy_at = 0.0
 
     def keep(self, holding: Holding) -> None:
         """Renew this slot from now on."""
-        with self._changed:
-            self._schedule.keep(holding)
-            self._look_at(holding.renew_at)
+        self._schedule.keep(holding)
+        self._look_at(holding.renew_at)
 
     def drop(self, holding: Holding) -> None:
         """Renew this slot no longer."""
-        with self._changed:
-            self._schedule.drop(holding)
+        self._schedule.drop(holding)
 
     def owe(self, release: Release) -> None:
         """Give a slot back, or leave a line, as soon as Redis can be reached; for a minute at most."""
-        with self._changed:
-            self._schedule.owe(release)
-            self._look_at(moment())
+        self._schedule.owe(release)
+        self._look_at(moment())
 
     def _look_at(self, at: float) -> None:
         if self._closed:
             return
-        # A signal may have come between the making of a thread and its start.
-        if self._thread is None or not self._thread.is_alive():
-            self._looks_at = at
-            self._thread = threading.Thread(target=self._run, name="eventlog-slots", daemon=True)
-            self._thread.start()
-        elif at < self._looks_at:
-            self._looks_at = at
-            self._changed.notify_all()
+        if at < self._looks_at:
+            self.attendant.call()
+        else:
+            self.attendant.see_to_it()
 
-    def _run(self) -> None:
-        busy_at = moment()
-        while True:
-            with self._changed:
-                while (left_s := self._looks_at - moment()) > 0:
-                    self._changed.wait(left_s)
-                now = moment()
-                if not self._schedule.is_empty:
-                    busy_at = now
-                if self._closed or now - busy_at > _IDLE_S:
-                    self._thread = None
-                    return
-                acts, within_s = self._schedule.due()
-            for holding in self._carry_out(acts, within_s) if acts else ():
-                # A notice may take its time (end a process, say): other leases do not wait for it, the process does.
-                threading.Thread(target=holding.lose, name="eventlog-slots-lost", daemon=False).start()
-            with self._changed:
-                self._looks_at = min(self._schedule.next_at(), moment() + _NAP_S)
+    def _is_idle(self) -> bool:
+        return self._closed or self._schedule.is_empty
+
+    def _work(self) -> float | None:
+        now = moment()
+        if not self._schedule.is_empty:
+            self._busy_at = now
+        if self._closed or now - self._busy_at > _IDLE_S:
+            return None
+        # Whatever comes from here on is seen below, or calls.
+        self._looks_at = math.inf
+        acts, within_s = self._schedule.due()
+        for holding in self._carry_out(acts, within_s) if acts else ():
+            # A notice may take its time (end a process, say): other leases do not wait for it, the process does.
+            threading.Thread(target=holding.lose, name="eventlog-slots-lost", daemon=False).start()
+        self._looks_at = min(self._schedule.next_at(), moment() + _NAP_S)
+        return max(self._looks_at - moment(), 0.0)
 
     def _carry_out(self, acts: list[Act], within_s: float) -> list[Holding]:
         try:
             answers = self._perform(acts, within_s)
         except Exception as error:
-            with self._changed:
-                return self._schedule.failed(error)
-        with self._changed:
-            return self._schedule.answered(acts, answers)
+            return self._schedule.failed(error)
+        return self._schedule.answered(acts, answers)
 
     def close(self) -> None:
         """Keep nothing any more, and owe nothing: what is still held ends with its lease. Idempotent."""
-        with self._changed:
-            self._closed = True
-            self._schedule.clear()
-            self._looks_at = 0.0
-            self._changed.notify_all()
+        self._closed = True
+        self._schedule.clear()
+        if self.attendant.thread is not None:
+            self.attendant.call()
 
 
 class TaskKeeper:

@@ -16,7 +16,10 @@ _IDLE_S = 60.0
 
 
 class LeaseSchedule:
-    """What is held, and what is owed: releases that could not be made yet."""
+    """What is held, and what is owed: releases that could not be made yet.
+
+    `keep`, `drop` and `owe` may come in the middle of anything else here, from another thread or a signal handler.
+    """
 
     def __init__(self) -> None:
         self._holdings: set[Holding] = set()
@@ -54,7 +57,7 @@ class LeaseSchedule:
 
     def next_at(self) -> float:
         """When there is something to do."""
-        ats = [holding.renew_at for holding in self._holdings]
+        ats = [holding.renew_at for holding in list(self._holdings)]
         if self._debts:
             ats.append(self._retry_at)
         return min(ats, default=moment() + _IDLE_S)
@@ -62,8 +65,10 @@ class LeaseSchedule:
     def due(self) -> tuple[list[Act], float]:
         """What to do now, and within how many seconds. Then `answered` or `failed` is to be called."""
         now = self._asked_at = moment()
-        self._due = [holding for holding in self._holdings if holding.renew_at <= now]
-        self._debts = {release: until for release, until in self._debts.items() if until > now}
+        self._due = [holding for holding in list(self._holdings) if holding.renew_at <= now]
+        for release in list(self._debts):
+            if self._debts.get(release, 0.0) <= now:
+                self._debts.pop(release, None)
         ends = min((holding.valid_until for holding in self._due), default=now + _LONGEST_CALL_S)
         acts: list[Act] = [*(holding.renewal() for holding in self._due), *self._debts]
         return acts, min(max(ends - now, 0.05), _LONGEST_CALL_S)

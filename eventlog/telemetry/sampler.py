@@ -1,6 +1,7 @@
 """Samples a process while it runs and pushes the samples, in threads of its own: the caller waits for neither."""
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import os
@@ -17,6 +18,7 @@ from typing import Any, Protocol, Self, TypedDict, Unpack
 from ..errors import BackendUnavailable, InvalidInput, LogClosed, NotFound
 from ..model.events import checked_label
 from ..plan.forks import OfOneProcess
+from ..plan.threads import Waiters
 from ..runs.given import refuse_async_log, refuse_blocking_log
 from ..runs.records import checked_run
 from .host import HostMetrics
@@ -122,7 +124,8 @@ class TelemetrySampler(OfOneProcess):
         self._metrics = metrics
         self._clock = clock
         self._bound = buffer
-        self._changed = threading.Condition()
+        self._changed = Waiters()
+        self._unstarted = [True]
         self._waiting: deque[_Taken] = deque()
         self._batch: _Batch | None = None
         self._taken = self._pushed = self._dropped = 0
@@ -134,18 +137,21 @@ class TelemetrySampler(OfOneProcess):
 
     def start(self) -> None:
         """Begin. The first sample comes after an instant, the next after `interval_s`. Idempotent."""
-        with self._changed:
-            if self._threads or self._stopping or self._capacity == 0:
-                return
-            self._process = os.getpid()
-            if self._metrics is None:
-                self._metrics = HostMetrics(self._pid).sample
-            self._threads = [
-                threading.Thread(target=work, name=f"eventlog-telemetry-{name}", daemon=True)
-                for name, work in (("sampler", self._keep_sampling), ("pusher", self._keep_pushing))
-            ]
-            for thread in self._threads:
-                thread.start()
+        if self._stopping or self._capacity == 0 or not self._unstarted:
+            return
+        try:
+            self._unstarted.pop()
+        except IndexError:
+            return  # another thread is about to
+        self._process = os.getpid()
+        if self._metrics is None:
+            self._metrics = HostMetrics(self._pid).sample
+        self._threads = [
+            threading.Thread(target=work, name=f"eventlog-telemetry-{name}", daemon=True)
+            for name, work in (("sampler", self._keep_sampling), ("pusher", self._keep_pushing))
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def sample(self) -> bool:
         """Take a sample now, in this thread, besides those of its own. False if there is nothing to take."""
@@ -163,12 +169,13 @@ class TelemetrySampler(OfOneProcess):
             return False
         labels = {"stage_name": self._current_stage(), "source": self._source}
         sample = {"host": dict(host), **{name: label for name, label in labels.items() if label is not None}}
-        with self._changed:
-            self._untaken = ""
-            self._taken += 1
-            self._waiting.append(_Taken(self._clock(), sample))
-            self._make_room()
-            self._changed.notify_all()
+        taken = (_Taken(self._clock(), sample),)
+        # No call in between, after which an interrupt might leave one without the other.
+        self._untaken = ""
+        self._taken += 1
+        self._waiting += taken
+        self._make_room()
+        self._changed.wake()
         return True
 
     def _take_none(self, why: str) -> None:
@@ -193,33 +200,32 @@ class TelemetrySampler(OfOneProcess):
     def stop(self, timeout_s: float = STOP_S) -> None:
         """Take a last sample, push what waits, and end, all within `timeout_s`. Idempotent, and never raises.
 
-        Nothing happens in a forked child: the threads, and a lock that one may hold, are its parent's.
+        Nothing happens in a forked child: the threads are its parent's. In one of these, by a finalizer say, it waits
+        for the other alone.
         """
         if self._process != os.getpid():
             return
         deadline = time.monotonic() + timeout_s
-        with self._changed:
-            self._stopping = True
-            dropped = self._dropped
-            self._changed.notify_all()
-        threads = list(self._threads)
-        for thread in threads:
-            thread.join(max(deadline - time.monotonic(), 0.0))
-        with self._changed:
-            # A batch that is under way may still arrive, but nothing waits for it.
-            lost = self._dropped - dropped + self._held()
-            why = self._problem or "the log does not answer"
-            if lost:
-                self._problem = why
-            self._give_up()
+        self._stopping = True
+        dropped = self._dropped
+        self._changed.wake()
+        for thread in self._threads:
+            if thread.is_alive() and thread is not threading.current_thread():
+                thread.join(max(deadline - time.monotonic(), 0.0))
+        # A batch that is under way may still arrive, but nothing waits for it.
+        lost = self._dropped - dropped + self._held()
+        why = self._problem or "the log does not answer"
+        if lost:
+            self._problem = why
+        self._give_up()
         if lost and "ended" not in self._warned:
             self._warn_once("lost", f"{lost} samples are lost, as sampling was stopped: {why}")
 
     def stats(self) -> SamplerStats:
         """See `SamplerStats`."""
-        with self._changed:
-            problem = self._problem or self._untaken or self._unstaged
-            return SamplerStats(self._taken, self._pushed, self._dropped, self._held(), problem)
+        problem = self._problem or self._untaken or self._unstaged
+        pushed, dropped, taken = self._pushed, self._dropped, self._taken
+        return SamplerStats(taken, pushed, dropped, taken - pushed - dropped, problem)
 
     @property
     def running(self) -> bool:
@@ -242,35 +248,37 @@ class TelemetrySampler(OfOneProcess):
             # Where sampling took longer than the interval, what was missed is not made up for.
             next_s = max(next_s + self._interval_s, time.monotonic())
         self.sample()
-        with self._changed:
-            self._sampled_all = True
-            self._changed.notify_all()
+        self._sampled_all = True
+        self._changed.wake()
 
     def _stopped_before(self, moment_s: float) -> bool:
-        with self._changed:
-            return self._changed.wait_for(
-                lambda: self._stopping or self._abandoned, max(moment_s - time.monotonic(), 0.0)
-            )
+        return self._changed.wait_for(lambda: self._stopping or self._abandoned, max(moment_s - time.monotonic(), 0.0))
 
     def _keep_pushing(self) -> None:
         while (batch := self._next_batch()) is not None:
             if not self._settle(batch):
-                with self._changed:
-                    self._changed.wait_for(lambda: self._abandoned, _RETRY_S)
+                self._changed.wait_for(lambda: self._abandoned, _RETRY_S)
         if self._batch is not None:
             self._lose(self._batch, self._problem)
 
     def _next_batch(self) -> "_Batch | None":
         """What is to be pushed next: a batch whose outcome is unknown as it was. None at the end."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._batch or self._waiting or self._sampled_all or self._abandoned)
-            if self._abandoned or not (self._batch or self._waiting):
-                return None
-            if self._batch is None:
-                # A batch whose outcome is unknown has to stay as it is: it leaves room for what is newer.
-                most = min(len(self._waiting), _BATCH, self._bound // 2)
-                self._batch = _Batch([self._waiting.popleft() for _ in range(most)], uuid.uuid4().hex)
-            return self._batch
+        self._changed.wait_for(lambda: self._batch or self._waiting or self._sampled_all or self._abandoned)
+        if self._abandoned or not (self._batch or self._waiting):
+            return None
+        if self._batch is None:
+            # A batch whose outcome is unknown has to stay as it is: it leaves room for what is newer.
+            most = min(_BATCH, self._bound // 2)
+            self._batch = _Batch(self._oldest(most), uuid.uuid4().hex)
+        return self._batch
+
+    def _oldest(self, most: int) -> list["_Taken"]:
+        oldest: list[_Taken] = []
+        # Others may let some go meanwhile.
+        with contextlib.suppress(IndexError):
+            while len(oldest) < most:
+                oldest.append(self._waiting.popleft())
+        return oldest
 
     def _settle(self, batch: "_Batch") -> bool:
         """Push a batch; False if it is to be tried again after a while."""
@@ -286,48 +294,49 @@ class TelemetrySampler(OfOneProcess):
         except LogClosed as error:
             return self._end(batch, error)
         except BackendUnavailable as error:
-            with self._changed:
-                self._problem = str(error)
+            self._problem = str(error)
             return False
         except Exception as error:
             _log.warning("telemetry of run %s: %r", self._run_id, error)
             return self._lose(batch, error)
         if not kept:
             return self._end(batch, "the log keeps no samples of this run")
-        with self._changed:
-            self._batch = None
-            self._pushed += len(batch.taken)
-            self._problem = ""
+        self._batch = None
+        self._pushed += len(batch.taken)
+        self._problem = ""
         return True
 
     def _put_back(self, batch: "_Batch", why: Exception) -> bool:
         """Nothing of the batch was stored: its samples wait again."""
-        with self._changed:
-            self._batch = None
-            self._waiting.extendleft(reversed(batch.taken))
-            self._make_room()
-            self._problem = str(why)
+        self._batch = None
+        self._waiting.extendleft(reversed(batch.taken))
+        self._make_room()
+        self._problem = str(why)
         return False
 
     def _lose(self, batch: "_Batch", why: object) -> bool:
-        with self._changed:
-            self._batch = None
-            self._dropped += len(batch.taken)
-            self._problem = str(why)
+        self._batch = None
+        self._dropped += len(batch.taken)
+        self._problem = str(why)
         return True
 
     def _end(self, batch: "_Batch", why: object) -> bool:
         self._warn_once("ended", f"sampling ends: {why}")
         self._lose(batch, why)
-        with self._changed:
-            self._give_up()
+        self._give_up()
         return True
 
     def _make_room(self) -> None:
-        while self._waiting and self._held() > self._bound:
-            self._waiting.popleft()
+        while self._held() > self._bound and self._drop_oldest():
             self._warn_once("full", "samples are dropped, as the log does not take them")
+
+    def _drop_oldest(self) -> bool:
+        try:
+            del self._waiting[0]
             self._dropped += 1
+        except IndexError:
+            return False
+        return True
 
     def _held(self) -> int:
         return len(self._waiting) + (0 if self._batch is None else len(self._batch.taken))
@@ -339,9 +348,9 @@ class TelemetrySampler(OfOneProcess):
 
     def _give_up(self) -> None:
         self._abandoned = True
-        self._dropped += len(self._waiting)
-        self._waiting.clear()
-        self._changed.notify_all()
+        while self._drop_oldest():
+            pass
+        self._changed.wake()
 
 
 @dataclass(frozen=True, slots=True)

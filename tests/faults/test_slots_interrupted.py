@@ -99,5 +99,6 @@ def test_an_interrupt_at_any_line_leaves_nothing_behind(
                 eventually(
                     lambda slots=slots: slots.keeper._schedule.is_empty, f"nothing is kept after line {interrupt.line}"
                 )
-                if slots.keeper._thread is not None and not slots.keeper._thread.is_alive():
+                thread = slots.keeper.attendant.thread
+                if thread is not None and not thread.is_alive():
                     assert_is_renewed(slots)

@@ -1,20 +1,33 @@
-"""Ctrl-C at a chosen line of a thread, the same one each time."""
+"""A signal at a chosen line of a thread, the same one each time."""
 
 import linecache
 import sys
 from collections.abc import Callable, Iterator
 from itertools import count
-from types import FrameType
+from opcode import opname
+from types import FrameType, ModuleType
 from typing import Any
 
 
-class InterruptAt:
-    """Raises KeyboardInterrupt at the n-th line that the calling thread runs in `watched` frames, as a signal would."""
+def raises() -> None:
+    """The handler of Ctrl-C."""
+    raise KeyboardInterrupt
 
-    def __init__(self, line: int, watched: Callable[[FrameType], bool]) -> None:
+
+def within(*modules: ModuleType) -> Callable[[FrameType], bool]:
+    """True of the frames of these modules, and of what lies in these packages."""
+    homes = [str(module.__file__).removesuffix("__init__.py") for module in modules]
+    return lambda frame: frame.f_code.co_filename.startswith(tuple(homes))
+
+
+class InterruptAt:
+    """Calls `handler` at the n-th line that the calling thread runs in `watched` frames, as a signal would."""
+
+    def __init__(self, line: int, watched: Callable[[FrameType], bool], handler: Callable[[], object] = raises) -> None:
         self.line = line
         self.left = line
         self._watched = watched
+        self._handler = handler
 
     def __call__(self, frame: FrameType, event: str, arg: Any) -> Any:
         if not self._watched(frame):
@@ -25,7 +38,7 @@ class InterruptAt:
             self.left -= 1
             if self.left == 0:
                 sys.settrace(None)
-                raise KeyboardInterrupt
+                self._handler()
         return self
 
     def during(self, work: Callable[[], object]) -> bool:
@@ -40,15 +53,54 @@ class InterruptAt:
         return False
 
 
-def at_each_line(watched: Callable[[FrameType], bool], *, at_least: int) -> Iterator[InterruptAt]:
+class InterruptAtStep(InterruptAt):
+    """Interrupts at the n-th place where CPython looks for signals: where a function begins, after a call, where a loop
+    goes back. Nothing can come between the others.
+    """
+
+    def __call__(self, frame: FrameType, event: str, arg: Any) -> Any:
+        if not self._watched(frame):
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        before = ""
+
+        def step(frame: FrameType, event: str, arg: Any) -> Any:
+            nonlocal before
+            if event == "opcode":
+                looks = before.startswith(("RESUME", "JUMP_BACKWARD", "CALL"))
+                before = opname[frame.f_code.co_code[frame.f_lasti]]
+                if looks:
+                    self.left -= 1
+                    if self.left == 0:
+                        sys.settrace(None)
+                        self._handler()
+            return step
+
+        return step
+
+
+def at_each_line(
+    watched: Callable[[FrameType], bool],
+    *,
+    at_least: int,
+    handler: Callable[[], object] = raises,
+    kind: type[InterruptAt] = InterruptAt,
+) -> Iterator[InterruptAt]:
     """An interrupt at the first line, one at the second, and so on until a work has no line left to be interrupted at.
 
     Each is for one `during`. Fails if the work has fewer than `at_least` lines: then too few were interrupted.
     """
     for line in count(1):
-        interrupt = InterruptAt(line, watched)
+        interrupt = kind(line, watched, handler)
         yield interrupt
         assert interrupt.left < line, "nothing that is watched was run"
         if interrupt.left > 0:
             assert line > at_least, f"only {line - 1} lines were interrupted"
             return
+
+
+def at_each_step(
+    watched: Callable[[FrameType], bool], *, at_least: int, handler: Callable[[], object] = raises
+) -> Iterator[InterruptAt]:
+    """`at_each_line`, by the steps at which a signal may really come."""
+    return at_each_line(watched, at_least=at_least, handler=handler, kind=InterruptAtStep)

@@ -1,7 +1,5 @@
 """Appends for those who must not block: gathered, sent in order, and each with an answer of its own."""
 
-import threading
-
 import pytest
 
 from eventlog.bus.emitter import Emitter
@@ -11,12 +9,13 @@ from eventlog.log.limits import LogLimits
 from eventlog.log.memory import MemoryBackend
 from eventlog.model import Body
 from eventlog.model.retention import Retention
+from eventlog.plan.threads import Flag
 
 
 def test_a_batch_that_the_log_finds_too_large_is_sent_in_parts_and_costs_only_what_is_too_large_itself() -> None:
     limits = LogLimits(batch_max_events=4, batch_max_bytes=100)
     log = DirectLog(MemoryBackend(Retention.of()), workspace="w", limits=limits)
-    gate = threading.Event()
+    gate = Flag()
     emitter = Emitter(log, gate)
     bodies = [Body.of("a", {"n": n, "text": "x" * 200 if n == 6 else ""}) for n in range(20)]
     futures = [emitter.submit(body) for body in bodies]
