@@ -21,6 +21,7 @@ EventLogError
 ├── LeaseLost               the slot is no longer held: its lease ended, or somebody else released it
 └── BackendUnavailable      Redis did not answer within the deadline; a write's outcome may be unknown
     ├── BackendFull         Redis refuses writes (out of memory, disk full, read-only replica)
+    ├── BackendRefused      Redis refuses the password, a command or a key, or is a cluster
     └── Overloaded          too many appends wait in this process already (back-pressure)
 """
 
@@ -197,6 +198,13 @@ class BackendUnavailable(EventLogError):
 
 class BackendFull(BackendUnavailable):
     """Redis is up and refuses writes: out of memory, disk full, or a read-only replica. Reads go on."""
+
+
+class BackendRefused(BackendUnavailable):
+    """Redis is up and refuses the name or password, a command or key that its user has no right to, or is a cluster.
+
+    It lasts until an operator changes that, so nothing is retried.
+    """
 
 
 class Overloaded(BackendUnavailable):

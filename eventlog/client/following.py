@@ -1,5 +1,6 @@
 """A reader's position in a log behind a server, moved on by plans: a stream that is resumed when it breaks."""
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,8 @@ from ..plan.effects import Park
 from . import wire
 from .asking import Asking, CloseStream, OpenStream, ReadStream
 from .log_operations import LogCalls
+
+_log = logging.getLogger("eventlog")
 
 # The server sends a heartbeat every 15 s; two that stay away mean that the connection is dead.
 _SILENCE_S = 35.0
@@ -39,6 +42,7 @@ class StreamTail:
         self._pause_s = _FIRST_PAUSE_S
         self._wake: Callable[[], None] | None = None
         self._interrupted = False
+        self._trouble: BackendUnavailable | None = None
         self.epoch = start.epoch
         self.stream: Any = None
         self.caught_up = False
@@ -71,13 +75,19 @@ class StreamTail:
                 yield from self.close()
                 self._over()
                 return []
+            items = self._items(piece)
+            if self._trouble is not None and not items:
+                # The server waits for its Redis. It would wait for ever, but this follower's patience has an end.
+                trouble, self._trouble = self._trouble, None
+                raise trouble
         except BackendUnavailable as error:
             self.caught_up = False
             yield from self.close()
             yield from self._wait_out(error)
             return []
-        self._failing_since, self._pause_s = None, _FIRST_PAUSE_S
-        return self._items(piece)
+        if self._trouble is None:
+            self._failing_since, self._pause_s = None, _FIRST_PAUSE_S
+        return items
 
     def _open(self) -> Asking[None]:
         params = wire.stream_params(self.cursor, self._start.wanted, self._start.until_terminal, self.epoch)
@@ -99,6 +109,7 @@ class StreamTail:
         now = time.monotonic()
         if self._failing_since is None:
             self._failing_since = now
+            _log.warning("following waits: %s", error)
         if now - self._failing_since >= self._start.patience_s:
             raise error
         yield Park(self._until_interrupted, self._pause_s)
@@ -147,6 +158,8 @@ class StreamTail:
         """Control events move the cursor and report gaps."""
         self._closing = control.name == "closing"
         self.caught_up = control.name == "caught_up" or (self.caught_up and control.name != "gap")
+        if control.name in ("interrupted", "caught_up"):
+            self._trouble = BackendUnavailable(control.detail) if control.name == "interrupted" else None
         if control.gap is not None:
             if control.gap.reason == "reset":
                 # The cursor is of another incarnation from here on, whose name the stream does not give.

@@ -4,8 +4,8 @@ import uuid
 from collections.abc import Iterable, Sequence
 
 from ..model.events import Event
-from ..plan.effects import Command, Pause, Plan
-from ..store.calls import call_script
+from ..plan.effects import Command, Plan
+from ..store.calls import call_script, failed_wait
 from ..store.keys import WorkspaceKeys
 from ..store.links import LinkLost, Refused
 from ..store.scripts import script
@@ -68,9 +68,8 @@ class GroupConsumer:
         args: tuple[bytes | str | int, ...] = ("XREAD", "COUNT", 1, "BLOCK", block_ms, "STREAMS", *logs, *positions)
         try:
             reply = yield Command(args, timeout_s + _BLOCK_MARGIN_S)
-        except (LinkLost, Refused):
-            # The next `take` has the deadline, the retries and the words for it.
-            yield Pause(min(timeout_s, 0.05))
+        except (LinkLost, Refused) as error:
+            yield from failed_wait(error, args, timeout_s)
             return []
         return [logs[key] for key, _ in reply or ()]
 

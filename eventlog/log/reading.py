@@ -1,6 +1,7 @@
 """Reading a log: what a cursor has missed, pages with filters, and following. Plans and pure decisions only."""
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
@@ -203,6 +204,7 @@ class Tail:
         self.epoch = epoch
         self.caught_up = False
         self.ended = False
+        self.trouble: BackendUnavailable | None = None
 
     @property
     def cursor(self) -> str:
@@ -223,17 +225,21 @@ class Tail:
         """
         try:
             items = yield from self._step(block_s)
-        except BackendUnavailable:
+        except BackendUnavailable as error:
             self.caught_up = False
+            self.trouble = error
             now = self._monotonic()
             if self._failing_since is None:
                 self._failing_since = now
+                if self._patience_s < math.inf:
+                    # A follower in the server is one of many; the hub speaks for them all.
+                    _log.warning("following waits: %s", error)
             if now - self._failing_since >= self._patience_s:
                 raise
             yield Pause(self._pause_s)
             self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
             return []
-        self._failing_since = None
+        self._failing_since = self.trouble = None
         self._pause_s = _FIRST_PAUSE_S
         return items
 

@@ -21,10 +21,10 @@ from ..model.log_values import (
     Segment,
 )
 from ..model.retention import Retention
-from ..plan.effects import Command, Pause, Plan
+from ..plan.effects import Command, Plan
 from ..plan.forks import call_in_child
 from ..slots.redis import RedisSlots
-from ..store.calls import call_command, call_script
+from ..store.calls import call_command, call_script, failed_wait
 from ..store.keys import WorkspaceKeys
 from ..store.links import LinkLost, Refused
 from ..store.scripts import script
@@ -139,9 +139,8 @@ class RedisBackend:
         )
         try:
             reply = yield command
-        except (LinkLost, Refused):
-            # `read` has the deadline, the retries and the words for it.
-            yield Pause(0.01)
+        except (LinkLost, Refused) as error:
+            yield from failed_wait(error, command.args, timeout_s)
             return []
         if reply:
             return [decode_entry(entry) for entry in reply[0][1]]

@@ -6,8 +6,8 @@ from functools import partial
 
 from ..errors import VersionConflict
 from ..model.retention import Retention
-from ..plan.effects import Command, Pause, Plan
-from ..store.calls import call_command, call_script
+from ..plan.effects import Command, Plan
+from ..store.calls import call_command, call_script, failed_wait
 from ..store.keys import WorkspaceKeys
 from ..store.links import LinkLost, Refused
 from ..store.scripts import script
@@ -81,8 +81,8 @@ class RedisSlots:
             command = ("BLMPOP", timeout, 1, key, "LEFT", "COUNT", most)
         try:
             reply = yield Command(command, timeout_s + _BLOCK_MARGIN_S)
-        except (LinkLost, Refused):
-            yield Pause(min(timeout_s, 0.05))
+        except (LinkLost, Refused) as error:
+            yield from failed_wait(error, command, timeout_s)
             return []
         if not reply:
             return []

@@ -4,20 +4,28 @@ A failed reply means *unknown*, not *failed*. A call may be repeated because eve
 reads by nature, appends by the number that their writer gives each call.
 """
 
+import logging
+import re
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..errors import BackendFull, BackendUnavailable, EventLogError
+from ..errors import BackendFull, BackendRefused, BackendUnavailable, EventLogError
 from ..plan.effects import Command, Pause, Plan
 from .links import LinkLost, Refused
 from .scripts import Script
 
 _PASSING = frozenset({"LOADING", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "BUSY", "UNBLOCKED"})
 _FULL = frozenset({"OOM", "MISCONF", "NOREPLICAS"})
+_CREDENTIALS = frozenset({"NOAUTH", "WRONGPASS"})
+_AUTH_PROBLEMS = ("AUTH ", "Client sent AUTH")
+_CLUSTER = frozenset({"MOVED", "ASK", "CROSSSLOT"})
+_log = logging.getLogger("eventlog")
+_warned: set[str] = set()
 _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 0.5
 _SHORTEST_TRY_S = 0.25
+_LOOK_S = 0.25
 
 
 def call_script(
@@ -63,15 +71,14 @@ def _call(
             if error.code == "NOSCRIPT":
                 args = loading
                 continue
-            if error.code in _FULL:
-                raise BackendFull(f"Redis refuses writes: {error.code}", outcome_unknown=unknown) from error
             if error.code not in _PASSING:
-                raise _unexpected(error) from error
+                source = loading[1] if isinstance(loading[1], bytes) else b""
+                raise failure_of(error, args, source=source, unknown=unknown) from error
             failure: Exception = error
         except LinkLost as error:
-            unknown = writes
+            unknown = unknown or (writes and error.sent)
             failure = error
-            if on_repeat is not None:
+            if error.sent and on_repeat is not None:
                 on_repeat()
         left = deadline - time.monotonic()
         if left <= pause:
@@ -91,7 +98,61 @@ def _given_up(failure: Exception, deadline_s: float, unknown: bool) -> BackendUn
     return BackendUnavailable(f"Redis did not answer within {deadline_s:g} s", outcome_unknown=unknown)
 
 
-def _unexpected(error: Refused) -> EventLogError:
-    if error.code in {"NOAUTH", "WRONGPASS", "NOPERM"}:
-        return BackendUnavailable(f"Redis refused the credentials: {error.code}")
+def failure_of(
+    error: Refused, args: tuple[bytes | str | int, ...], *, source: bytes = b"", unknown: bool = False
+) -> EventLogError:
+    """The library's error for a refusal that another try will not overcome, in words that show no address.
+
+    `args` are the refused command, `source` that of its script. `unknown`: an earlier try may have been carried out.
+    """
+    code = error.code
+    if code in _FULL:
+        return BackendFull(f"Redis refuses writes: {code}", outcome_unknown=unknown)
+    if code in _CREDENTIALS or error.problem.startswith(_AUTH_PROBLEMS):
+        return BackendRefused(f"Redis refuses the user name or the password ({code})", outcome_unknown=unknown)
+    if error.lacks_right:
+        what = _command_named(error.problem, source)
+        keys = next((arg for arg in args[1:] if isinstance(arg, str) and "}:" in arg), None)
+        if code != "NOPERM" and "ACL" not in error.problem:
+            problem = f"Redis does not have the command {what or args[0]!s}"
+        elif what is None and keys is not None:
+            problem = f"Redis does not let its user use the keys {keys.partition('}:')[0]}}}:* (NOPERM)"
+        else:
+            problem = f"Redis does not let its user run {what or args[0]!s} (NOPERM)"
+        return BackendRefused(problem, outcome_unknown=unknown)
+    if not error.sent:
+        return BackendRefused(f"Redis refuses the connection: {error}", outcome_unknown=unknown)
+    if code in _CLUSTER:
+        problem = f"Redis is a node of a cluster ({code}); what is supported is one Redis, or a primary with replicas"
+        return BackendRefused(problem, outcome_unknown=unknown)
     return EventLogError(f"Redis refused a command: {error}")
+
+
+def done_without(error: Refused, args: tuple[bytes | str | int, ...], instead: str) -> bool:
+    """True, with one warning a process, if Redis does not give its user the command that is done without."""
+    if not error.lacks_right:
+        return False
+    problem = f"{failure_of(error, args)}; {instead}"
+    if problem not in _warned:
+        _warned.add(problem)
+        _log.warning("%s", problem)
+    return True
+
+
+def failed_wait(error: LinkLost | Refused, args: tuple[bytes | str | int, ...], timeout_s: float) -> Plan[None]:
+    """Pause where a blocking read failed. The next look has the deadline, the retries and the words for it."""
+    looks = isinstance(error, Refused) and done_without(error, args, f"looking every {_LOOK_S:g} s instead")
+    yield Pause(min(timeout_s, _LOOK_S if looks else 0.02))
+
+
+def _command_named(problem: str, source: bytes) -> str | None:
+    """The command that a refusal is about; where only the line of the script is named, the one that stands there."""
+    named = re.search(r"(?:run the|unknown command|for) '([^']+)'", problem)
+    if named is not None:
+        return named[1].upper().replace("|", " ")
+    line = re.search(r"user_script:(\d+)", problem)
+    lines = source.decode().splitlines()
+    if line is None or "command called" not in problem or int(line[1]) > len(lines):
+        return None
+    called = re.search(r"call\('(\w+)'", lines[int(line[1]) - 1])
+    return None if called is None else called[1]

@@ -10,59 +10,57 @@ import logging
 import os
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
+from time import monotonic
 from typing import Any
 
 import hiredis
 import redis.asyncio.connection as aioredis
 import redis.connection as syncredis
 from redis.backoff import NoBackoff
-from redis.exceptions import (
-    AuthenticationError,
-    AuthorizationError,
-    BusyLoadingError,
-    ClusterDownError,
-    MasterDownError,
-    NoPermissionError,
-    NoScriptError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisError,
-    ResponseError,
-    TryAgainError,
-)
+from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError, ResponseError
 from redis.retry import Retry
 
-from ..errors import BackendUnavailable, InvalidInput, LogClosed
+from ..errors import LogClosed
 from ..plan.effects import Command
 from . import restarts
+from .urls import parsed_url
 
 _log = logging.getLogger("eventlog")
 
 CONNECT_TIMEOUT_S = 2.0
-
-_CODES: tuple[tuple[type[ResponseError], str], ...] = (
-    (NoScriptError, "NOSCRIPT"),
-    (ReadOnlyError, "READONLY"),
-    (OutOfMemoryError, "OOM"),
-    (NoPermissionError, "NOPERM"),
-    (MasterDownError, "MASTERDOWN"),
-    (ClusterDownError, "CLUSTERDOWN"),
-    (TryAgainError, "TRYAGAIN"),
-)
+# What was used a moment ago is taken to stand still: to look costs more than it is worth in a busy process.
+_LOOK_AFTER_S = 0.005
 
 
 class LinkLost(Exception):
-    """No reply: not connected, cut off or timed out. Whether the command was carried out is unknown."""
+    """No reply: not connected, cut off or timed out. If it was `sent`, whether it was carried out is unknown."""
+
+    def __init__(self, problem: str, *, sent: bool) -> None:
+        self.sent = sent
+        super().__init__(problem)
 
 
 class Refused(Exception):
-    """Redis answered with an error; `code` is the first word of the answer."""
+    """Redis answered with an error, to the command or as the connection was made; it carried nothing out.
 
-    def __init__(self, error: ResponseError) -> None:
+    `code` is the first word of the answer, `problem` are the others. What was not `sent` had no connection yet.
+    """
+
+    def __init__(self, error: RedisError, *, sent: bool) -> None:
+        self.sent = sent
         # redis-py cuts the code off the answers that it has a class for.
-        named = (code for kind, code in _CODES if isinstance(error, kind))
-        self.code = next(named, str(error).split(" ", 1)[0])
-        super().__init__(str(error))
+        known = error.status_code
+        self.code, _, self.problem = (str(error) if known is None else f"{known} {error}").partition(" ")
+        super().__init__(f"{self.code} {self.problem}".rstrip())
+
+    @property
+    def lacks_right(self) -> bool:
+        """This Redis does not have the command, or its user no right to it or to the key."""
+        return self.code == "NOPERM" or self.problem.startswith(_LACKING)
+
+
+# Within a script both lose their code.
+_LACKING = ("ACL failure", "unknown command", "Unknown command", "Unknown Redis command")
 
 
 class SyncLink:
@@ -72,14 +70,8 @@ class SyncLink:
     """
 
     def __init__(self, url: str, size: int = 8, on_lost: Callable[[], None] | None = None) -> None:
-        pool = _parse(syncredis.ConnectionPool, url)
-        self._make = pool.connection_class
-        self._kwargs = {
-            **pool.connection_kwargs,
-            **_OPTIONS,
-            "retry": Retry(NoBackoff(), 0),
-            "socket_connect_timeout": CONNECT_TIMEOUT_S,
-        }
+        self._make, kwargs = parsed_url(syncredis.ConnectionPool, url)
+        self._kwargs = {**kwargs, **_OPTIONS, "retry": Retry(NoBackoff(), 0)}
         self._size = size
         self._on_lost = on_lost
         self._closed = False
@@ -88,7 +80,7 @@ class SyncLink:
     def _start_over(self) -> None:
         """Hold no connections: at first, and in a forked child, as the parent's are the parent's."""
         self._pid = os.getpid()
-        self._free: list[Any] = []
+        self._free: list[tuple[Any, float]] = []
         self._looked = False
         # One token a connection that may be in use: a semaphore, without the cost of Python's own.
         self._room: SimpleQueue[None] = SimpleQueue()
@@ -105,28 +97,29 @@ class SyncLink:
         try:
             room.get(timeout=command.timeout_s)
         except Empty:
-            raise LinkLost(f"none of {self._size} connections came free within {command.timeout_s:.1f} s") from None
+            problem = f"none of {self._size} connections came free within {command.timeout_s:.1f} s"
+            raise LinkLost(problem, sent=False) from None
         try:
-            free = self._free
-            try:
-                connection = free.pop()
-            except IndexError:
-                connection = self._make(**self._kwargs)
+            connection = self._take()
+            sent = False
             try:
                 if connection.socket_timeout != command.timeout_s:
                     _bound(connection, command.timeout_s)
+                if connection._sock is None:
+                    connection.connect()
                 if not self._looked:
                     self._looked = True
                     self._look(connection)
+                sent = True
                 connection.send_packed_command((_packed(command),), check_health=False)
                 reply = connection.read_response(disable_decoding=True)
-            except ResponseError as error:
-                free.append(connection)
-                raise Refused(error) from error
             except BaseException as error:
-                connection.disconnect()
-                self._drop_idle()
-                translated = _translated(error)
+                if sent and isinstance(error, ResponseError):
+                    self._keep(connection)
+                else:
+                    connection.disconnect()
+                    self._drop_idle()
+                translated = _translated(error, sent)
                 if self._on_lost is not None and isinstance(translated, LinkLost):
                     self._on_lost()
                 raise translated from None
@@ -144,18 +137,28 @@ class SyncLink:
                 connection.read_response(disable_decoding=True)
                 _log.info(_ASKED_TO_REWRITE)
 
+    def _take(self) -> Any:
+        try:
+            connection, kept_at = self._free.pop()
+        except IndexError:
+            return self._make(**self._kwargs)
+        if monotonic() - kept_at > _LOOK_AFTER_S and not _stands(connection):
+            connection.disconnect()
+            self._drop_idle()
+        return connection
+
     def _keep(self, connection: Any) -> None:
         if self._closed:
             connection.disconnect()
         else:
-            self._free.append(connection)
+            self._free.append((connection, monotonic()))
 
     def _drop_idle(self) -> None:
         """What cut one connection has mostly cut them all: to try each in turn would use up a deadline."""
         self._looked = False
         with contextlib.suppress(IndexError):
             while True:
-                self._free.pop().disconnect()
+                self._free.pop()[0].disconnect()
 
     def close(self) -> None:
         """Close the idle connections now and those in use after their reply. Idempotent."""
@@ -167,14 +170,8 @@ class AsyncLink:
     """At most `size` connections, shared by the tasks of one event loop. `on_lost`, as for `SyncLink`, may block."""
 
     def __init__(self, url: str, size: int = 8, on_lost: Callable[[], None] | None = None) -> None:
-        pool = _parse(aioredis.ConnectionPool, url)
-        self._make = pool.connection_class
-        self._kwargs = {
-            **pool.connection_kwargs,
-            **_OPTIONS,
-            "retry": _async_retry(),
-            "socket_connect_timeout": CONNECT_TIMEOUT_S,
-        }
+        self._make, kwargs = parsed_url(aioredis.ConnectionPool, url)
+        self._kwargs = {**kwargs, **_OPTIONS, "retry": _async_retry()}
         self._size = size
         self._on_lost = on_lost
         self._looked = False
@@ -187,21 +184,27 @@ class AsyncLink:
         if self._closed:
             raise LogClosed("the log was closed")
         connection = transport = None
+        sent = False
         try:
             async with asyncio.timeout(command.timeout_s), self._room:
                 connection = self._free.pop() if self._free else self._make(**self._kwargs)
+                if connection.is_connected and connection._reader.at_eof():
+                    # What is sent into a connection that Redis has closed has an unknown outcome.
+                    await connection.disconnect(nowait=True)
+                    await self._drop_idle()
                 if not connection.is_connected:
                     await connection.connect()
                 transport = connection._writer.transport
                 if not self._looked:
                     self._looked = True
                     await self._look(connection)
+                sent = True
                 await connection.send_packed_command(_packed(command), check_health=False)
                 reply = await connection.read_response(disable_decoding=True)
-        except ResponseError as error:
-            self._free.append(connection)
-            raise Refused(error) from error
         except BaseException as error:
+            if sent and isinstance(error, ResponseError):
+                await self._keep(connection)
+                raise _translated(error, sent) from None
             if transport is not None:
                 # Closing would keep the socket until a server that hangs has taken all that was to be sent.
                 transport.abort()
@@ -209,7 +212,7 @@ class AsyncLink:
                 await connection.disconnect(nowait=True)
                 if not isinstance(error, asyncio.CancelledError):
                     await self._drop_idle()
-            translated = _translated(error)
+            translated = _translated(error, sent)
             if self._on_lost is not None and isinstance(translated, LinkLost):
                 await asyncio.to_thread(self._on_lost)
             raise translated from None
@@ -257,8 +260,21 @@ def _bound(connection: Any, timeout_s: float) -> None:
         connection._sock.settimeout(timeout_s)
 
 
+def _stands(connection: Any) -> bool:
+    """False if Redis has closed an idle connection: what is sent into it has an unknown outcome."""
+    try:
+        return not connection.can_read(0)
+    except (OSError, RedisError):
+        return False
+
+
 _ASKED_TO_REWRITE = "Redis has started anew: asked it to rewrite its append-only file, which a crash may have torn"
-_OPTIONS: dict[str, Any] = {"protocol": 2, "socket_timeout": None, "decode_responses": False}
+_OPTIONS: dict[str, Any] = {
+    "protocol": 2,
+    "socket_timeout": None,
+    "socket_connect_timeout": CONNECT_TIMEOUT_S,
+    "decode_responses": False,
+}
 
 
 def _async_retry() -> Any:
@@ -267,21 +283,14 @@ def _async_retry() -> Any:
     return AsyncRetry(NoBackoff(), 0)
 
 
-def _parse(pool_class: Any, url: str) -> Any:
-    try:
-        return pool_class.from_url(url)
-    except ValueError as error:
-        raise InvalidInput("url", f"not a Redis URL (redis://, rediss:// or unix://): {error}") from error
-
-
-def _translated(error: BaseException) -> BaseException:
+def _translated(error: BaseException, sent: bool) -> BaseException:
     """The store's own error with `error` as its cause; what is not about Redis stays as it is."""
-    if isinstance(error, AuthenticationError | AuthorizationError):
-        translated: Exception = BackendUnavailable(f"Redis refused the credentials: {error}")
-    elif isinstance(error, BusyLoadingError):
-        translated = LinkLost("Redis is loading its data")
+    if not sent and isinstance(error.__cause__, RedisError):
+        error = error.__cause__  # redis-py wraps what a handshake on a unix socket is answered
+    if isinstance(error, ResponseError | AuthenticationError | BusyLoadingError):
+        translated: Exception = Refused(error, sent=sent)
     elif isinstance(error, OSError | RedisError):
-        translated = LinkLost(str(error) or type(error).__name__)
+        translated = LinkLost(str(error) or type(error).__name__, sent=sent)
     else:
         return error
     translated.__cause__ = error

@@ -26,6 +26,11 @@ class Topic:
         for buffer in self.buffers:
             buffer.push(events)
 
+    def wake(self) -> None:
+        """Have every follower look around, though there is nothing new."""
+        for buffer in self.buffers:
+            buffer.notify()
+
     def break_off(self) -> None:
         """Something is missing before what comes next: what that is, each follower reads from the log."""
         for buffer in self.buffers:
@@ -62,16 +67,17 @@ class Buffer:
             return
         self._batches.append(events)
         self._buffered += len(events)
-        self._notify()
+        self.notify()
 
     def break_off(self) -> None:
         """Drop what is buffered; the follower reads the log next."""
         self._batches.clear()
         self._buffered = 0
         self._broken = True
-        self._notify()
+        self.notify()
 
-    def _notify(self) -> None:
+    def notify(self) -> None:
+        """End the follower's wait."""
         if self._wake is not None:
             self._wake()
 

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from ..errors import EventLogError, LogClosed
+from ..errors import BackendUnavailable, EventLogError, LogClosed
 from ..log.encoding import decode_entry
 from ..log.protocol import Backend
 from ..log.reading import Tail, joins, missed
@@ -23,6 +23,7 @@ from ..model.ids import Cursor, EventId
 from ..model.log_values import Gap, ReadRequest
 from ..plan.drive import AsyncTransport, ano_transport, arun
 from ..plan.effects import Command
+from ..store.calls import done_without, failure_of
 from ..store.links import LinkLost, Refused
 from .buffer import Buffer, Topic
 
@@ -34,6 +35,9 @@ _COUNT = 1000
 _CHECK_S = 2.0
 _CHECKS_A_ROUND = 50
 _KICK_S = 0.01
+# How long a new topic waits, and how often logs are looked at, where Redis gives no better way.
+_SHORT_BLOCK_MS = 100
+_LOOK_S = 0.25
 _LONGEST_PAUSE_S = 1.0
 
 
@@ -43,13 +47,20 @@ class CaughtUp(NamedTuple):
     cursor: str
 
 
+class Interrupted(NamedTuple):
+    """Nothing new can be read right now; all that is missed comes later, and then `CaughtUp`."""
+
+    cursor: str
+    problem: str
+
+
 class Closing(NamedTuple):
     """The hub closes; resume at `cursor` elsewhere or later."""
 
     cursor: str
 
 
-Item = Event | Gap | CaughtUp | Closing
+Item = Event | Gap | CaughtUp | Interrupted | Closing
 
 
 @dataclass(slots=True)
@@ -85,8 +96,10 @@ class Hub:
         self._seen_generation = 0
         self._attached = asyncio.Event()
         self._client_id: int | None = None
+        self._block_ms = _BLOCK_MS
         self._closed = False
         self._stats = HubStats()
+        self.trouble: BackendUnavailable | None = None
 
     async def follow(
         self,
@@ -178,10 +191,21 @@ class Hub:
         Repeated, for a kick that arrives just before the read does nothing.
         """
         while self._seen_generation < self._wanted_generation and self._link is not None:
+            if self._block_ms < _BLOCK_MS:
+                return
             if self._client_id is not None:
-                with contextlib.suppress(LinkLost, Refused):
-                    await self._link.execute(Command(("CLIENT", "UNBLOCK", self._client_id), 1.0))
+                command = Command(("CLIENT", "UNBLOCK", self._client_id), 1.0)
+                try:
+                    await self._link.execute(command)
+                except LinkLost:
+                    pass
+                except Refused as error:
+                    self._do_without_client(error, command)
             await asyncio.sleep(_KICK_S)
+
+    def _do_without_client(self, error: Refused, command: Command) -> None:
+        if done_without(error, command.args, "new followers wait a tenth of a second instead"):
+            self._block_ms = _SHORT_BLOCK_MS
 
     async def _read_forever(self) -> None:
         assert self._connect_reader is not None
@@ -190,18 +214,45 @@ class Hub:
         try:
             while True:
                 try:
-                    if self._client_id is None:
-                        self._client_id = int(await reader.execute(Command(("CLIENT", "ID"), 2.0)))
+                    await self._identify(reader)
                     await self._read_once(reader)
                     await self._check_some()
                     pause = _KICK_S
+                    self._stand(None)
                 except (LinkLost, Refused, EventLogError) as error:
                     _log.info("the hub lost Redis: %s", error)
                     self._client_id = None
+                    if pause > _KICK_S:
+                        # A second try failed too.
+                        self._stand(_trouble(error))
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, _LONGEST_PAUSE_S)
         finally:
             await reader.close()
+
+    def _stand(self, trouble: BackendUnavailable | None) -> None:
+        """Note whether followers can be given what is new, and have them say so where that has changed."""
+        before, self.trouble = self.trouble, trouble
+        if (before is None) == (trouble is None):
+            return
+        if trouble is None:
+            _log.warning("followers are live again")
+        else:
+            _log.warning("followers wait, and will miss nothing: %s", trouble)
+        for topic in self._topics.values():
+            topic.wake()
+
+    async def _identify(self, reader: AsyncTransport) -> None:
+        """Learn by which id the reader's blocking call can be ended."""
+        if self._client_id is not None or self._block_ms < _BLOCK_MS:
+            return
+        command = Command(("CLIENT", "ID"), 2.0)
+        try:
+            self._client_id = int(await reader.execute(command))
+        except Refused as error:
+            self._do_without_client(error, command)
+            if self._block_ms == _BLOCK_MS:
+                raise
 
     async def _read_once(self, reader: AsyncTransport) -> None:
         self._seen_generation = self._wanted_generation
@@ -211,19 +262,35 @@ class Hub:
             if topic.tail is not None and topic.backend.stream_key is not None
         }
         if not topics:
+            self.trouble = None
             self._attached.clear()
             await self._attached.wait()
             return
         positions = [str(topic.tail) for topic in topics.values()]
-        reply = await reader.execute(
-            Command(
-                ("XREAD", "COUNT", _COUNT, "BLOCK", _BLOCK_MS, "STREAMS", *topics, *positions),
-                _BLOCK_MS / 1000 + _BLOCK_MARGIN_S,
-            )
+        command = Command(
+            ("XREAD", "COUNT", _COUNT, "BLOCK", self._block_ms, "STREAMS", *topics, *positions),
+            self._block_ms / 1000 + _BLOCK_MARGIN_S,
         )
         self._stats.reads += 1
+        try:
+            reply = await reader.execute(command)
+        except Refused as error:
+            if not done_without(error, command.args, f"followers look every {_LOOK_S:g} s instead"):
+                raise
+            await self._look(list(topics.values()))
+            return
         for key, entries in reply or ():
             self._publish(topics[key], [decode_entry(entry) for entry in entries])
+
+    async def _look(self, topics: list[Topic]) -> None:
+        """Read each log by the script that reads pages, where `XREAD` is refused."""
+        for topic in topics:
+            if topic.tail is not None:
+                request = ReadRequest(since=Cursor(*topic.tail), count=_COUNT)
+                segment = await arun(topic.backend.read(request), self._execute)
+                if segment.events:
+                    self._publish(topic, segment.events)
+        await asyncio.sleep(_LOOK_S)
 
     def _publish(self, topic: Topic, events: list[Event]) -> None:
         self._stats.events += len(events)
@@ -254,6 +321,16 @@ class Hub:
                 topic.break_off()
 
 
+def _trouble(error: LinkLost | Refused | EventLogError) -> BackendUnavailable:
+    if isinstance(error, BackendUnavailable):
+        return error
+    if isinstance(error, LinkLost):
+        # Its words may name an address, and followers are given these.
+        return BackendUnavailable("Redis does not answer")
+    failure = failure_of(error, ("XREAD",)) if isinstance(error, Refused) else error
+    return failure if isinstance(failure, BackendUnavailable) else BackendUnavailable(str(failure))
+
+
 class HubFollower:
     """One reader at its own pace. `cursor` is behind the last item returned."""
 
@@ -264,6 +341,7 @@ class HubFollower:
         self._scope: asyncio.Timeout | None = None
         self._interrupted = False
         self._reports_caught_up = True
+        self._reports_trouble = True
 
     @property
     def cursor(self) -> str:
@@ -300,15 +378,27 @@ class HubFollower:
         return []
 
     async def _step(self, block_s: float) -> list[Item]:
+        standing = self._standing()
+        if standing:
+            return standing
         live = self._tail.caught_up
         items: list[Item] = list(await arun(self._tail.step(block_s), self._hub._execute))
-        if self._tail.caught_up and not self.ended:
-            if self._reports_caught_up:
-                items.append(CaughtUp(self.cursor))
-            self._reports_caught_up = False
-        elif items and not live:
+        if items and not live and not self._tail.caught_up:
             self._reports_caught_up = True
-        return items
+        return items + self._standing()
+
+    def _standing(self) -> list[Item]:
+        """Whether the follower is live, where that has changed since it was last said."""
+        trouble = self._tail.trouble or self._hub.trouble
+        if trouble is not None:
+            found: list[Item] = [Interrupted(self.cursor, str(trouble))] if self._reports_trouble else []
+            self._reports_trouble, self._reports_caught_up = False, True
+            return found
+        if not self._tail.caught_up or self.ended:
+            return []
+        found = [CaughtUp(self.cursor)] if self._reports_caught_up else []
+        self._reports_caught_up, self._reports_trouble = False, True
+        return found
 
     def interrupt(self) -> None:
         """Have `next` return `Closing` at once."""

@@ -11,7 +11,7 @@ import orjson
 
 from eventlog.model.events import Event
 from eventlog.model.log_values import Gap
-from eventlog.tail.hub import CaughtUp, Closing, Item
+from eventlog.tail.hub import CaughtUp, Closing, Interrupted, Item
 
 
 class Framing(Protocol):
@@ -118,9 +118,11 @@ def encode(framing: Framing, cache: FrameCache, items: Iterable[Item], cursor: s
     return b"".join(frames)
 
 
-def _control(framing: Framing, item: Gap | CaughtUp | Closing, cursor: str) -> bytes:
+def _control(framing: Framing, item: Gap | CaughtUp | Interrupted | Closing, cursor: str) -> bytes:
     if isinstance(item, Gap):
         return framing.control("gap", {**item.to_dict(), "cursor": cursor}, cursor)
+    if isinstance(item, Interrupted):
+        return framing.control("interrupted", {"cursor": item.cursor, "detail": item.problem}, item.cursor)
     name = "caught_up" if isinstance(item, CaughtUp) else "closing"
     return framing.control(name, {"cursor": item.cursor}, item.cursor)
 

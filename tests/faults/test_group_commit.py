@@ -28,7 +28,7 @@ def test_a_duplicate_whose_first_event_cannot_be_looked_up_spoils_no_other_appen
 
         def without_lookups(command: Command) -> Any:
             if command.args[0] == "XRANGE":
-                raise LinkLost("Redis went away between the two")
+                raise LinkLost("Redis went away between the two", sent=True)
             return link.execute(command)
 
         plain = Append([Body.of("plain")])

@@ -157,6 +157,14 @@ class RedisProcess:
         """A plain client, for looking at and tampering with what is stored. Close it."""
         return redis.Redis.from_url(self.url, socket_timeout=PATIENCE_S)
 
+    def user(self, rules: str, password: str = "pw") -> str:
+        """The URL of a user who may do all but what `rules` (of an ACL) take away."""
+        with self.client() as client:
+            client.execute_command(
+                "ACL", "SETUSER", "app", "reset", "on", f">{password}", "~*", "+@all", *rules.split()
+            )
+        return self.url.replace("://", f"://app:{password}@", 1)
+
     def stop(self) -> None:
         """End it orderly (SIGTERM); its data stays. Does nothing if it is not running."""
         self._end(signal.SIGTERM)

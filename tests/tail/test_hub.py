@@ -14,7 +14,7 @@ from eventlog.model import EventFilter
 from eventlog.model.ids import Cursor
 from eventlog.plan.effects import Command
 from eventlog.store.links import AsyncLink
-from eventlog.tail.hub import CaughtUp, Closing, Hub, HubFollower, Item
+from eventlog.tail.hub import CaughtUp, Closing, Hub, HubFollower, Interrupted, Item
 from tests.support.redis_process import RedisProcess
 
 START = Cursor(None, 0)
@@ -317,3 +317,56 @@ def test_an_idle_hub_reads_nothing(with_house: Callable[..., None]) -> None:
         assert built.hub.stats().topics == 0
 
     with_house(body)
+
+
+@pytest.mark.parametrize("rules", ["-client", "-client|unblock", "-xread", "-client -xread"])
+def test_followers_are_live_whatever_commands_redis_refuses(
+    rules: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eventlog.store.calls._warned", set())
+
+    async def main(url: str) -> None:
+        async with asyncio.timeout(60), house(url, "p") as built:
+            first = await built.follow("a")
+            await take(first, has(CaughtUp))
+            waiting = asyncio.create_task(take(first, has(Event)))
+            second = await built.follow("b")
+            await take(second, has(CaughtUp))
+            also_waiting = asyncio.create_task(take(second, has(Event)))
+            await asyncio.sleep(0)
+            await built.log("a").append("k")
+            await built.log("b").append("k")
+            assert offsets(await waiting) + offsets(await also_waiting) == [1, 1]
+            assert built.hub.trouble is None
+
+    with RedisProcess(appendonly=False) as server:
+        asyncio.run(main(server.user(rules)))
+    warned = "".join(record.getMessage() for record in caplog.records)
+    # Whether a reader has to be unblocked at all is a matter of chance.
+    assert all(rule[1:].upper() in warned for rule in rules.split() if "|" not in rule)
+
+
+def test_followers_say_when_they_are_not_live_and_when_they_are_again() -> None:
+    async def main(server: RedisProcess) -> None:
+        async with asyncio.timeout(60), house(server.url, "p") as built:
+            waiting, busy = await built.follow(), await built.follow()
+            for follower in (waiting, busy):
+                await take(follower, has(CaughtUp))
+            task = asyncio.create_task(take(waiting, has(Interrupted)))
+            await asyncio.to_thread(server.kill)
+            assert isinstance((await task)[-1], Interrupted)
+            assert built.hub.trouble is not None
+            # One that did not wait at that moment says it when it is asked next, and a new one at once.
+            assert isinstance((await take(busy, has(Interrupted)))[-1], Interrupted)
+            late = await built.follow()
+            assert [type(item) for item in await take(late, has(Interrupted))] == [Interrupted]
+            await asyncio.to_thread(server.start)
+            for follower in (waiting, busy, late):
+                assert isinstance((await take(follower, has(CaughtUp)))[-1], CaughtUp)
+            assert built.hub.trouble is None
+            await built.log().append("k")
+            for follower in (waiting, busy, late):
+                assert offsets(await take(follower, has(Event))) == [1]
+
+    with RedisProcess() as server:
+        asyncio.run(main(server))
