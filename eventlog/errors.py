@@ -67,7 +67,14 @@ class RejectedContent(InvalidInput):
 
 
 class NotFound(EventLogError, LookupError):
-    """What was asked for is not, or no longer, in the log."""
+    """What was asked for is not, or no longer, in the log.
+
+    `lease_expired_at`, of an execution in a queue: when its lease ran out, if that was within ten minutes, else None.
+    """
+
+    def __init__(self, problem: str, lease_expired_at: float | None = None) -> None:
+        self.lease_expired_at = lease_expired_at
+        super().__init__(problem)
 
 
 class Conflict(EventLogError):

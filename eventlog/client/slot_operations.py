@@ -97,10 +97,11 @@ class SlotCalls(Asker, SlotOperations):
     ) -> Asking[tuple[float, SlotState]]:
         """Wait in the line. Returns when the last look began, and the grant."""
         began = heard_at = asked_at
+        queued_at = state.time
         ends_at = min(deadline, asked_at + ((state.queue_expires_at or state.time) - state.time))
         while state.state != "granted":
             if moment() >= ends_at or state.state == "none":
-                return (yield from self._give_up(acquisition, began, ends_at))
+                return (yield from self._give_up(acquisition, began, ends_at, queued_at))
             asked_at = moment()
             wait_s = min(_POLL_S, ends_at - asked_at)
             try:
@@ -112,7 +113,9 @@ class SlotCalls(Asker, SlotOperations):
                 yield Pause(_PAUSE_S)
         return asked_at, state
 
-    def _give_up(self, acquisition: Acquisition, began: float, ends_at: float) -> Asking[tuple[float, SlotState]]:
+    def _give_up(
+        self, acquisition: Acquisition, began: float, ends_at: float, queued_at: float
+    ) -> Asking[tuple[float, SlotState]]:
         """Leave the line, unless the grant has come meanwhile: then it is used."""
         named = (acquisition.queue, acquisition.execution_id)
         in_time = moment() < ends_at
@@ -121,6 +124,8 @@ class SlotCalls(Asker, SlotOperations):
             state = yield from self._look(*named, 0.0)
             if state.state == "granted":
                 return asked_at, state
+            if state.lease_expires_at is not None and state.lease_expires_at >= queued_at:
+                raise LeaseLost(*named)  # the slot came, and we did not hear of it in time
         if in_time:
             raise SlotCancelled(*named)
         # The error names the time that was asked for; how late its end was found out is of no use to the caller.
@@ -130,8 +135,8 @@ class SlotCalls(Asker, SlotOperations):
         try:
             request = wire.look_request(queue, execution_id, wait_s)
             return (yield from self.ask(request, wire.read_state, wait_s=wait_s))
-        except NotFound:
-            return SlotState("none")
+        except NotFound as error:
+            return SlotState("none", lease_expires_at=error.lease_expired_at)
 
     def carry_out(self, act: Act, deadline_s: float | None = None) -> Asking[Reply]:
         """See `SlotOperations.carry_out`."""

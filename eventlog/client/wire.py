@@ -194,7 +194,7 @@ def problem(status: int, content: bytes, retry_after: str | None) -> EventLogErr
         case "CONFLICT" if "last_offset" in data:
             return Conflict(int(data.get("expected_offset", 0)), int(data["last_offset"]))
         case "NOT_FOUND":
-            return NotFound(detail)
+            return NotFound(detail, data.get("lease_expired_at"))
         case "BACKEND_UNAVAILABLE":
             return BackendUnavailable(
                 detail, outcome_unknown=bool(data.get("outcome_unknown")), retry_after_s=_seconds(retry_after)

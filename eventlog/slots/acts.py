@@ -175,7 +175,12 @@ class Released(NamedTuple):
 
 
 class Gone(NamedTuple):
-    """Nothing of that acquisition is here."""
+    """Nothing of that acquisition is here. To a `Touch`, `expired_ms` says when a lease of the execution ran out.
+
+    It is 0 if none did within the last ten minutes.
+    """
+
+    expired_ms: int = 0
 
 
 class Beaten(NamedTuple):

@@ -126,7 +126,7 @@ class SlotQueue(OfOneProcess):
         `execution_id` names the holder; without one it gets a name of its own. An execution that was queued before
         (`enqueue`) goes on with its place. For one that holds a slot already `AlreadyHeld` is raised; with `adopt`
         its slot or place is taken over, under a new fencing token. Raises `QueueFull`, `QueueTimeout`, `RateLimited`,
-        `QuotaExceeded`, `SlotCancelled`.
+        `QuotaExceeded`, `SlotCancelled`; through a server `LeaseLost` if a slot came and its lease ran out unheard.
         """
         acquisition = Acquisition.of(action, execution_id, timeout_s, **options)
         return self._take(acquisition, self.operations.wait_for(acquisition, adopt=adopt), on_lost)

@@ -16,6 +16,7 @@ from .acts import (
     Busy,
     Cancel,
     Cancelled,
+    Gone,
     Granted,
     Mode,
     Poke,
@@ -273,6 +274,8 @@ def _state_of(reply: Reply) -> SlotState:
                 queue_expires_at=(now_ms + answer.remaining_ms) / 1000,
                 max_concurrent=answer.limit or None,
             )
+        case Gone(expired_ms) if expired_ms:
+            return SlotState("none", lease_expires_at=expired_ms / 1000, time=now_ms / 1000)
     return SlotState("none", time=now_ms / 1000)
 
 

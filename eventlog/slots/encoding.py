@@ -84,7 +84,7 @@ _ANSWERS: dict[bytes, Callable[[Sequence[Any]], Answer]] = {
     b"full": lambda raw: Full(raw[1], raw[2]),
     b"cancelled": lambda raw: Cancelled(),
     b"released": lambda raw: Released(),
-    b"none": lambda raw: Gone(),
+    b"none": lambda raw: Gone(*raw[1:]),
     b"beaten": lambda raw: Beaten(raw[1], tuple(map(int, raw[2].split()))),
 }
 

@@ -9,8 +9,8 @@ from ..errors import VersionConflict
 from ..model.events import Body
 from ..plan.effects import Park, Plan, at_once
 from .acts import Act, Performed, Poke, Ring
-from .memory_acts import Tombs, carry_out
-from .memory_queue import Bells, Call, MemoryQueue, Place, quantised
+from .memory_acts import carry_out
+from .memory_queue import Bells, Call, MemoryQueue, Place, Tombs, quantised
 from .policy import Policy, Scope, StoredPolicy
 from .protocol import Cleared, Holder, QueueStats, Waiter
 
@@ -53,7 +53,7 @@ class MemorySlots:
             if act.queue not in opened:
                 opened[act.queue] = self._queue(act.queue, call.now)
                 opened[act.queue].open(call)
-            answers.append(carry_out(opened[act.queue], act, self._tombs))
+            answers.append(carry_out(opened[act.queue], act))
         for name, queue in opened.items():
             queue.close()
             if queue.known:
@@ -63,7 +63,7 @@ class MemorySlots:
 
     def _call(self, inbox: str = "") -> Call:
         micros = int(self._clock() * 1_000_000)
-        return Call(micros // 1000, micros, inbox, self._bells, self._policies)
+        return Call(micros // 1000, micros, inbox, self._bells, self._tombs, self._policies)
 
     def _queue(self, name: str, now: int) -> MemoryQueue:
         """The queue as it is, or one that was never used and is not kept unless something comes of it."""

@@ -1,6 +1,5 @@
 """What can be done on a slot queue in memory: the acts, in the order of `lua/slot_calls.lua`."""
 
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -36,28 +35,9 @@ _TOMB_MS = 600_000
 _LONGEST_HOLD_MS = 60_000
 
 
-class Tombs:
-    """Acquisitions that are over: a copy of an earlier call that comes late finds them here."""
-
-    def __init__(self) -> None:
-        self._until: OrderedDict[str, int] = OrderedDict()
-
-    def bury(self, nonce: str, tomb_ms: int, now: int) -> None:
-        """Remember that an acquisition is over."""
-        while self._until and next(iter(self._until.values())) <= now:
-            self._until.popitem(last=False)
-        if tomb_ms:
-            self._until.pop(nonce, None)
-            self._until[nonce] = now + tomb_ms
-
-    def has(self, nonce: str, now: int) -> bool:
-        """True while it is remembered."""
-        return self._until.get(nonce, 0) > now
-
-
-def carry_out(queue: MemoryQueue, act: Act, tombs: Tombs) -> Answer:
+def carry_out(queue: MemoryQueue, act: Act) -> Answer:
     """Do one act on an open queue."""
-    return _ACTS[type(act)](queue, act, tombs)
+    return _ACTS[type(act)](queue, act)
 
 
 def _record_of(queue: MemoryQueue, execution: str, key: str) -> Place | None:
@@ -92,12 +72,12 @@ def _keep_waiting(queue: MemoryQueue, place: Place, bell: str | None, attended: 
     return queue.queued(place, queue.position(place.execution))
 
 
-def _meet(queue: MemoryQueue, place: Place, act: Acquire, tombs: Tombs) -> Answer:
+def _meet(queue: MemoryQueue, place: Place, act: Acquire) -> Answer:
     """The execution has a place or a slot here already."""
     if place.nonce == act.nonce:
         return _confirmed(queue, place) if place.holds else _keep_waiting(queue, place, act.bell, act.attended)
     if act.mode == "adopt":
-        return _adopt(queue, place, act, tombs)
+        return _adopt(queue, place, act)
     if place.holds:
         return Held(place.fence, max(place.until_ms - queue.call.now, 0))
     if act.attended and not place.attended and act.mode == "line":
@@ -106,9 +86,9 @@ def _meet(queue: MemoryQueue, place: Place, act: Acquire, tombs: Tombs) -> Answe
     return Waiting(queue.position(place.execution))
 
 
-def _adopt(queue: MemoryQueue, place: Place, act: Acquire, tombs: Tombs) -> Answer:
+def _adopt(queue: MemoryQueue, place: Place, act: Acquire) -> Answer:
     queue.look_again(place.bell, place.nonce)
-    tombs.bury(place.nonce, _TOMB_MS, queue.call.now)
+    queue.call.bury(place.nonce, _TOMB_MS)
     if not place.holds:
         place.nonce, place.lease_ms, place.owner = act.nonce, act.lease_ms, act.owner
         return _keep_waiting(queue, place, act.bell, act.attended)
@@ -144,12 +124,12 @@ def _take_up(queue: MemoryQueue, act: Acquire) -> None:
         queue.settle()
 
 
-def _acquire(queue: MemoryQueue, act: Acquire, tombs: Tombs) -> Answer:
+def _acquire(queue: MemoryQueue, act: Acquire) -> Answer:
     call = queue.call
     _take_up(queue, act)
     if place := queue.place(act.execution):
-        return _meet(queue, place, act, tombs)
-    if tombs.has(act.nonce, call.now) or (act.ticket and act.ticket <= queue.reset):
+        return _meet(queue, place, act)
+    if call.is_over(act.nonce) or (act.ticket and act.ticket <= queue.reset):
         return Cancelled()
     if act.ticket and act.ticket < queue.born_us:
         _await_holders(queue, act.lease_ms)
@@ -198,11 +178,11 @@ def _line_up(queue: MemoryQueue, place: Place, act: Acquire) -> Answer:
     return answer
 
 
-def _touch(queue: MemoryQueue, act: Touch, tombs: Tombs) -> Answer:
+def _touch(queue: MemoryQueue, act: Touch) -> Answer:
     queue.settle()
     place = _record_of(queue, act.execution, act.key)
     if place is None:
-        return Gone()
+        return Gone(queue.call.expired_ms(f"{queue.name}/{act.execution}"))
     if act.key == ANY:
         if place.holds:
             return _holding(queue, place)
@@ -214,7 +194,7 @@ def _touch(queue: MemoryQueue, act: Touch, tombs: Tombs) -> Answer:
     return _confirmed(queue, place) if place.claim_end_ms else _holding(queue, place)
 
 
-def _renew(queue: MemoryQueue, act: Renew, tombs: Tombs) -> Answer:
+def _renew(queue: MemoryQueue, act: Renew) -> Answer:
     queue.settle()
     place = _record_of(queue, act.execution, act.key)
     if place and place.holds:
@@ -227,7 +207,7 @@ def _renew(queue: MemoryQueue, act: Renew, tombs: Tombs) -> Answer:
         and lease_ms is not None
         and queue.reset < fence < queue.born_us
         and queue.place(act.execution) is None
-        and not tombs.has(act.key, queue.call.now)
+        and not queue.call.is_over(act.key)
     ):
         _await_holders(queue, lease_ms)
         queue.fence, queue.changed = max(queue.fence, fence), True
@@ -240,48 +220,48 @@ def _renew(queue: MemoryQueue, act: Renew, tombs: Tombs) -> Answer:
     return Gone()
 
 
-def _leave(queue: MemoryQueue, place: Place, key: str, tomb_ms: int, how: str, tombs: Tombs) -> Cancelled:
+def _leave(queue: MemoryQueue, place: Place, key: str, tomb_ms: int, how: str) -> Cancelled:
     queue.leave_line(place, how)
     if key != place.nonce:
         # Released by another caller: the waiter looks, and a copy of its acquire cannot queue it again.
         queue.look_again(place.bell, place.nonce)
         tomb_ms = _TOMB_MS
-    tombs.bury(place.nonce, tomb_ms, queue.call.now)
+    queue.call.bury(place.nonce, tomb_ms)
     return Cancelled()
 
 
-def _release(queue: MemoryQueue, act: Release, tombs: Tombs) -> Answer:
+def _release(queue: MemoryQueue, act: Release) -> Answer:
     queue.reap()
     place = _record_of(queue, act.execution, act.key)
     if place is None:
-        return _nothing(queue, act, tombs)
+        return _nothing(queue, act)
     since_ms = place.granted_ms if place.holds else place.ticket // 1000
     if act.not_after_ms is not None and since_ms > act.not_after_ms:
         return Gone()
     if not place.holds:
-        return _leave(queue, place, act.key, act.tomb_ms, "cancelled", tombs)
+        return _leave(queue, place, act.key, act.tomb_ms, "cancelled")
     queue.leave_slot(place, "released")
-    tombs.bury(place.nonce, act.tomb_ms, queue.call.now)
+    queue.call.bury(place.nonce, act.tomb_ms)
     return Released()
 
 
-def _cancel(queue: MemoryQueue, act: Cancel, tombs: Tombs) -> Answer:
+def _cancel(queue: MemoryQueue, act: Cancel) -> Answer:
     queue.settle()
     place = _record_of(queue, act.execution, act.key)
     if place is None:
-        return _nothing(queue, act, tombs)
+        return _nothing(queue, act)
     if place.holds:
         return _holding(queue, place)
-    return _leave(queue, place, act.key, act.tomb_ms, act.how, tombs)
+    return _leave(queue, place, act.key, act.tomb_ms, act.how)
 
 
-def _nothing(queue: MemoryQueue, act: Release | Cancel, tombs: Tombs) -> Gone:
+def _nothing(queue: MemoryQueue, act: Release | Cancel) -> Gone:
     if act.key != ANY:
-        tombs.bury(act.key, act.tomb_ms, queue.call.now)
+        queue.call.bury(act.key, act.tomb_ms)
     return Gone()
 
 
-def _beat(queue: MemoryQueue, act: Beat, tombs: Tombs) -> Beaten:
+def _beat(queue: MemoryQueue, act: Beat) -> Beaten:
     queue.reap()
     for execution in act.executions:
         # An unattended place needs no beat, and no beat extends a place beyond its queue time-out.
@@ -292,12 +272,12 @@ def _beat(queue: MemoryQueue, act: Beat, tombs: Tombs) -> Beaten:
     return Beaten(queue.look_in_ms(1), tuple(missing))
 
 
-def _poke(queue: MemoryQueue, act: Poke, tombs: Tombs) -> Gone:
+def _poke(queue: MemoryQueue, act: Poke) -> Gone:
     queue.settle()
     return Gone()
 
 
-_ACTS: dict[type, Callable[[MemoryQueue, Any, Tombs], Answer]] = {
+_ACTS: dict[type, Callable[[MemoryQueue, Any], Answer]] = {
     Acquire: _acquire,
     Touch: _touch,
     Renew: _renew,

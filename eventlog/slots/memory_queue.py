@@ -18,6 +18,7 @@ SILENCE_MS = 3000
 BATCH = 64
 NEAR = 16
 IDLE_MS, UPKEEP_MS, BELL_MS = 604_800_000, 3_600_000, 60_000
+LEASE_TOMB_MS = 600_000
 NEVER = (1 << 53) - 1
 
 
@@ -113,6 +114,25 @@ class Bells:
             del self._wakers[bell]
 
 
+class Tombs:
+    """What is over: acquisitions, so that a copy of an earlier call that comes late does nothing, and ended leases."""
+
+    def __init__(self) -> None:
+        self._until: OrderedDict[str, int] = OrderedDict()
+
+    def bury(self, nonce: str, tomb_ms: int, now: int) -> None:
+        """Remember what is over."""
+        while self._until and next(iter(self._until.values())) <= now:
+            self._until.popitem(last=False)
+        if tomb_ms:
+            self._until.pop(nonce, None)
+            self._until[nonce] = now + tomb_ms
+
+    def until(self, name: str) -> int:
+        """Until when it is remembered; 0 if it is not."""
+        return self._until.get(name, 0)
+
+
 @dataclass(slots=True)
 class Call:
     """One step: its time in ms and µs, its caller's inbox, the events for the log, and the rings of that inbox."""
@@ -121,9 +141,23 @@ class Call:
     micros: int
     inbox: str
     bells: Bells
+    tombs: Tombs
     policies: Mapping[Scope, StoredPolicy]
     events: list[Body] = field(default_factory=list)
     rung: list[Ring] = field(default_factory=list)
+
+    def bury(self, name: str, tomb_ms: int) -> None:
+        """Remember what is over."""
+        self.tombs.bury(name, tomb_ms, self.now)
+
+    def is_over(self, nonce: str) -> bool:
+        """True of an acquisition that is known to be over."""
+        return self.tombs.until(nonce) > self.now
+
+    def expired_ms(self, place: str) -> int:
+        """When a lease ran out there, if that was within the last ten minutes; else 0."""
+        until = self.tombs.until(place)
+        return until - LEASE_TOMB_MS if until > self.now else 0
 
     def ring(self, bell: str, ring: Ring) -> None:
         """Leave a ring; the caller's own inbox gets it with the answer."""
@@ -315,6 +349,8 @@ class MemoryQueue:
         self.settled = False
         if place.unread:
             self.call.bells.unring(place.bell, place.ring)
+        if how == "expired":
+            self.call.bury(f"{self.name}/{place.execution}", LEASE_TOMB_MS)
         self.counts[how] += 1
         held_ms = self.call.now - place.granted_ms
         self.emit(how, place.execution, fencing_token=place.fence, held_ms=held_ms, reason=reason)

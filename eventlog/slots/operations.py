@@ -39,8 +39,9 @@ class SlotState:
 
     `granted`: it holds the slot with `fencing_token` until `lease_expires_at`. `queued`: at `position` 1 it is next;
     `limited_by` (`busy`, `rate`, `quota`) is in the way, until `retry_at` if that is known; it waits until
-    `queue_expires_at`. `none`: it is not here. `already`: it was here before it was enqueued now. `max_concurrent`: how
-    many may hold a slot, None for any number; `warning`: why the number that was asked for does not count.
+    `queue_expires_at`. `none`: it is not here; if a lease of it ran out within ten minutes, `lease_expires_at` says
+    when. `already`: it was here before it was enqueued now. `max_concurrent`: how many may hold a slot, None for any
+    number; `warning`: why the number that was asked for does not count.
     Times are seconds since the Unix epoch, by the Redis clock.
     """
 

@@ -11,10 +11,8 @@ from .keys import workspace_of, workspaces_pattern
 _SCAN_COUNT = 1000
 
 
-def list_workspaces(
-    prefix: str, *, most: int, deadline_s: float, having: Literal["log", "slots"] = "log"
-) -> Plan[list[str]]:
-    """Names in alphabetical order, at most `most` of them: of those with a log, or with `slots` that are in use.
+def list_workspaces(prefix: str, *, deadline_s: float, having: Literal["log", "slots"] = "log") -> Plan[list[str]]:
+    """All names in alphabetical order: of those with a log, or with `slots` that are in use.
 
     Reads the key space in bounded steps.
     """
@@ -25,8 +23,8 @@ def list_workspaces(
     while True:
         cursor, keys = yield from call_command("SCAN", cursor, *wanted, "COUNT", _SCAN_COUNT, deadline_s=deadline_s)
         found.update(name for key in keys if (name := _name(key)) is not None)
-        if cursor == b"0" or len(found) >= most:
-            return sorted(found)[:most]
+        if cursor == b"0":
+            return sorted(found)
 
 
 def _name(key: bytes) -> str | None:

@@ -4,6 +4,7 @@ are; in memory by a listener each.
 """
 
 import asyncio
+import logging
 import time
 
 from eventlog.enforcement.completed import CompletionLoop, CompletionStats, CompletionWork
@@ -18,6 +19,7 @@ from eventlog.store.workspaces import list_workspaces
 
 from .logs import Logs
 
+_log = logging.getLogger("eventlog.server")
 _DISCOVER_S = 10.0
 _WORKSPACES = 10_000
 # How often a workspace is looked at where nothing is heard of it: for what dead listeners of elsewhere have left.
@@ -36,6 +38,7 @@ class _Loop(CompletionLoop):
         self._noted_at: dict[str, float] = {}
         self._discover_at = 0.0
         self._tend_at = 0.0
+        self._most_found = 0
 
     def note(self, workspace: str) -> None:
         """The slots of this workspace are in use."""
@@ -59,7 +62,11 @@ class _Loop(CompletionLoop):
 
     def _discover(self) -> Plan[None]:
         prefix, deadline_s = self._config.key_prefix, self._config.deadline_seconds
-        for workspace in (yield from list_workspaces(prefix, most=_WORKSPACES, deadline_s=deadline_s, having="slots")):
+        workspaces = yield from list_workspaces(prefix, deadline_s=deadline_s, having="slots")
+        if len(workspaces) > max(_WORKSPACES, self._most_found):
+            _log.warning("slots of %d workspaces are served, of %d that have some", _WORKSPACES, len(workspaces))
+        self._most_found = max(len(workspaces), self._most_found)
+        for workspace in workspaces[:_WORKSPACES]:
             self.note(workspace)
         long_ago = time.monotonic() - 2 * _DISCOVER_S
         for workspace, noted_at in list(self._noted_at.items()):

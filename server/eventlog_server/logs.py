@@ -4,6 +4,7 @@
 """
 
 import asyncio
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -35,7 +36,6 @@ CONNECTIONS = 8
 INBOXES = 64
 # A call's deadline, and a little for what surrounds it. An append may have to wait for the call before its own.
 _MARGIN_S = 0.2
-_LISTED_WORKSPACES = 1000
 
 
 class Logs:
@@ -141,16 +141,18 @@ class Logs:
     async def _drive(self, plan: Plan[T]) -> T:
         return await arun(plan, ano_transport if self._link is None else self._link.execute)
 
-    async def workspaces(self) -> list[dict[str, Any]]:
-        """Every workspace with a log: the one with the latest activity first."""
-        names = sorted(self._known) if self._link is None else await self._drive(self._listed())
-        found = [await self._described(name) for name in names]
-        return sorted((one for one in found if one["last_offset"]), key=lambda one: -one["last_activity"])
-
-    def _listed(self) -> Plan[list[str]]:
-        return list_workspaces(
-            self.config.key_prefix, most=_LISTED_WORKSPACES, deadline_s=self.settings.request_deadline_s
-        )
+    async def workspaces(self, after: str | None, limit: int) -> dict[str, Any]:
+        """At most `limit` workspaces with a log, by name, after `after`; of these the latest active first."""
+        listed = list_workspaces(self.config.key_prefix, deadline_s=self.settings.request_deadline_s)
+        names = sorted(self._known) if self._link is None else await self._drive(listed)
+        names = names[bisect_right(names, after or "") :]
+        some = names[:limit]
+        found = [one for name in some if (one := await self._described(name))["last_offset"]]
+        return {
+            "workspaces": sorted(found, key=lambda one: -one["last_activity"]),
+            "cursor": some[-1] if some else after,
+            "at_end": len(some) == len(names),
+        }
 
     async def _described(self, workspace: str) -> dict[str, Any]:
         # Not through `of`: looking at many must not push out those in use.

@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import Request
 from starlette.types import Receive
 
-from eventlog.errors import EventLogError, NotFound, QueueTimeout, SlotCancelled
+from eventlog.errors import EventLogError, LeaseLost, NotFound, QueueTimeout, SlotCancelled
 from eventlog.slots.awaited import AsyncSlotQueue
 from eventlog.slots.operations import SlotState
 from eventlog.slots.policy import queue_name
@@ -42,7 +42,8 @@ async def look_at_place(
         state = await slots.state(action, execution_id, group_key=query.group_key)
     if state.state == "none":
         queue = queue_name(action, query.group_key)
-        raise NotFound(f"execution {execution_id} neither holds a slot of {queue} nor waits for one")
+        problem = f"execution {execution_id} neither holds a slot of {queue} nor waits for one"
+        raise NotFound(problem, state.lease_expires_at)
     return state
 
 
@@ -76,6 +77,8 @@ async def _gone(receive: Receive) -> None:
 
 
 def _left_the_line(queue: str, execution_id: str, before: SlotState, now: SlotState) -> EventLogError:
+    if now.lease_expires_at is not None and now.lease_expires_at >= before.time:
+        return LeaseLost(queue, execution_id)  # the slot came, and nobody heard of it in time
     if before.queue_expires_at is not None and now.time >= before.queue_expires_at:
         return QueueTimeout(queue, execution_id, now.time - before.time)
     return SlotCancelled(queue, execution_id)

@@ -72,7 +72,7 @@ _KINDS: tuple[tuple[type[EventLogError], int, str, tuple[str, ...]], ...] = (
     (PayloadTooLarge, 413, "PAYLOAD_TOO_LARGE", ("field", "index")),
     (RejectedContent, 422, "REJECTED_CONTENT", ("field", "index")),
     (InvalidInput, 400, "INVALID_PARAMS", ("field", "index")),
-    (NotFound, 404, "NOT_FOUND", ()),
+    (NotFound, 404, "NOT_FOUND", ("lease_expired_at",)),
     (Conflict, 409, "CONFLICT", ("expected_offset", "last_offset")),
     (VersionConflict, 409, "CONFLICT", ("expected_version", "version")),
     (LeaseLost, 409, "LEASE_LOST", ("queue", "execution_id")),
@@ -87,6 +87,9 @@ _KINDS: tuple[tuple[type[EventLogError], int, str, tuple[str, ...]], ...] = (
     (UnsupportedMediaType, 415, "UNSUPPORTED_MEDIA_TYPE", ()),
 )
 """The first that an error is an instance of counts, so subclasses stand before their bases."""
+
+
+_OPTIONAL = ("index", "lease_expired_at")
 
 
 def problem_of(error: BaseException) -> Problem:
@@ -121,9 +124,7 @@ def _shown(error: EventLogError, fields: tuple[str, ...]) -> dict[str, Any]:
         case RateLimited() | QuotaExceeded():
             special["retry_after_seconds"] = error.retry_after_s
     shown = {name: special[name] if name in special else getattr(error, name) for name in fields}
-    if shown.get("index", 0) is None:
-        del shown["index"]
-    return shown
+    return {name: value for name, value in shown.items() if value is not None or name not in _OPTIONAL}
 
 
 def _problem(status: int, code: str, detail: str, *, headers: Headers | None = None, **more: Any) -> Problem:

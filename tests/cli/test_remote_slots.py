@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx
 import pytest
@@ -228,6 +229,22 @@ def test_who_is_cancelled_while_it_waits_is_told_so(remote: RemoteSlots, direct:
         with pytest.raises(SlotCancelled):
             waiting.result(20)
         assert remote.cancel("build", "e2") is False
+
+
+def test_who_does_not_hear_of_its_grant_is_told_that_the_lease_was_lost(
+    remote: RemoteSlots, direct: SlotQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    direct.enqueue("build", "e1", max_concurrent=1)
+    look = SlotCalls._look
+
+    def late(calls: SlotCalls, *args: Any) -> Any:
+        direct.release("build", "e1")
+        eventually(lambda: direct.state("build", "e2").state == "none", "the grant has come and gone")
+        return (yield from look(calls, *args))
+
+    monkeypatch.setattr(SlotCalls, "_look", late)
+    with pytest.raises(LeaseLost):
+        remote.acquire("build", "e2", max_concurrent=1, lease_s=0.2, timeout_s=20)
 
 
 def test_refusals_have_the_same_names_and_numbers(remote: RemoteSlots, direct: SlotQueue) -> None:

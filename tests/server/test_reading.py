@@ -132,6 +132,27 @@ def test_workspaces_are_listed_with_the_latest_active_first(api: Api) -> None:
     assert found["bytes"] > 0
 
 
+@pytest.mark.parametrize("limit", [1, 2, 3, 4])
+def test_workspaces_come_page_by_page(api: Api, limit: int) -> None:
+    names = [api.workspace + letter for letter in (".a", ".b", "-c", ".d")]
+    for name in names:
+        Api(api.client, name).fill(1)
+    found: list[str] = []
+    page = {"cursor": api.workspace, "at_end": False}
+    while not page["at_end"] and not set(names) <= set(found):
+        answer = api.client.get("/v1/workspaces", params={"after": page["cursor"], "limit": limit})
+        page = answer.json()
+        assert len(page["workspaces"]) <= limit
+        found += sorted(one["workspace"] for one in page["workspaces"])
+    assert [name for name in found if name in names] == sorted(names)
+    assert api.client.get("/v1/workspaces?limit=1000").json()["at_end"] is True
+
+
+@pytest.mark.parametrize(("query", "field"), [("limit=0", "limit"), ("limit=1001", "limit"), ("after=a/b", "after")])
+def test_what_is_wrong_with_a_page_of_workspaces_is_named(api: Api, query: str, field: str) -> None:
+    assert_problem(api.client.get(f"/v1/workspaces?{query}"), 400, "INVALID_PARAMS", field)
+
+
 def test_workspaces_that_share_letters_share_nothing(api: Api) -> None:
     names = [api.workspace, api.workspace + ".", api.workspace.upper(), api.workspace + "-"]
     for number, name in enumerate(names, 1):

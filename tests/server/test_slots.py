@@ -1,14 +1,18 @@
 """Slots over HTTP: asked for, looked at, renewed, left; refused with what was wrong."""
 
+import asyncio
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import pytest
+from eventlog_server import places
 
 from tests.server.api import Api, assert_problem
 from tests.server.slots_api import Slots, meanwhile
+from tests.support.redis_process import eventually
 
 
 @pytest.fixture
@@ -33,11 +37,11 @@ def test_a_slot_goes_from_hand_to_hand_in_the_order_of_asking(slots: Slots) -> N
 
 def test_an_answer_says_until_when_the_lease_and_the_place_stand(slots: Slots) -> None:
     granted = slots.take("e1", max_concurrent=1, lease_seconds=40).json()
-    assert set(granted) == {"state", "fencing_token", "lease_expires_at", "time"}
+    assert set(granted) == {"state", "fencing_token", "lease_expires_at", "max_concurrent", "time"}
     assert granted["lease_expires_at"] == pytest.approx(granted["time"] + 40, abs=0.01)
     assert granted["time"] == pytest.approx(time.time(), abs=20)
     queued = slots.take("e2", max_concurrent=1, queue_timeout_seconds=50).json()
-    assert set(queued) == {"state", "position", "limited_by", "queue_expires_at", "time"}
+    assert set(queued) == {"state", "position", "limited_by", "queue_expires_at", "max_concurrent", "time"}
     assert queued["queue_expires_at"] == pytest.approx(queued["time"] + 50, abs=0.01)
     assert queued["limited_by"] == "busy"
 
@@ -54,7 +58,7 @@ def test_an_execution_that_asks_again_is_told_where_it_stands_and_not_queued_twi
 
 def test_with_no_limit_everybody_holds_a_slot(slots: Slots) -> None:
     answers = [slots.take(f"e{n}") for n in range(5)]
-    assert [answer.status_code for answer in answers] == [200] * 5
+    assert [(answer.status_code, answer.json()["max_concurrent"]) for answer in answers] == [(200, None)] * 5
     tokens = [answer.json()["fencing_token"] for answer in answers]
     assert tokens == sorted(set(tokens))
     assert slots.stats()["max_concurrent"] is None
@@ -190,6 +194,30 @@ def test_who_is_cancelled_while_it_waits_is_told_so(slots: Slots) -> None:
         assert slots.leave("e2") == "cancelled"
         document = assert_problem(waiting.result(20), 409, "CONFLICT")
     assert document["state"] == "cancelled"
+
+
+def test_a_grant_that_runs_out_unheard_is_a_lease_that_was_lost(slots: Slots, monkeypatch: pytest.MonkeyPatch) -> None:
+    wait, hears_again = places._wait, threading.Event()
+
+    async def late(*args: Any) -> Any:
+        await asyncio.to_thread(hears_again.wait, 20)
+        return await wait(*args)
+
+    monkeypatch.setattr(places, "_wait", late)
+    slots.hold("e1")
+    asked = {"max_concurrent": 1, "lease_seconds": 0.2, "wait_seconds": 15}
+    with meanwhile(slots.take, "e2", **asked) as waiting, meanwhile(slots.take, "e3", **asked) as cancelled:
+        slots.waits("e2")
+        slots.waits("e3")
+        slots.leave("e3")
+        slots.leave("e1")
+        eventually(lambda: slots.state("e2") == "none", "its lease has run out")
+        hears_again.set()
+        assert_problem(waiting.result(20), 409, "LEASE_LOST")
+        assert assert_problem(cancelled.result(20), 409, "CONFLICT")["state"] == "cancelled"
+    gone = assert_problem(slots.look("e2"), 404, "NOT_FOUND")
+    assert gone["lease_expired_at"] == pytest.approx(time.time(), abs=20)
+    assert "lease_expired_at" not in assert_problem(slots.look("e3"), 404, "NOT_FOUND")
 
 
 def test_a_client_that_goes_away_while_it_waits_keeps_its_place(slots: Slots) -> None:
@@ -379,7 +407,7 @@ def test_all_queues_are_listed_with_who_holds_and_waits(slots: Slots) -> None:
 def test_a_queue_that_was_never_used_is_empty(slots: Slots) -> None:
     stats = slots.stats()
     assert (stats["active_count"], stats["queue_length"], stats["oldest_enqueued_at"]) == (0, 0, None)
-    assert slots.api.get("/actions").json() == {"actions": []}, "looking at a queue does not make one"
+    assert slots.api.get("/actions").json()["actions"] == [], "looking at a queue does not make one"
 
 
 def test_a_queues_own_limit_goes_before_the_callers(slots: Slots) -> None:
@@ -391,7 +419,7 @@ def test_a_queues_own_limit_goes_before_the_callers(slots: Slots) -> None:
     slots.queue("e3", max_concurrent=100)
     answer = slots.client.delete(f"{slots.path}/limit")
     assert (answer.status_code, answer.json()["max_concurrent"]) == (200, None)
-    assert slots.state("e3") == "granted"
+    assert slots.state("e3") == "queued", "the first caller's number stands again"
     for body in ({}, {"max_concurrent": 0}, {"max_concurrent": None}):
         assert_problem(slots.client.put(f"{slots.path}/limit", json=body), 400, "INVALID_PARAMS", "max_concurrent")
 

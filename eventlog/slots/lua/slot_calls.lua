@@ -23,6 +23,7 @@
 --         {"held", fence, remaining_ms} and {"waiting", position}: the execution is here already, by another acquisition
 --         {"busy"} {"limited", retry_in_ms, limited_by (word)} {"full", length, max_length}
 --         {"cancelled"} {"released"} {"none"}: nothing of that acquisition is here
+--         {"none", expired_ms}, to a touch: a lease of this execution ran out then, within the last ten minutes; else 0
 --         {"beaten", look_in_ms, indexes (word: blank-separated, from 0) of executions that do not wait}
 
 local log, meta, run_keys, policies, queues, bells, tombs = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]

@@ -1,11 +1,13 @@
 """The log itself, and the workspaces that have one."""
 
-from fastapi import Request, Response
+from typing import Annotated
+
+from fastapi import Query, Request, Response
 
 from ..answers import Json
 from ..route import Log, logs_of, routes
 from ..schemas.events import LogOut
-from ..schemas.service import WorkspacesOut
+from ..schemas.service import WorkspacesOut, WorkspacesQuery
 
 router = routes("", "workspaces")
 
@@ -18,6 +20,9 @@ async def state(log: Log) -> Response:
 
 
 @router.get("", summary="List workspaces", response_model=WorkspacesOut)
-async def workspaces(request: Request) -> Response:
-    """Every workspace that has a log, the latest active first; at most 1000."""
-    return Json({"workspaces": await logs_of(request).workspaces()})
+async def workspaces(request: Request, query: Annotated[WorkspacesQuery, Query()]) -> Response:
+    """Every workspace that has a log, the latest active first.
+
+    Where there are more than `limit`, they come page by page, by name: pass `cursor` as `after` for the next page.
+    """
+    return Json(await logs_of(request).workspaces(query.after, query.limit))

@@ -1,8 +1,12 @@
 """What the server says of itself and of its workspaces."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
+
+from eventlog.model.ids import WORKSPACE_PATTERN
+
+from .base import WHOLE, Absent, Query
 
 
 class WorkspaceOut(BaseModel):
@@ -16,10 +20,21 @@ class WorkspaceOut(BaseModel):
     epoch: str | None
 
 
+class WorkspacesQuery(Query):
+    """The query of a page of workspaces."""
+
+    limit: Annotated[int, Field(ge=1, le=1000), WHOLE] = Field(default=1000, description="At most so many.")
+    after: Annotated[str, Field(pattern=f"^{WORKSPACE_PATTERN}$")] | Absent = Field(
+        default=None, description="Only workspaces whose names come after this one: the `cursor` of a page."
+    )
+
+
 class WorkspacesOut(BaseModel):
-    """Every workspace that has a log, the latest active first."""
+    """Workspaces that have a log, the latest active first. Pass `cursor` as `after` to go on."""
 
     workspaces: list[WorkspaceOut]
+    cursor: str | None = Field(description="Up to which name this page goes.")
+    at_end: bool
 
 
 class Persistence(BaseModel):

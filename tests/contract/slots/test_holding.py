@@ -266,3 +266,15 @@ def test_defaults_are_those_that_are_promised(slots: Any) -> None:
     assert queued.queue_expires_at - queued.time == pytest.approx(3600)
     assert not granted.already
     assert slots.enqueue("build", "e1", max_concurrent=1).already
+
+
+def test_that_a_lease_ran_out_is_known_afterwards(slots: Any, place: World) -> None:
+    for n in (1, 2):
+        slots.enqueue("build", f"e{n}", lease_s=0.2)
+    began = slots.state("build", "e1").time
+    slots.release("build", "e2")
+    place.pass_time(0.2)
+    states = [slots.state("build", f"e{n}") for n in (1, 2, 3)]
+    assert [state.state for state in states] == ["none"] * 3
+    assert states[0].lease_expires_at >= began
+    assert [state.lease_expires_at for state in states[1:]] == [None, None]

@@ -196,7 +196,7 @@ local function touch(q, execution, i)
   hear(q)
   settle(q)
   local record, state = record_of(q, execution, key)
-  if not record then return {'none'} end
+  if not record then return {'none', tonumber(redis.call('GET', tombs .. q.name .. '/' .. execution) or '0')} end
   local _, nonce = parse(record)
   if key == '*' then
     if state == 'W' then

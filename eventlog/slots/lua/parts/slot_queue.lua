@@ -1,6 +1,6 @@
 -- Queues of slots: opened, reaped, promoted, and an event in the log for each transition.
 --
--- Takes   what log_begin, slot_limits and slot_uncontended give; log, queues, bells (keys), micros, inbox (the
+-- Takes   what log_begin, slot_limits and slot_uncontended give; log, queues, bells, tombs (keys), micros, inbox (the
 --         caller's, or ""), rung (a list: what is rung for the caller itself is in its answer)
 -- Gives   open(name, keys, is_only_one), limit(q, pack, caller_limit), reap(q), settle(q), close(q), and what acts need:
 --         hear, parse, room, grant, grant_element, leave_line, leave_slot, emit, ring, unring, look_again, set, due,
@@ -20,6 +20,8 @@ local SILENCE_MS = 3000
 -- How many dead entries one call removes: what is left is for the next.
 local BATCH = 64
 local IDLE_MS, UPKEEP_MS, BELL_MS = 604800000, 3600000, 60000
+-- For how long it is known that a lease ran out: nobody may have heard yet that there was a slot.
+local LEASE_TOMB_MS = '600000'
 local NEVER = 9007199254740991
 
 local function parse(record)
@@ -188,6 +190,7 @@ local function leave_slot(q, execution, record, how, reason)
   q.active = q.active - 1
   q.settled = false
   if state == 'C' then unring(bell, grant_element(nonce, fence, granted, claim_end)) end
+  if how == 'expired' then redis.call('SET', tombs .. q.name .. '/' .. execution, int(now), 'PX', LEASE_TOMB_MS) end
   count(q, how)
   emit(q, how, execution, ',"fencing_token":' .. fence .. ',"held_ms":' .. int(now - tonumber(granted))
     .. (reason and ',"reason":"' .. reason .. '"' or ''))
