@@ -158,6 +158,6 @@ class LogCalls(Asker, LogOperations):
                 return replace(page, samples=found, missed=missed)
             next_seq = page.next_seq
 
-    def verify(self) -> Asking[Audit]:
+    def verify(self, *, repair: bool = False) -> Asking[Audit]:
         """Not through a server."""
         raise InvalidInput("log", "is behind a server: only a log on its own backend can be verified")

@@ -3,10 +3,12 @@
 from collections import defaultdict
 
 from ..model.events import Event
-from ..model.ids import Cursor, EventId
+from ..model.ids import MAX_COUNTER, Cursor, EventId
 from ..model.log_values import Audit, ReadRequest
 from ..plan.effects import Plan
 from ..store.calls import call_command
+from ..store.keys import WorkspaceKeys
+from .encoding import decode_entry
 from .protocol import Backend
 
 _CHUNK = 500
@@ -22,20 +24,20 @@ def audit(backend: Backend, index_prefix: str, deadline_s: float) -> Plan[Audit]
     result = Audit(state)
     walk = _Walk(result)
     cursor = Cursor(None, state.base_offset - 1)
-    while cursor.offset < state.last.offset:
+    reached: EventId | None = None
+    while reached is None or reached < state.last:
         segment = yield from backend.read(ReadRequest(since=cursor, count=_CHUNK))
         if segment.state.epoch != state.epoch:
             walk.problem("the log was lost while it was being verified")
             return result
         walk.lower_end(segment.state.base_offset)
-        events = [event for event in segment.events if event.offset <= state.last.offset]
+        events = [event for event in segment.events if event.position <= state.last]
         if not events:
             break
         for event in events:
             walk.see(event)
-        cursor = Cursor(*events[-1].position)
-        if segment.events[-1].offset > state.last.offset:
-            break
+        reached = events[-1].position
+        cursor = Cursor(*reached)
     # Read in one step with the counters, so nothing that is appended meanwhile can look as if it were beyond them.
     beyond = yield from backend.read(ReadRequest(since=Cursor(*state.last), count=1))
     walk.lower_end(beyond.state.base_offset)
@@ -45,6 +47,27 @@ def audit(backend: Backend, index_prefix: str, deadline_s: float) -> Plan[Audit]
     walk.reaches(state.last)
     yield from _check_runs(backend, walk, index_prefix, deadline_s)
     return result
+
+
+def remove_returned(keys: WorkspaceKeys, deadline_s: float) -> Plan[int]:
+    """Remove the events whose offset a later one has, or is past; returns how many.
+
+    Half of a transaction that a torn append-only file brought back is what stands before the events that replaced it.
+    """
+    removed, lowest, end = 0, MAX_COUNTER + 1, "+"
+    while True:
+        entries = yield from call_command("XREVRANGE", keys.log, end, "-", "COUNT", _CHUNK, deadline_s=deadline_s)
+        for entry in entries:
+            event = decode_entry(entry)
+            if event.offset < lowest:
+                lowest = event.offset
+                continue
+            removed += yield from call_command("XDEL", keys.log, event.id, deadline_s=deadline_s)
+            if event.run_id is not None:
+                yield from call_command("XDEL", keys.run_index + event.run_id, event.id, deadline_s=deadline_s)
+        if len(entries) < _CHUNK:
+            return removed
+        end = f"({entries[-1][0].decode()}"
 
 
 class _Walk:

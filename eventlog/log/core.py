@@ -167,6 +167,6 @@ class LogCore(LogOperations):
         """See `LogOperations.clear`."""
         return self.backend.clear()
 
-    def verify(self) -> Plan[Audit]:
+    def verify(self, *, repair: bool = False) -> Plan[Audit]:
         """See `LogOperations.verify`."""
-        return self.backend.audit()
+        return self.backend.audit(repair)

@@ -299,8 +299,8 @@ class MemoryBackend:
             return removed
 
     @at_once
-    def audit(self) -> Audit:
-        """See `Backend.audit`."""
+    def audit(self, repair: bool) -> Audit:
+        """See `Backend.audit`. Nothing comes back in memory."""
         with self._lock:
             now = self._now()
             self._evict(now)

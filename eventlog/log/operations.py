@@ -234,5 +234,9 @@ class LogOperations(ABC):
         """The state of the log: length, ends, epoch, retention, bytes."""
 
     @abstractmethod
-    def verify(self) -> Plan[Audit]:
-        """Check the log against its own counters, order and run index; `InvalidInput` behind a server."""
+    def verify(self, *, repair: bool = False) -> Plan[Audit]:
+        """Check the log against its own counters, order and run index; `InvalidInput` behind a server.
+
+        With `repair`, events that a torn append-only file brought back are taken out first: those whose offset was
+        given out again.
+        """

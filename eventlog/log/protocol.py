@@ -86,8 +86,8 @@ class Backend(LogReader, Protocol):
     def clear(self) -> Plan[int]:
         """Remove every event and keep counters and epoch. Returns how many visible events were removed."""
 
-    def audit(self) -> Plan[Audit]:
-        """Hold the log against its own counters, order and run index."""
+    def audit(self, repair: bool) -> Plan[Audit]:
+        """Hold the log against its own counters, order and run index; with `repair`, first take out what came back."""
 
     def memory_bytes(self) -> Plan[int | None]:
         """Bytes the log's events take, None if the backend cannot tell."""

@@ -4,6 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
 from ..errors import BackendUnavailable, InvalidInput
@@ -87,13 +88,17 @@ def read_page(backend: LogReader, request: PageRequest) -> Plan[Page]:
         if limit == 0:
             at_end = segment.following is None or until is not None
             return Page([], _probe_cursor(request, segment), gap, at_end, state.epoch, state)
-        for event in segment.events:
+        events, fall = (segment.events, None) if request.descending else _until_fall(segment.events)
+        for event in events:
             if matches(event):
                 found.append(event)
                 if len(found) == limit:
                     at_end = segment.complete and event is segment.events[-1]
                     at_end = at_end or event.offset == _final_offset(request, segment.state)
                     return Page(found, event.id, gap, at_end, state.epoch, segment.state)
+        if fall is not None:
+            # The next page reports it as a rollback: what follows is newer than all that was read.
+            return Page(found, fall.id, gap, False, state.epoch, segment.state)
         reached = segment.reached
         if segment.complete or reached is None:
             cursor = _end_cursor(request, segment, found)
@@ -106,6 +111,16 @@ def read_page(backend: LogReader, request: PageRequest) -> Plan[Page]:
             until = Cursor(*reached)
         else:
             since, epoch = Cursor(*reached), state.epoch
+
+
+def _until_fall(events: list[Event]) -> tuple[list[Event], Event | None]:
+    """Those before the first whose offset is not above that of the one before it, which comes second; else all."""
+    if not events or events[-1].offset - events[0].offset == len(events) - 1:
+        return events, None  # dense, as nearly always
+    for i, (before, event) in enumerate(pairwise(events), 1):
+        if event.offset <= before.offset:
+            return events[:i], before
+    return events, None
 
 
 def _final_offset(request: PageRequest, state: LogState) -> int:

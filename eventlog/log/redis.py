@@ -30,7 +30,7 @@ from ..store.links import LinkLost, Refused
 from ..store.scripts import script
 from ..telemetry.redis import RedisTelemetry
 from ..telemetry.terms import RingTerms
-from .audit import audit
+from .audit import audit, remove_returned
 from .consumer_group import GroupConsumer
 from .encoding import decode_entry, decode_outcomes, decode_run, encode_appends, pairs
 
@@ -202,9 +202,12 @@ class RedisBackend:
         )
         return int(removed)
 
-    def audit(self) -> Plan[Audit]:
-        """See `store/audit.py`."""
-        return audit(self, self.keys.run_index, self.deadline_s)
+    def audit(self, repair: bool) -> Plan[Audit]:
+        """See `log/audit.py`."""
+        removed = (yield from remove_returned(self.keys, self.deadline_s)) if repair else 0
+        result = yield from audit(self, self.keys.run_index, self.deadline_s)
+        result.removed = removed
+        return result
 
     def consumer(self, group: str, kind: str, take_over_s: float) -> GroupConsumer:
         """See `Backend.consumer`."""

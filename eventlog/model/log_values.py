@@ -148,11 +148,12 @@ class RunsSegment(NamedTuple):
 
 @dataclass(slots=True)
 class Audit:
-    """What `verify` found: `problems` is empty for a sound log."""
+    """What `verify` found: `problems` is empty for a sound log. `removed` counts the events that a repair took out."""
 
     state: LogState
     events: int = 0
     runs: int = 0
+    removed: int = 0
     problems: list[str] = field(default_factory=list)
 
     @property

@@ -18,6 +18,7 @@ import redis.asyncio.connection as aioredis
 import redis.connection as syncredis
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError, ResponseError
+from redis.exceptions import ConnectionError as Disconnected
 from redis.retry import Retry
 
 from ..errors import LogClosed
@@ -130,12 +131,16 @@ class SyncLink:
 
     def _look(self, connection: Any) -> None:
         """Ask a Redis that has started anew to rewrite its file, see `restarts`; one that forbids it is left alone."""
-        with contextlib.suppress(ResponseError):
+        try:
             connection.send_command(*restarts.QUESTION, check_health=False)
             if restarts.may_hold_half(restarts.parsed_info(connection.read_response(disable_decoding=True))):
                 connection.send_command(*restarts.REWRITE, check_health=False)
                 connection.read_response(disable_decoding=True)
                 _log.info(_ASKED_TO_REWRITE)
+        except (ResponseError, Disconnected):
+            # It does not know the question or may not answer it. A stand-in for Redis then closes the connection.
+            connection.disconnect()
+            connection.connect()
 
     def _take(self) -> Any:
         try:
@@ -198,6 +203,7 @@ class AsyncLink:
                 if not self._looked:
                     self._looked = True
                     await self._look(connection)
+                    transport = connection._writer.transport
                 sent = True
                 await connection.send_packed_command(_packed(command), check_health=False)
                 reply = await connection.read_response(disable_decoding=True)
@@ -227,12 +233,15 @@ class AsyncLink:
 
     async def _look(self, connection: Any) -> None:
         """See `SyncLink._look`."""
-        with contextlib.suppress(ResponseError):
+        try:
             await connection.send_command(*restarts.QUESTION, check_health=False)
             if restarts.may_hold_half(restarts.parsed_info(await connection.read_response(disable_decoding=True))):
                 await connection.send_command(*restarts.REWRITE, check_health=False)
                 await connection.read_response(disable_decoding=True)
                 _log.info(_ASKED_TO_REWRITE)
+        except (ResponseError, Disconnected):
+            await connection.disconnect(nowait=True)
+            await connection.connect()
 
     async def _drop_idle(self) -> None:
         self._looked = False

@@ -172,6 +172,38 @@ def test_damage_is_found(redis_world: RedisWorld, keys: WorkspaceKeys, number: i
     assert log.verify().problems, what
 
 
+@pytest.mark.parametrize("came_back", [1, 3, 700])
+@pytest.mark.parametrize("wanted", [{}, {"run_id": "r"}, {"kind": "a"}])
+def test_offsets_that_fall_are_a_rollback_to_readers_and_can_be_repaired(
+    redis_world: RedisWorld, keys: WorkspaceKeys, came_back: int, wanted: dict[str, Any]
+) -> None:
+    """What a torn append-only file leaves behind: part of a batch, and then the events that were appended instead."""
+    log, client = redis_world.open(), redis_world.client
+    before = log.append_many([{"kind": "a", "run_id": "r"}] * 3)
+    ms = int(before[-1].timestamp * 1000)
+    half = [f"{ms}-{offset}" for offset in range(4, 4 + came_back)]
+    for offset, event_id in enumerate(half, 4):
+        client.xadd(keys.log, {"kind": "a", "payload": "{}", "run_id": "r", "lane_id": "main", "seq": offset}, event_id)
+        client.xadd(keys.run_index + "r", {"main": offset}, event_id)
+    eventually(lambda: client.time()[0] * 1000 + client.time()[1] // 1000 > ms, "the clock has moved on")
+    after = log.append_many([{"kind": "a", "run_id": "r"}] * 2)
+    assert [event.offset for event in after] == [4, 5]
+
+    seen, gaps, cursor, at_end = [], [], "0", False
+    while not at_end:
+        page = log.page(cursor, limit=1000, **wanted)
+        seen += [event.id for event in page.events]
+        gaps += [page.gap.reason] if page.gap else []
+        cursor, at_end = page.cursor, page.at_end
+    assert seen == [event.id for event in before] + half + [event.id for event in after]
+    assert gaps == ["rollback"]
+
+    assert any("already given out" in problem for problem in log.verify().problems)
+    audit = log.verify(repair=True)
+    assert (audit.removed, audit.problems) == (came_back, [])
+    assert log.query() == log.query(**wanted) == before + after
+
+
 def test_a_key_of_another_type_is_an_error_and_not_a_loss(redis_world: RedisWorld, keys: WorkspaceKeys) -> None:
     redis_world.client.set(keys.log, "something else")
     log = redis_world.open()
