@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from ..errors import BackendUnavailable, EventLogError
+from ..errors import BackendRefused, BackendUnavailable, EventLogError
 from ..model.events import Event
 from ..model.ids import EventId
 from ..model.log_values import (
@@ -222,12 +222,10 @@ class RedisBackend:
         return RedisTelemetry(self.keys, self.retention, self.deadline_s, terms)
 
     def memory_bytes(self) -> Plan[int | None]:
-        """What `MEMORY USAGE` says of the stream; 0 if it does not exist, None where the command does not exist."""
+        """What `MEMORY USAGE` says of the stream; 0 if it does not exist, None where that is refused."""
         try:
             reply = yield from call_command("MEMORY", "USAGE", self.keys.log, deadline_s=self.deadline_s)
-        except BackendUnavailable:
-            raise
-        except EventLogError:
+        except BackendRefused:
             return None
         return 0 if reply is None else int(reply)
 
