@@ -162,8 +162,9 @@ class StreamTail:
             self._trouble = BackendUnavailable(control.detail) if control.name == "interrupted" else None
         if control.gap is not None:
             if control.gap.reason == "reset":
-                # The cursor is of another incarnation from here on, whose name the stream does not give.
+                # The cursor is of another incarnation from here on, whose name comes once all of it was given.
                 self.epoch = None
             items.append(control.gap)
         if control.cursor is not None:
             self._since = control.cursor
+        self.epoch = control.epoch or self.epoch

@@ -39,12 +39,15 @@ Params = list[tuple[str, str | int | float | bool | None]]
 
 
 class Control(NamedTuple):
-    """A line of a stream that is no event: `gap`, `caught_up`, `interrupted` or `closing`. `cursor`, if any, is where
-    to resume; `detail` says why the stream is interrupted.
+    """A line of a stream that is no event: `gap`, `caught_up`, `interrupted`, `heartbeat` or `closing`.
+
+    `cursor`, if any, is where to resume, and `epoch` the incarnation of the log that it belongs to; `detail` says why
+    the stream is interrupted.
     """
 
     name: str
     cursor: str | None
+    epoch: str | None
     gap: Gap | None
     detail: str = ""
 
@@ -167,7 +170,8 @@ def read_line(line: bytes | None) -> Event | Control | None:
     name = data.get("control")
     if name is None:
         return Event.from_dict(data)
-    return Control(name, data.get("cursor"), read_gap(data) if name == "gap" else None, str(data.get("detail", "")))
+    gap = read_gap(data) if name == "gap" else None
+    return Control(name, data.get("cursor"), data.get("epoch"), gap, str(data.get("detail", "")))
 
 
 def read_gap(data: Mapping[str, Any] | None) -> Gap | None:

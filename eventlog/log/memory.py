@@ -185,8 +185,11 @@ class MemoryBackend:
         self._evict(now)
         state = self._state(now)
         since = request.since
-        if since is not None and request.epoch and request.epoch != self._epoch and not self._holds(since):
-            since = Cursor(0, 0)
+        holds = since is not None and self._holds(since)
+        if since is not None and request.epoch and request.epoch != self._epoch:
+            # Only an event that is younger than this log can be in it.
+            holds = holds and since.ms is not None and since.ms > self._born
+            since = since if holds else Cursor(0, 0)
         start = self._after(since)
         following = self._events[start].position if start < len(self._events) else None
         source = self._events
@@ -201,17 +204,17 @@ class MemoryBackend:
             start = max(start, bisect.bisect_left(source, EventId(request.from_ms, 0), key=_position))
         stop = len(source) if request.until is None else self._before(source, request.until)
         if request.count == 0:
-            return Segment(state, [], following, True)
+            return Segment(state, [], following, True, None, holds)
         if request.descending:
             found = list(islice(reversed(source[start:stop]), request.count))
         else:
             found = source[start:stop][: request.count]
         reached = found[-1].position if found else None
-        return Segment(state, _handed_out(found), following, len(found) < request.count, reached)
+        return Segment(state, _handed_out(found), following, len(found) < request.count, reached, holds)
 
     def _holds(self, cursor: Cursor) -> bool:
-        at = cursor.offset - self._state(self._now()).base_offset
-        return 0 <= at < len(self._events) and self._events[at].position == (cursor.ms, cursor.offset)
+        at = self._after(cursor) - 1
+        return at >= 0 and self._events[at].position == (cursor.ms, cursor.offset)
 
     def _after(self, cursor: Cursor | None) -> int:
         if cursor is None:

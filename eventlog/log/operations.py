@@ -20,7 +20,7 @@ from ..runs.records import ReplayPage, RunsPage, RunsQuery, RunStatus, RunSummar
 from ..telemetry.sample import Sample, TelemetryPage
 from .append_each import append_each
 from .limits import checked_batch
-from .reading import query_request
+from .reading import query_request, warn_of_gap
 from .runs import replay_request, whole_replay
 
 T = TypeVar("T")
@@ -96,16 +96,19 @@ class LogOperations(ABC):
         """The events after `since` and before `until` that pass the filters; `limit=None` is all of them.
 
         `since` and `until` take an id, a cursor, an integer offset or an `Event`. What is no longer resident is
-        left out; `page` reports it.
+        left out; `page` reports it. What the log loses while it is read is logged as a warning.
         """
         return self.read_all(query_request(since, until, limit, EventFilter.of(**filters), order, since_time))
 
     def read_all(self, request: PageRequest) -> Plan[list[Event]]:
         """All that a checked request asks for, over as many pages as that takes."""
         found: list[Event] = []
-        left = request.limit
+        left, is_first = request.limit, True
         while True:
             page = yield from self.read(request._replace(limit=min(left, self.page_max_events)))
+            if page.gap is not None and not (is_first or request.descending):
+                warn_of_gap(page.gap)
+            is_first = False
             found += page.events
             left -= len(page.events)
             if page.at_end or left <= 0:

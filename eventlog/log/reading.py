@@ -4,7 +4,6 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
 from ..errors import BackendUnavailable, InvalidInput
@@ -29,31 +28,35 @@ _LONGEST_PAUSE_S = 1.0
 
 
 def missed(since: Cursor | None, epoch: str | None, segment: Segment) -> Gap | None:
-    """What a reader at `since`, in the incarnation `epoch` as far as it knows, can no longer be given."""
-    state, following = segment.state, segment.following
-    base = state.base_offset
+    """What a reader at `since`, in the incarnation `epoch` as far as it knows, is not given any more; never too few."""
     if since is None:
         return None
+    state, following = segment.state, segment.following
+    base, wanted = state.base_offset, since.offset + 1
     if since.nothing_seen:
         return _gap("trimmed", 1, base)
-    another_log = bool(epoch) and epoch != state.epoch
-    if another_log and following is not None and following.offset == since.offset + 1:
-        # Where only the counters were lost the epoch is new and the events are not: all are younger than the birth.
-        another_log = since.ms is None or since.ms <= state.born_ms
+    # Where only the counters were lost the epoch is new and the events are not: all are younger than the birth.
+    same_events = segment.holds and since.ms is not None and since.ms > state.born_ms
+    another_log = bool(epoch) and epoch != state.epoch and not same_events
     if another_log or (since.ms is not None and since.ms < state.born_ms) or not state.epoch:
         return Gap(base - 1, 1, base - 1, "reset")
-    if following is None:
-        ahead = since.offset > state.last.offset or (
-            since.ms is not None and EventId(since.ms, since.offset) > state.last
-        )
-        return Gap(0, base, base - 1, "rollback") if ahead else _gap("trimmed", since.offset + 1, base)
-    if following.offset <= since.offset:
-        # The ids say that all from `following` on is newer than what the reader saw, whatever its offset.
-        lost = 0 if following.offset > base else base - 1
-        return Gap(lost, following.offset - lost, following.offset - 1, "rollback")
-    if following.offset > max(base, since.offset + 1):
-        return Gap(following.offset - since.offset - 1, since.offset + 1, following.offset - 1, "rollback")
-    return _gap("trimmed", since.offset + 1, base)
+    comes = state.last.offset + 1 if following is None else following.offset
+    if segment.holds:
+        # The reader saw this log up to here, and is given all that stands behind it, whatever its offsets. Where they
+        # fall, Redis has loaded a file that ended within an append.
+        comes = min([comes, *(event.offset for event in segment.events[:1])])
+        return None if comes == wanted else Gap(max(comes - wanted, 0), min(comes, wanted), comes - 1, "rollback")
+    if comes != max(base, wanted) or _is_elsewhere(since, state):
+        # Another history than the reader's, from an offset on that is not known: perhaps all of it.
+        return Gap(comes - 1, 1, comes - 1, "rollback")
+    return _gap("trimmed", wanted, base)
+
+
+def _is_elsewhere(since: Cursor, state: LogState) -> bool:
+    """True if the id of an event that the log does not hold can only be from another history."""
+    if since.ms is None or since == Cursor(*state.last):
+        return False
+    return since >= state.last or since.offset >= min(state.base_offset, state.last.offset)
 
 
 def _gap(reason: Any, from_offset: int, base: int) -> Gap | None:
@@ -88,17 +91,17 @@ def read_page(backend: LogReader, request: PageRequest) -> Plan[Page]:
         if limit == 0:
             at_end = segment.following is None or until is not None
             return Page([], _probe_cursor(request, segment), gap, at_end, state.epoch, state)
-        events, fall = (segment.events, None) if request.descending else _until_fall(segment.events)
+        events = segment.events if request.descending else _up_to_a_break(segment.events, wanted.run_id is None)
         for event in events:
             if matches(event):
                 found.append(event)
                 if len(found) == limit:
                     at_end = segment.complete and event is segment.events[-1]
-                    at_end = at_end or event.offset == _final_offset(request, segment.state)
+                    at_end = at_end or event.position == _final_position(request, segment.state)
                     return Page(found, event.id, gap, at_end, state.epoch, segment.state)
-        if fall is not None:
-            # The next page reports it as a rollback: what follows is newer than all that was read.
-            return Page(found, fall.id, gap, False, state.epoch, segment.state)
+        if len(events) < len(segment.events):
+            # The next page tells it.
+            return Page(found, events[-1].id, gap, False, state.epoch, segment.state)
         reached = segment.reached
         if segment.complete or reached is None:
             cursor = _end_cursor(request, segment, found)
@@ -113,19 +116,20 @@ def read_page(backend: LogReader, request: PageRequest) -> Plan[Page]:
             since, epoch = Cursor(*reached), state.epoch
 
 
-def _until_fall(events: list[Event]) -> tuple[list[Event], Event | None]:
-    """Those before the first whose offset is not above that of the one before it, which comes second; else all."""
-    if not events or events[-1].offset - events[0].offset == len(events) - 1:
-        return events, None  # dense, as nearly always
-    for i, (before, event) in enumerate(pairwise(events), 1):
-        if event.offset <= before.offset:
-            return events[:i], before
-    return events, None
+def _up_to_a_break(events: list[Event], dense: bool) -> list[Event]:
+    """Those before the first offset that does not rise, or, where they are `dense`, not by one."""
+    if dense and (not events or events[-1].offset - events[0].offset == len(events) - 1):
+        return events
+    for i in range(1, len(events)):
+        step = events[i].offset - events[i - 1].offset
+        if step < 1 or (dense and step > 1):
+            return events[:i]
+    return events
 
 
-def _final_offset(request: PageRequest, state: LogState) -> int:
-    """The offset behind which nothing can follow in the page's direction."""
-    return state.base_offset if request.descending else state.last.offset
+def _final_position(request: PageRequest, state: LogState) -> EventId | None:
+    """The place behind which nothing can follow in the page's direction."""
+    return state.first if request.descending else state.last
 
 
 def _cursor(found: list[Event], request: PageRequest, state: LogState) -> str:
@@ -226,6 +230,11 @@ class Tail:
         """Behind the last event that was returned or filtered out; resume from here."""
         return "0" if self._since is None else str(self._since)
 
+    @property
+    def offset(self) -> int:
+        """That of the cursor."""
+        return 0 if self._since is None else self._since.offset
+
     def resolve(self) -> Plan[None]:
         """Turn "from now" into a concrete position, so that nothing appended later can be missed."""
         if self._since is None:
@@ -262,8 +271,7 @@ class Tail:
         yield from self.resolve()
         if self.caught_up and self._until_terminal and not self._looked_back:
             # Here no event is in hand that an outage could lose. One look after each page is enough: later ends arrive.
-            last_offset = self._since.offset if self._since is not None else 0
-            self.ended = yield from run_has_ended(self._backend, str(self._filter.run_id), last_offset)
+            self.ended = yield from run_has_ended(self._backend, str(self._filter.run_id), self.offset)
             self._looked_back = True
             if self.ended:
                 return []
@@ -275,7 +283,8 @@ class Tail:
         self._fresh_at = self._monotonic()
         if arrived is None:
             return []
-        if not joins(position.offset, arrived):
+        if self.epoch is None or not joins(position.offset, arrived):
+            # A log that has just begun has a name now, which its readers are to know.
             self.caught_up = False
             return []
         self._position = arrived[-1].position

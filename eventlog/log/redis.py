@@ -255,7 +255,7 @@ def _text(number: int | None) -> int | str:
 
 
 def _segment(reply: list[Any]) -> Segment:
-    epoch, born, ms, offset, now, ttl, max_entries, first, following, complete, reached, entries = reply
+    epoch, born, ms, offset, now, ttl, max_entries, first, following, holds, complete, reached, entries = reply
     state = LogState(
         epoch=epoch.decode(),
         born_ms=int(born),
@@ -265,7 +265,8 @@ def _segment(reply: list[Any]) -> Segment:
         ttl_ms=int(ttl),
         max_entries=int(max_entries),
     )
-    return Segment(state, [decode_entry(entry) for entry in entries], _id(following), complete == b"1", _id(reached))
+    events = [decode_entry(entry) for entry in entries]
+    return Segment(state, events, _id(following), complete == b"1", _id(reached), holds == b"1")
 
 
 def _id(raw: bytes) -> EventId | None:

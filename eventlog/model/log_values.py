@@ -16,8 +16,9 @@ class Gap(NamedTuple):
     """Events a reader can no longer be given: `missed` of them, offsets `from_offset` to `to_offset`.
 
     `trimmed`: evicted by age or count, or cleared. `reset`: the log was lost and began anew, so the offsets are
-    those of the new log that are gone already. `rollback`: the log went back to an older state (a restored
-    backup, a failover), so offsets the reader knows may be given out again.
+    those of the new log that are gone already. `rollback`: the log is not the one that the reader saw (a restored
+    backup, a failover, two primaries at once), so offsets it knows may be given out again. `missed` is then how many
+    it was perhaps not given: never too few.
     """
 
     missed: int
@@ -100,7 +101,7 @@ class Segment:
     """What one read found. `following` is the id of the first visible event after `since`, of whatever run.
 
     `complete` says that the read reached the end of what was asked for, `reached` how far it looked: the last event, or
-    entry of an index, None if there was none.
+    entry of an index, None if there was none. `holds`: the event with the very id `since` is visible.
     """
 
     state: LogState
@@ -108,6 +109,7 @@ class Segment:
     following: EventId | None
     complete: bool
     reached: EventId | None = None
+    holds: bool = False
 
 
 class RunRecord(NamedTuple):

@@ -38,11 +38,12 @@ _KICK_S = 0.01
 # How long a new topic waits, and how often logs are looked at, where Redis gives no better way.
 _SHORT_BLOCK_MS = 100
 _LOOK_S = 0.25
+_LOOKED_AT = 1000
 _LONGEST_PAUSE_S = 1.0
 
 
 class CaughtUp(NamedTuple):
-    """The follower has returned all there was; what comes now is live."""
+    """The follower has returned all there was; what comes now is live. Also returned when the log gets its epoch."""
 
     cursor: str
 
@@ -156,9 +157,10 @@ class Hub:
         """Have the topic read from `position` on, or from where it is already read if that is a later place."""
         topic = self._topics.setdefault(buffer.topic.workspace, buffer.topic)
         buffer.topic = topic
-        joined = buffer in topic.buffers
+        # A topic that its last follower has left in the meantime is not read any more.
+        is_read, joined = bool(topic.buffers), buffer in topic.buffers
         topic.buffers.add(buffer)
-        if joined or topic.tail is None:
+        if joined or not is_read:
             topic.tail = position
             topic.epoch = None
             topic.checked_at = time.monotonic()
@@ -211,9 +213,14 @@ class Hub:
         assert self._connect_reader is not None
         reader = self._connect_reader()
         pause = _KICK_S
+        lost = False
         try:
             while True:
                 try:
+                    if lost:
+                        # Another primary may answer now, whose log goes on from here all the same.
+                        await self._check(list(self._topics.values()))
+                        lost = False
                     await self._identify(reader)
                     await self._read_once(reader)
                     await self._check_some()
@@ -222,6 +229,7 @@ class Hub:
                 except (LinkLost, Refused, EventLogError) as error:
                     _log.info("the hub lost Redis: %s", error)
                     self._client_id = None
+                    lost = True
                     if pause > _KICK_S:
                         # A second try failed too.
                         self._stand(_trouble(error))
@@ -307,12 +315,16 @@ class Hub:
     async def _check_some(self) -> None:
         """Look at logs that have been quiet: a reader that waits for a log is not woken when the log is wiped."""
         now = time.monotonic()
-        due = [t for t in self._topics.values() if t.tail is not None and now - t.checked_at > _CHECK_S]
-        for topic in due[:_CHECKS_A_ROUND]:
+        due = [topic for topic in self._topics.values() if now - topic.checked_at > _CHECK_S]
+        await self._check(due[:_CHECKS_A_ROUND])
+
+    async def _check(self, topics: list[Topic]) -> None:
+        """Send the followers of those logs to read that do not go on from what was published."""
+        for topic in topics:
             tail = topic.tail
             if tail is None:
                 continue
-            topic.checked_at = now
+            topic.checked_at = time.monotonic()
             request = ReadRequest(since=Cursor(*tail), epoch=topic.epoch)
             segment = await arun(topic.backend.read(request), self._execute)
             known, topic.epoch = topic.epoch, segment.state.epoch
@@ -342,6 +354,7 @@ class HubFollower:
         self._interrupted = False
         self._reports_caught_up = True
         self._reports_trouble = True
+        self._reported: str | None = None
 
     @property
     def cursor(self) -> str:
@@ -349,14 +362,23 @@ class HubFollower:
         return self._tail.cursor
 
     @property
+    def epoch(self) -> str | None:
+        """The incarnation of the log that `cursor` belongs to, None while there is none."""
+        return self._tail.epoch
+
+    @property
     def ended(self) -> bool:
         """With `until_terminal`: the run's terminal event has been returned, now or before."""
         return self._tail.ended
 
     async def next(self, timeout_s: float = 15.0) -> list[Item]:
-        """What comes next; an empty list if nothing did for `timeout_s` or after the end. Outages are waited out."""
+        """What comes next; an empty list if nothing did for `timeout_s` or after the end. Outages are waited out.
+
+        The list is also empty where the filter passed over a thousand events: the cursor is to be known before they go.
+        """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
+        begun = self._tail.offset
         while not self._interrupted and not self.ended:
             left = deadline - loop.time()
             if left <= 0:
@@ -371,7 +393,7 @@ class HubFollower:
                 raise
             finally:
                 self._scope = None
-            if items:
+            if items or self._tail.offset - begun >= _LOOKED_AT:
                 return items
         if self._interrupted:
             return [Closing(self.cursor)]
@@ -396,8 +418,8 @@ class HubFollower:
             return found
         if not self._tail.caught_up or self.ended:
             return []
-        found = [CaughtUp(self.cursor)] if self._reports_caught_up else []
-        self._reports_caught_up, self._reports_trouble = False, True
+        found = [CaughtUp(self.cursor)] if self._reports_caught_up or self._reported != self.epoch else []
+        self._reports_caught_up, self._reports_trouble, self._reported = False, True, self.epoch
         return found
 
     def interrupt(self) -> None:

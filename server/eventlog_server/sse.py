@@ -4,14 +4,14 @@ A frame of a stretch of events is made once for all followers that are handed th
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import orjson
 
 from eventlog.model.events import Event
 from eventlog.model.log_values import Gap
-from eventlog.tail.hub import CaughtUp, Closing, Interrupted, Item
+from eventlog.tail.hub import CaughtUp, Interrupted, Item
 
 
 class Framing(Protocol):
@@ -26,8 +26,8 @@ class Framing(Protocol):
     def control(self, name: str, data: dict[str, Any], cursor: str) -> bytes:
         """A control event; a reader that resumes at `cursor` has seen it."""
 
-    def heartbeat(self, cursor: str) -> bytes:
-        """A sign of life that is no event."""
+    def heartbeat(self, place: dict[str, Any], *, moved: bool) -> bytes:
+        """A sign of life that is no event; `moved` if the reader does not know its cursor yet."""
 
 
 class ServerSentEvents:
@@ -44,9 +44,9 @@ class ServerSentEvents:
         """See `Framing`."""
         return b"event: %s\nid: %s\ndata: %s\n\n" % (name.encode(), cursor.encode(), orjson.dumps(data))
 
-    def heartbeat(self, cursor: str) -> bytes:
-        """A comment, which readers of events never see."""
-        return b": heartbeat\n\n"
+    def heartbeat(self, place: dict[str, Any], *, moved: bool) -> bytes:
+        """A comment, which readers of events never see; with an id to resume at where events were filtered out."""
+        return self.control("heartbeat", place, place["cursor"]) if moved else b": heartbeat\n\n"
 
 
 class Lines:
@@ -63,9 +63,9 @@ class Lines:
         """See `Framing`."""
         return orjson.dumps({"control": name, **data}) + b"\n"
 
-    def heartbeat(self, cursor: str) -> bytes:
+    def heartbeat(self, place: dict[str, Any], *, moved: bool) -> bytes:
         """A control line; its cursor moves on where events were filtered out."""
-        return self.control("heartbeat", {"cursor": cursor}, cursor)
+        return self.control("heartbeat", place, place["cursor"])
 
 
 class _Stretch(NamedTuple):
@@ -100,9 +100,8 @@ class FrameCache:
         return frame
 
 
-def encode(framing: Framing, cache: FrameCache, items: Iterable[Item], cursor: str) -> bytes:
-    """All items as one piece; `cursor` is where the follower stands behind them."""
-    items = list(items)
+def encode(framing: Framing, cache: FrameCache, items: Sequence[Item], place: dict[str, Any]) -> bytes:
+    """All items as one piece; `place` is where the follower stands behind them: `cursor` and `epoch`."""
     frames: list[bytes] = []
     events: list[Event] = []
     for i, item in enumerate(items):
@@ -112,24 +111,23 @@ def encode(framing: Framing, cache: FrameCache, items: Iterable[Item], cursor: s
         if events:
             frames.append(cache.frame(framing, events))
             events = []
-        frames.append(_control(framing, item, _cursor_before(items[i + 1 :], cursor)))
+        if isinstance(item, Gap):
+            cursor = _cursor_before(items[i + 1 :], place["cursor"])
+            frames.append(framing.control("gap", {**item.to_dict(), "cursor": cursor}, cursor))
+        elif isinstance(item, Interrupted):
+            frames.append(framing.control("interrupted", {"cursor": item.cursor, "detail": item.problem}, item.cursor))
+        else:
+            name = "caught_up" if isinstance(item, CaughtUp) else "closing"
+            frames.append(framing.control(name, place, item.cursor))
     if events:
         frames.append(cache.frame(framing, events))
     return b"".join(frames)
 
 
-def _control(framing: Framing, item: Gap | CaughtUp | Interrupted | Closing, cursor: str) -> bytes:
-    if isinstance(item, Gap):
-        return framing.control("gap", {**item.to_dict(), "cursor": cursor}, cursor)
-    if isinstance(item, Interrupted):
-        return framing.control("interrupted", {"cursor": item.cursor, "detail": item.problem}, item.cursor)
-    name = "caught_up" if isinstance(item, CaughtUp) else "closing"
-    return framing.control(name, {"cursor": item.cursor}, item.cursor)
-
-
-def _cursor_before(following: list[Item], cursor: str) -> str:
+def _cursor_before(following: Sequence[Item], cursor: str) -> str:
     """Where a reader stands that knows of a gap, but has not seen the event behind it."""
     for item in following:
         if isinstance(item, Event):
-            return f"{item.position.ms}-{item.offset - 1}"
+            # An offset alone: the id of the event before is not known, and another one would not be in the log.
+            return str(item.offset - 1)
     return cursor

@@ -8,6 +8,7 @@ from starlette.types import Receive, Scope, Send
 
 from eventlog.errors import Overloaded
 from eventlog.log.awaited import AsyncEventLog
+from eventlog.model.events import Event
 from eventlog.model.filters import EventFilter
 from eventlog.model.ids import parse_cursor
 from eventlog.tail.hub import Closing, HubFollower
@@ -142,15 +143,16 @@ class _Stream:
 
     async def _relay(self) -> None:
         follower = self._follower
-        more = True
+        more, told = True, follower.cursor
         while more:
             items = await follower.next(self._settings.heartbeat_s)
             if self._gone:
                 return
             more = not follower.ended and not (items and isinstance(items[-1], Closing))
-            cursor = follower.cursor
-            data = encode(self._framing, self._cache, items, cursor) if items else b""
+            place = {"cursor": follower.cursor, "epoch": follower.epoch}
+            data = encode(self._framing, self._cache, items, place) if items else b""
             if more and not items:
-                data = self._framing.heartbeat(cursor)
+                data = self._framing.heartbeat(place, moved=follower.cursor != told)
+            told = items[-1].id if items and isinstance(items[-1], Event) else follower.cursor
             async with asyncio.timeout(self._settings.send_timeout_s):
                 await self._send({"type": "http.response.body", "body": data, "more_body": more})

@@ -4,6 +4,7 @@ from tests.contract.test_append import *  # noqa: F403
 from tests.contract.test_bad_input import *  # noqa: F403
 from tests.contract.test_follow import *  # noqa: F403
 from tests.contract.test_gaps import *  # noqa: F403
+from tests.contract.test_histories import *  # noqa: F403
 from tests.contract.test_idempotency import *  # noqa: F403
 from tests.contract.test_lost_and_restored import *  # noqa: F403
 from tests.contract.test_payloads import *  # noqa: F403

@@ -1,15 +1,18 @@
 """A replica that missed appends is promoted: readers are told, and what was given out again is not skipped."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
+import pytest
+from eventlog_server import ServerSettings, background
 from redis import Redis
 
-from eventlog import Event, Gap
-from tests.faults.opening import open_log
+from eventlog import Event, Gap, create_event_log
+from eventlog.config import EventLogConfig
+from tests.faults.opening import ROOMY, open_log
 from tests.faults.proxy import ChaosProxy
 from tests.faults.test_followers import fill, items
-from tests.support.redis_process import RedisProcess, await_replica
+from tests.support.redis_process import RedisProcess, await_replica, eventually
 
 
 @contextmanager
@@ -111,3 +114,43 @@ def test_clients_that_were_connected_to_the_old_primary_go_on_at_its_address() -
             assert log.verify().clean
         assert [gap.reason for gap in gaps(found)] == ["rollback"]
         assert offsets(found) == list(range(21, 31))
+
+
+@pytest.mark.parametrize("surface", ["library", "http"])
+def test_a_follower_that_was_on_one_of_two_primaries_is_told_no_less_than_it_misses(surface: str) -> None:
+    """By its offsets alone, the one would go on where the other left off."""
+    with pair() as (old, new), ChaosProxy(old) as address, ExitStack() as stack:
+        with new.client() as promoted, open_log(address.url) as log, open_log(new.url) as other:
+            fill(log, 20)
+            await_replica(old, new)
+            if surface == "http":
+                config = EventLogConfig(redis_url=address.url, max_entries=ROOMY)
+                server = stack.enter_context(background(ServerSettings(port=0, heartbeat_s=0.2, log=config)))
+                reader = stack.enter_context(create_event_log(url=server.url, workspace="w1"))
+            else:
+                reader = log
+            with reader.follow(since=0) as follower:
+                items(follower, 20)
+                promoted.replicaof("NO", "ONE")
+                fill(other, 7, "other")
+                wait_for_another_millisecond(promoted)
+                fill(log, 7, "seen")
+                items(follower, 27)
+                wait_for_another_millisecond(promoted)
+                address.redirect(new)
+                last = other.append("fresh").offset
+                found = items(follower, last)
+                assert follower.epoch == other.info().epoch
+        assert offsets(found) == [last]
+        (told,) = gaps(found)
+        assert told.reason == "rollback"
+        assert last - 1 - 20 <= told.missed < last
+
+
+def wait_for_another_millisecond(redis: Redis) -> None:
+    began = redis.time()
+    eventually(lambda: _ms(redis.time()) > _ms(began), "a millisecond has passed")
+
+
+def _ms(time: tuple[int, int]) -> int:
+    return time[0] * 1000 + time[1] // 1000

@@ -5,6 +5,7 @@ import random
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Any
 
 import httpx
 import pytest
@@ -23,7 +24,7 @@ def test_what_is_there_comes_in_order_then_what_is_appended(api: Api) -> None:
         assert (begun[3].event, begun[3].id, begun[3].data) == (
             "caught_up",
             events[2]["id"],
-            {"cursor": events[2]["id"]},
+            {"cursor": events[2]["id"], "epoch": api.get("/log").json()["epoch"]},
         )
         more = api.fill(2)
         assert [m.data for m in (next(stream), next(stream))] == more
@@ -119,6 +120,41 @@ def test_a_quiet_stream_has_heartbeats(redis_server: RedisProcess, serve: Serve)
             assert [json.loads(next(lines))["control"] for _ in range(3)] == ["caught_up", "heartbeat", "heartbeat"]
 
 
+@pytest.mark.parametrize(("heartbeat_s", "passed_over"), [(0.1, 40), (3600.0, 1000)], ids=["by time", "by number"])
+def test_the_id_of_a_quiet_filtered_stream_moves_on(
+    redis_server: RedisProcess, serve: Serve, heartbeat_s: float, passed_over: int
+) -> None:
+    """Else a reader that resumes later would be told that it missed what its filter would have left out."""
+    settings: dict[str, Any] = {
+        "log": {"max_entries": passed_over},
+        "heartbeat_s": heartbeat_s,
+        "batch_max_events": 2000,
+    }
+    with serve(redis_server.url, **settings) as url, closing(httpx.Client(base_url=url, timeout=20)) as client:
+        api = Api(client, "w")
+        first = api.fill(1, run_id="r")[0]
+        for query in ("?kind=rare", "?run_id=r", "?kind=rare&run_id=r"):
+            with following(api, query, Last_Event_ID=first["id"]) as stream:
+                take(stream, 1, "caught_up")
+                api.fill(passed_over // 2)
+                last = api.fill(passed_over // 2)[-1]["id"]
+                beat = take(stream, 1, "heartbeat")[0]
+                while beat.id != last:
+                    beat = take(stream, 1, "heartbeat")[0]
+                assert beat.data == {"cursor": last, "epoch": api.get("/log").json()["epoch"]}
+            with following(api, query, Last_Event_ID=last) as stream:
+                assert next(stream).event == "caught_up"
+            first = {"id": last}
+
+
+def test_the_first_event_of_a_log_brings_its_epoch(api: Api) -> None:
+    with following(api, "?since=0&kind=b") as stream:
+        assert next(stream).data == {"cursor": "0-0", "epoch": None}
+        event = api.fill(1)[0]
+        told = take(stream, 1, "caught_up")[0].data
+        assert told == {"cursor": event["id"], "epoch": api.get("/log").json()["epoch"]}
+
+
 def test_lines_carry_the_same_as_messages(api: Api) -> None:
     api.fill(4)
     api.client.delete(f"{api.base}/events")
@@ -128,7 +164,8 @@ def test_lines_carry_the_same_as_messages(api: Api) -> None:
         lines = (json.loads(line) for line in answer.iter_lines())
         gap, *rest = (next(lines) for _ in range(4))
         assert (gap["control"], gap["missed"], gap["reason"]) == ("gap", 3, "trimmed")
-        assert rest == [*events, {"control": "caught_up", "cursor": events[1]["id"]}]
+        epoch = api.get("/log").json()["epoch"]
+        assert rest == [*events, {"control": "caught_up", "cursor": events[1]["id"], "epoch": epoch}]
 
 
 def test_text_that_would_break_a_stream_arrives_as_it_was(api: Api) -> None:

@@ -308,6 +308,8 @@ def test_an_idle_hub_reads_nothing(with_house: Callable[..., None]) -> None:
         await take(follower, has(CaughtUp))
         await built.log().append("k")
         await take(follower, has(Event))
+        late = await built.follow(since=None)
+        await take(late, has(CaughtUp))
         follower.close()
         # The read under way ends within its block; after it there is nobody to read for.
         await asyncio.sleep(1.2)
@@ -315,6 +317,11 @@ def test_an_idle_hub_reads_nothing(with_house: Callable[..., None]) -> None:
         await asyncio.sleep(1.2)
         assert built.hub.stats().reads == before
         assert built.hub.stats().topics == 0
+        # It came while the log was read for another one, and has not waited so far.
+        waiting = asyncio.create_task(take(late, has(Event)))
+        await asyncio.sleep(0)
+        await built.log().append("k")
+        await waiting
 
     with_house(body)
 

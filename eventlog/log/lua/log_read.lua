@@ -7,10 +7,11 @@
 --         entries and take those that pass, "run lane seq milestones": of that lane or "*", of a higher seq, and if "1"
 --         only such with a kind, which are stage events and ends of runs
 --         10 retention, "ttl_ms max_entries", for a log that does not know it yet
--- Returns {epoch, born, ms, offset, now, ttl, max, first id or "", following id or "", complete "1" or "0",
---         reached id or "", entries}
+-- Returns {epoch, born, ms, offset, now, ttl, max, first id or "", following id or "", holds "1" or "0",
+--         complete "1" or "0", reached id or "", entries}
 --         entries as XRANGE gives them, without expired ones and those over max_entries;
---         following is the first visible id after `since`, reached the last that was looked at
+--         following is the first visible id after `since`, holds: the event at `since` itself is visible; reached is the
+--         last id that was looked at
 
 local log, meta, index = KEYS[1], KEYS[2], KEYS[3]
 local since_ms, since_offset, epoch = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
@@ -31,7 +32,7 @@ local m = redis.call('HMGET', meta, 'epoch', 'born', 'ms', 'offset', 'cleared', 
 local ttl, max = string.match(m[6] or ARGV[10], '^(%d+) (%d+)$')
 ttl, max = tonumber(ttl), tonumber(max)
 if not m[1] then
-  return {'', '0', '0', '0', int(now), int(ttl), int(max), '', '', '1', '', {}}
+  return {'', '0', '0', '0', int(now), int(ttl), int(max), '', '', '0', '1', '', {}}
 end
 local last_ms, last_offset = tonumber(m[3]), tonumber(m[4])
 local floor = math.max(last_offset - max, tonumber(m[5] or '0'))
@@ -73,14 +74,21 @@ end
 local first = redis.call('XRANGE', log, after_floor(0, 0), '+', 'COUNT', 1)[1]
 
 local start = after_floor(0, 0)
-local following = first
+local following, holds = first, '0'
 if since_offset then
-  if epoch ~= '' and epoch ~= m[1] and not (since_ms
+  if epoch ~= '' and epoch ~= m[1] and not (since_ms and since_ms > tonumber(m[2])
       and redis.call('XRANGE', log, ARGV[1] .. '-' .. ARGV[2], ARGV[1] .. '-' .. ARGV[2])[1]) then
     since_ms, since_offset = 0, 0
   end
   start = after_floor(since_ms or time_of(since_offset), since_offset)
-  following = redis.call('XRANGE', log, start, '+', 'COUNT', 1)[1]
+  local here = string.sub(start, 2)
+  if since_ms and here == int(since_ms) .. '-' .. int(since_offset) then
+    local from_here = redis.call('XRANGE', log, here, '+', 'COUNT', 2)
+    following = from_here[1]
+    if following and following[1] == here then following, holds = from_here[2], '1' end
+  else
+    following = redis.call('XRANGE', log, start, '+', 'COUNT', 1)[1]
+  end
 end
 if from_ms > 0 then
   local ms, at = parsed(string.sub(start, 2))
@@ -125,4 +133,4 @@ if count > 0 then
 end
 
 return {m[1], m[2], m[3], m[4], int(now), int(ttl), int(max), first and first[1] or '',
-        following and following[1] or '', complete and '1' or '0', reached, entries}
+        following and following[1] or '', holds, complete and '1' or '0', reached, entries}
