@@ -279,7 +279,7 @@ class _Notices:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may be refused something too
         self._warned: dict[str, tuple[float, int]] = {}
 
     def warn(self, name: str, path: str) -> None:

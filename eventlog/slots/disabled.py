@@ -17,7 +17,7 @@ class DisabledSlots:
     name = "disabled"
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._fence = 0
 
     @at_once
@@ -30,7 +30,10 @@ class DisabledSlots:
         match act:
             case Acquire():
                 with self._lock:
-                    self._fence = max(self._fence + 1, now_us)
+                    # No call in between, after which a signal handler might come.
+                    self._fence += 1
+                    if self._fence < now_us:
+                        self._fence = now_us
                     return Granted(self._fence, act.lease_ms, act.lease_ms, act.nonce, "new")
             case Renew():
                 lease_ms = act.lease_ms or round(DEFAULT_LEASE_S * 1000)

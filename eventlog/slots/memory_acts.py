@@ -55,7 +55,7 @@ def _holding(queue: MemoryQueue, place: Place, how: str = "same") -> Granted:
 
 
 def _confirmed(queue: MemoryQueue, place: Place, how: str = "same", lease_ms: int | None = None) -> Granted:
-    queue.confirm(place, lease_ms)
+    place = queue.confirm(place, lease_ms)
     return Granted(place.fence, place.lease_ms, place.lease_ms, place.nonce, how, *queue.terms)
 
 
@@ -65,6 +65,7 @@ def _wait_until(queue: MemoryQueue, place: Place) -> int:
 
 def _keep_waiting(queue: MemoryQueue, place: Place, bell: str | None, attended: bool) -> Queued:
     """The waiter lives, and listens at this bell from now on; None leaves bell and attendance."""
+    place = queue.own(place)
     if bell is not None:
         place.bell, place.attended = bell, attended
     place.until_ms = _wait_until(queue, place)
@@ -90,6 +91,7 @@ def _adopt(queue: MemoryQueue, place: Place, act: Acquire) -> Answer:
     queue.look_again(place.bell, place.nonce)
     queue.call.bury(place.nonce, _TOMB_MS)
     if not place.holds:
+        place = queue.own(place)
         place.nonce, place.lease_ms, place.owner = act.nonce, act.lease_ms, act.owner
         return _keep_waiting(queue, place, act.bell, act.attended)
     # Another fence: the earlier holder may not know yet that it lost the slot.
@@ -168,8 +170,10 @@ def _line_up(queue: MemoryQueue, place: Place, act: Acquire) -> Answer:
     if act.ticket:
         queue.settled = False
         queue.settle()
-        if queue.place(place.execution) is not place:
+        there = queue.place(place.execution)
+        if there is None:
             return Gone()  # it came back too late to wait any longer
+        place = there
         if place.holds:
             return _confirmed(queue, place, "new")
     answer = queue.queued(place, queue.position(place.execution))
@@ -266,6 +270,7 @@ def _beat(queue: MemoryQueue, act: Beat) -> Beaten:
     for execution in act.executions:
         # An unattended place needs no beat, and no beat extends a place beyond its queue time-out.
         if (place := queue.waits.get(execution)) and place.attended:
+            place = queue.own(place)
             place.until_ms = _wait_until(queue, place)
     queue.settle()
     missing = (at for at, execution in enumerate(act.executions) if execution not in queue.waits)

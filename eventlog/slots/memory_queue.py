@@ -5,7 +5,8 @@ reasons. `memory_acts.py` has what can be done on a queue, as `slot_calls.lua` h
 """
 
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,21 +60,19 @@ class Bells:
     """What was rung and not heard yet. Rings that nobody hears are forgotten."""
 
     def __init__(self) -> None:
-        self._rung: OrderedDict[str, tuple[int, deque[Ring]]] = OrderedDict()
-        self._wakers: defaultdict[str, set[Callable[[], None]]] = defaultdict(set)
+        self._rung: dict[str, tuple[int, tuple[Ring, ...]]] = {}
 
-    def forget_everything(self) -> None:
-        """Lose what was rung; listeners stay."""
-        self._rung.clear()
+    def copied(self) -> "Bells":
+        """As they are, to be changed apart."""
+        twin = Bells()
+        twin._rung = self._rung.copy()
+        return twin
 
     def ring(self, bell: str, ring: Ring, now: int) -> None:
-        """Leave a ring, and wake the listeners."""
+        """Leave a ring."""
         self._drop_old(now)
-        _, rings = self._rung.pop(bell, (0, deque()))
-        rings.append(ring)
-        self._rung[bell] = (now + BELL_MS, rings)
-        for wake in self._wakers.get(bell, ()):
-            wake()
+        _, rings = self._rung.pop(bell, (0, ()))
+        self._rung[bell] = (now + BELL_MS, (*rings, ring))
 
     def _drop_old(self, now: int) -> None:
         while self._rung:
@@ -86,32 +85,23 @@ class Bells:
         """Take a ring back."""
         if self.holds(bell, ring):
             until_ms, rings = self._rung[bell]
-            self._rung[bell] = (until_ms, deque(other for other in rings if other != ring))
+            self._rung[bell] = (until_ms, tuple(other for other in rings if other != ring))
 
     def holds(self, bell: str, ring: Ring) -> bool:
         """True while nobody has heard the ring."""
         return bell in self._rung and ring in self._rung[bell][1]
 
+    def have(self, bell: str) -> bool:
+        """True if something was rung there."""
+        return bell in self._rung
+
     def take(self, bell: str, most: int, now: int) -> list[Ring]:
         """Hear what was rung, the oldest first."""
         self._drop_old(now)
-        _, rings = self._rung.get(bell, (0, deque()))
-        heard = [rings.popleft() for _ in range(min(most, len(rings)))]
-        if not rings:
-            self._rung.pop(bell, None)
-        return heard
-
-    def listen(self, bell: str, wake: Callable[[], None]) -> None:
-        """Call `wake` at each ring, and now if something was rung."""
-        self._wakers[bell].add(wake)
-        if bell in self._rung:
-            wake()
-
-    def leave(self, bell: str, wake: Callable[[], None]) -> None:
-        """Listen no longer."""
-        self._wakers[bell].discard(wake)
-        if not self._wakers[bell]:
-            del self._wakers[bell]
+        until_ms, rings = self._rung.pop(bell, (0, ()))
+        if rings[most:]:
+            self._rung = {bell: (until_ms, rings[most:]), **self._rung}
+        return list(rings[:most])
 
 
 class Tombs:
@@ -135,7 +125,9 @@ class Tombs:
 
 @dataclass(slots=True)
 class Call:
-    """One step: its time in ms and µs, its caller's inbox, the events for the log, and the rings of that inbox."""
+    """One step: its time in ms and µs, its caller's inbox, the events for the log, the rings of that inbox, and the
+    other bells that it rang.
+    """
 
     now: int
     micros: int
@@ -145,6 +137,7 @@ class Call:
     policies: Mapping[Scope, StoredPolicy]
     events: list[Body] = field(default_factory=list)
     rung: list[Ring] = field(default_factory=list)
+    rang: list[str] = field(default_factory=list)
 
     def bury(self, name: str, tomb_ms: int) -> None:
         """Remember what is over."""
@@ -165,6 +158,7 @@ class Call:
             self.rung.append(ring)
         else:
             self.bells.ring(bell, ring, self.now)
+            self.rang.append(bell)
 
 
 class MemoryQueue:
@@ -190,6 +184,19 @@ class MemoryQueue:
         self.rate_until = 0
         self.quota = (0, 0)
         self.settled = self.changed = False
+
+    def copied(self) -> "MemoryQueue":
+        """As it is, to be changed apart. Places are copied as they are changed: see `own`."""
+        twin = copy(self)
+        twin.held, twin.waits, twin.line = self.held.copy(), self.waits.copy(), self.line.copy()
+        twin.counts = self.counts.copy()
+        return twin
+
+    def own(self, place: Place) -> Place:
+        """The place as one that may be changed: what the queue was copied from keeps its own."""
+        there = self.held if place.holds else self.waits
+        mine = there[place.execution] = copy(place)
+        return mine
 
     def open(self, call: Call) -> None:
         """Begin a call."""
@@ -313,14 +320,16 @@ class MemoryQueue:
             owner=None if place.owner == "-" else place.owner,
         )
 
-    def confirm(self, place: Place, lease_ms: int | None = None) -> None:
+    def confirm(self, place: Place, lease_ms: int | None = None) -> Place:
         """The holder confirms its grant: from now on it has its whole lease."""
+        place = self.own(place)
         if place.unread:
             self.call.bells.unring(place.bell, place.ring)
         if lease_ms is not None:
             place.lease_ms = lease_ms
         place.unread, place.claim_end_ms, place.until_ms = False, 0, self.call.now + place.lease_ms
         self.due(place.until_ms)
+        return place
 
     def enline(self, place: Place) -> None:
         """Take a place in the line: the last, but for one that had its ticket before others that are there."""
@@ -368,6 +377,7 @@ class MemoryQueue:
         if place.unread and place.claim_end_ms > self.call.now:
             # The reader of this inbox is the caller, so it lives and will read the ring.
             if place.bell == self.call.inbox or not self.call.bells.holds(place.bell, place.ring):
+                place = self.own(place)
                 place.unread, place.until_ms = False, place.claim_end_ms
                 return
             reason = "unread"
@@ -399,7 +409,7 @@ class MemoryQueue:
             place = self.waits[self.line[0]]
             if place.until_ms > self.call.now:
                 del self.line[0], self.waits[place.execution]
-                self.grant(place, promoted=True)
+                self.grant(copy(place), promoted=True)
             else:
                 dead += 1
                 self.expire_waiter(place)

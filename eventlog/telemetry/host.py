@@ -30,7 +30,7 @@ class HostMetrics(OfOneProcess):
 
     def __init__(self, pid: int | None = None, *, children: bool = True) -> None:
         self._children = children
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may sample too
         self._read_bytes = self._write_bytes = 0
         try:
             self._root: psutil.Process | None = psutil.Process(os.getpid() if pid is None else pid)

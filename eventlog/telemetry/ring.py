@@ -109,17 +109,25 @@ class Rings:
             ring = self._rings[push.run_id] = Ring(capacity, terms.grace_ms, seq=0 if run is None else run.samples)
         ring.capacity, ring.given, ring.grace_ms = capacity, given, terms.grace_ms
         ring.until_ms, ring.aged_ms = until_ms, now + retention.ttl_ms
-        self._remember(push, _Pushed(now + retention.window_ms, ring, ring.seq + 1, len(push.samples), now))
-        kept = self._add(ring, push, now)
+        kept = self._add(ring, push, now, now + retention.window_ms)
         if run is not None:
             run.samples, run.given = ring.seq, given
         return Added(kept)
 
-    @staticmethod
-    def _add(ring: Ring, push: Push, now: int) -> list[Kept]:
-        kept = placed(push.samples, ring.seq + 1, now)
-        ring.seq += len(kept)
-        ring.samples.extend(kept)
+    def _add(self, ring: Ring, push: Push, now: int, known_until_ms: int) -> list[Kept]:
+        while True:
+            first = ring.seq + 1
+            kept = placed(push.samples, first, now)
+            pushed = _Pushed(known_until_ms, ring, first, len(kept), now)
+            keyed = {} if push.key is None else {(push.run_id, push.key): pushed}
+            last = ring.seq + len(kept)
+            if ring.seq + 1 == first:
+                # No call up to the end, after which an interrupt might leave one without the other. A signal handler
+                # may have pushed before.
+                ring.samples += kept
+                ring.seq = last
+                self._pushes |= keyed
+                break
         while len(ring.samples) > ring.capacity:
             ring.samples.popleft()
         return kept

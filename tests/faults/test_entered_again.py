@@ -6,11 +6,13 @@ At each line: nobody hangs, what was taken arrives once and in order, and the ne
 import threading
 from itertools import islice
 
-from eventlog import EventBus, bus, telemetry
+from eventlog import EventBus, bus, create_event_log, telemetry
+from eventlog.log import DirectLog
 from eventlog.model.events import Body, Event
 from eventlog.plan import threads
 from eventlog.runs import merge
 from eventlog.runs.merge import follow_merged
+from eventlog.slots import SlotQueue, memory, memory_acts, memory_queue
 from eventlog.telemetry.sampler import TelemetrySampler
 from tests.support.interrupts import at_each_step, within
 from tests.support.redis_process import eventually
@@ -160,3 +162,64 @@ def test_a_merged_stream_that_was_interrupted_closes() -> None:
         interrupt.during(lambda one=one: merging(one))
         one.close()
         assert_ended()
+
+
+def queue_of(here: SlotQueue) -> tuple[int, int]:
+    stats = here.stats("build")
+    return stats.active_count, stats.queue_length
+
+
+def works_under_slots(here: SlotQueue) -> None:
+    with here.acquire("build", "first", max_concurrent=1):
+        here.enqueue("build", "second", max_concurrent=1)
+        here.set_limit("build", 5)
+    here.renew("build", "second")
+    here.leave("build", "second")
+
+
+def memory_slots() -> tuple[DirectLog, SlotQueue]:
+    log = create_event_log("memory")
+    assert isinstance(log, DirectLog)
+    return log, log.slots()
+
+
+def assert_told_in_order(log: DirectLog) -> None:
+    """Of each execution: queued, granted, released, each once."""
+    told: dict[str, list[str]] = {}
+    for event in log.query(kind="slot.*"):
+        told.setdefault(event.payload["execution_id"], []).append(event.kind.removeprefix("slot."))
+    for execution, transitions in told.items():
+        assert transitions in (["granted", "released"], ["queued", "granted", "released"]), execution
+
+
+def test_slots_in_memory_are_whole_whatever_a_handler_does_in_the_middle_of_a_call() -> None:
+    logs: list[DirectLog] = []
+
+    def takes_a_slot() -> None:
+        with logs[-1].slots().acquire("build", "handler", timeout_s=0.01, max_concurrent=3):
+            pass
+
+    for interrupt in at_each_step(
+        within(memory, memory_queue, memory_acts), at_least=100, handler=takes_a_slot, many=True
+    ):
+        log, here = memory_slots()
+        here.set_limit("build", 5)
+        logs.append(log)
+        interrupt.during(lambda here=here: works_under_slots(here))
+        assert queue_of(here) == (0, 0)
+        assert_told_in_order(log)
+        here.close()
+        log.close()
+
+
+def test_slots_in_memory_are_whole_after_an_interrupt() -> None:
+    for interrupt in at_each_step(within(memory, memory_queue, memory_acts), at_least=100, many=True):
+        log, here = memory_slots()
+        interrupt.during(lambda here=here: works_under_slots(here))
+        here.leave("build", "first")
+        here.leave("build", "second")
+        with here.acquire("build", "after", timeout_s=0, max_concurrent=1):
+            assert queue_of(here) == (1, 0)
+        assert queue_of(here) == (0, 0)
+        here.close()
+        log.close()
