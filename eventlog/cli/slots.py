@@ -1,6 +1,6 @@
 """`eventlog slots`: the queues as operators see them, and slots for scripts that hold one across several commands."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -10,6 +10,7 @@ from ..printing.output import Format, note, put, put_json
 from ..slots.policy import Policy, Rate, Scope
 from ..slots.protocol import QueueStats
 from .options import APP_SETTINGS, ActionGroup, Output, Queue, with_options
+from .quantities import shown_ms
 from .tables import put_list, put_table
 from .target import Target
 
@@ -32,13 +33,15 @@ def list_queues(target: Target, output: Output = Format.text) -> None:
 @app.command("show")
 @with_options
 def show(target: Target, queue: Queue, output: Output = Format.text) -> None:
-    """Show one queue: its limits, holders and waiters."""
+    """Show one queue: its limits, holders and waiters. Exits 1 if nobody has used it within the last week."""
     with target.open_slots() as slots:
         stats = slots.stats(queue.action, group_key=queue.group_key)
+    if not stats.total_enqueued:
+        raise NotFound(f"nobody has used {stats.queue} within the last week; it would have {_limits(stats.policy)}")
     if output is Format.json:
         put_json(stats.to_dict())
         return
-    put(f"{stats.queue}: {_held(stats)} held, {stats.queue_length} waiting; limits: {_limits(stats.policy)}")
+    put(f"{stats.queue}: {_held(stats)} held, {stats.queue_length} waiting; {_limits(stats.policy)}")
     totals = {
         "acquired or queued": stats.total_enqueued,
         "completed": stats.total_completed,
@@ -50,8 +53,8 @@ def show(target: Target, queue: Queue, output: Output = Format.text) -> None:
     held = [
         [
             holder.execution_id,
-            f"held for {stats.time - holder.granted_at:.1f} s",
-            f"lease {holder.lease_expires_at - stats.time:.1f} s",
+            f"held for {_seconds(stats.time - holder.granted_at)}",
+            f"lease {_seconds(holder.lease_expires_at - stats.time)}",
             f"token {holder.fencing_token}",
             holder.owner or "",
         ]
@@ -60,7 +63,7 @@ def show(target: Target, queue: Queue, output: Output = Format.text) -> None:
     waiting = [
         [
             waiter.execution_id,
-            f"waits for {stats.time - waiter.enqueued_at:.1f} s",
+            f"waits for {_seconds(stats.time - waiter.enqueued_at)}",
             f"position {waiter.position}",
             "",
             waiter.owner or "",
@@ -137,8 +140,8 @@ def renew(
 def release(target: Target, queue: Queue, execution_id: Execution, fencing_token: Token = None) -> None:
     """Give a slot back, or leave the queue. An execution that has neither is no error."""
     with target.open_slots() as slots:
-        held = slots.release(queue.action, execution_id, fencing_token=fencing_token, group_key=queue.group_key)
-    put("released" if held else "held no slot")
+        left = slots.leave(queue.action, execution_id, fencing_token=fencing_token, group_key=queue.group_key)
+    put({"released": "released", "cancelled": "left the line", "none": "held no slot"}[left])
 
 
 @app.command("cancel")
@@ -161,6 +164,8 @@ def limit(
     count = None if max_concurrent == "none" else _count("max_concurrent", max_concurrent)
     with target.open_slots() as slots:
         slots.set_limit(queue.action, count, group_key=queue.group_key)
+        stats = slots.stats(queue.action, group_key=queue.group_key)
+    put(f"{stats.queue}: {_limits(stats.policy)}")
 
 
 @app.command("policy")
@@ -205,12 +210,15 @@ def policy(
     with target.open_slots() as slots:
         if scope is not None and remove:
             slots.delete_policy(scope)
+            put(f"{scope}: no policy")
             return
         if scope is not None and given:
             slots.put_policy(scope, Policy.of(**limits))
         found = {key: stored for key, stored in slots.policies().items() if wanted in (None, key)}
     if wanted is not None and not found:
         raise NotFound(f"there is no policy for {wanted}")
+    if not found and output is Format.text:
+        note("--- no policy is set ---")
     for key, stored in sorted(found.items()):
         if output is Format.json:
             put_json({"scope": str(key), "version": stored.version, **stored.policy.to_dict()})
@@ -240,7 +248,11 @@ def reset(
         else:
             queue = Queue.of(action, group)
             cleared = slots.clear(queue.action, group_key=queue.group_key)
-    put(f"{cleared.holders} holders and {cleared.waiters} waiters taken out")
+    put(f"{_many(cleared.holders, 'holder')} and {_many(cleared.waiters, 'waiter')} taken out")
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _held(stats: QueueStats) -> str:
@@ -249,16 +261,29 @@ def _held(stats: QueueStats) -> str:
 
 def _row(stats: QueueStats) -> list[str]:
     since = stats.oldest_enqueued_at
-    return [stats.queue, _held(stats), str(stats.queue_length), "" if since is None else f"{stats.time - since:.1f} s"]
+    return [stats.queue, _held(stats), str(stats.queue_length), "" if since is None else _seconds(stats.time - since)]
+
+
+def _seconds(seconds: float) -> str:
+    return shown_ms(max(seconds, 0) * 1000)
 
 
 def _limits(policy: Policy) -> str:
-    parts = [f"{name}={_limit(value)}" for name, value in policy.to_dict().items() if value is not None]
-    return ", ".join(parts) or "none"
-
-
-def _limit(value: Any) -> str:
-    return f"{value['count']}/{value['seconds']:g}s" if isinstance(value, dict) else str(value)
+    """The limits in words."""
+    parts = []
+    if policy.max_concurrent is not None:
+        parts.append(f"at most {policy.max_concurrent} at once")
+    if policy.rate_limit is not None:
+        parts.append(f"{_many(policy.rate_limit.count, 'grant')} in any {policy.rate_limit.seconds:g} s")
+    if policy.quota is not None:
+        parts.append(f"{_many(policy.quota.count, 'grant')} in each {policy.quota.seconds:g} s")
+    if policy.max_queue_length is not None:
+        parts.append(f"at most {policy.max_queue_length} waiting")
+    if policy.queue_timeout_seconds is not None:
+        parts.append(f"{policy.queue_timeout_seconds:g} s to wait")
+    if not parts:
+        parts.append("no limits")
+    return ", ".join(parts) + ("; not logged" if policy.log_transitions is False else "")
 
 
 def _rate(field: str, text: str) -> Rate:

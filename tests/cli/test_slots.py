@@ -3,6 +3,7 @@
 import re
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import orjson
 import pytest
@@ -48,7 +49,7 @@ def test_one_queue_is_shown_with_its_limits_holders_and_waiters(here: Here, slot
     slots.enqueue("build", "e1", max_concurrent=1, owner="host:7")
     slots.enqueue("build", "e2", max_concurrent=1)
     head, totals, holder, waiter = _said(here, "show", "build").splitlines()
-    assert head.startswith("build: 1/1 held, 1 waiting; limits: max_concurrent=1")
+    assert head.startswith("build: 1/1 held, 1 waiting; at most 1 at once")
     assert totals == "so far: 2 acquired or queued, 0 completed, 0 expired, 0 timed out, 0 cancelled"
     assert holder.split()[0] == "e1"
     assert "token" in holder
@@ -63,14 +64,51 @@ def test_a_queue_is_named_as_it_is_listed(here: Here, slots: SlotQueue) -> None:
     slots.enqueue("deploy", "e1", max_concurrent=1, group_key="g1")
     assert "deploy/g1" in _said(here, "ls")
     shown = [_said(here, "show", *named) for named in (["deploy/g1"], ["deploy", "--group", "g1"])]
-    assert len({re.sub(r"\d+\.\d s", "some s", text) for text in shown}) == 1, "time goes on between the two"
+    assert len({re.sub(r"\d+(\.\d)? m?s", "some s", text) for text in shown}) == 1, "time goes on between the two"
     _said(here, "release", "deploy/g1", "e1")
     assert slots.stats("deploy", group_key="g1").active_count == 0
     assert here("slots", "show", "deploy/g1", "--group", "g2").returncode == 2
 
 
-def test_a_queue_that_was_never_used_is_empty(here: Here) -> None:
-    assert _said(here, "show", "nothing").startswith("nothing: 0 held, 0 waiting; limits: ")
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_queue_that_was_never_used_is_not_found(here: Here, slots: SlotQueue, form: str) -> None:
+    slots.set_limit("nothing", 3)
+    done = here("slots", "show", "nothing", "-o", form)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"nobody has used nothing within the last week; it would have at most 3 at once" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ({}, "no limits"),
+        ({"max_concurrent": 3}, "at most 3 at once"),
+        (
+            {"rate_limit": Rate(10, 0.5), "quota": Rate(1, 86_400), "log_transitions": False},
+            "10 grants in any 0.5 s, 1 grant in each 86400 s; not logged",
+        ),
+        (
+            {"max_queue_length": 7, "queue_timeout_seconds": 60.0, "log_transitions": True},
+            "at most 7 waiting, 60 s to wait",
+        ),
+    ],
+)
+def test_limits_are_shown_in_words(here: Here, slots: SlotQueue, limits: dict[str, Any], said: str) -> None:
+    slots.put_policy("global", Policy(**limits))
+    slots.enqueue("build", "e1")
+    assert _said(here, "show", "build").splitlines()[0].endswith(f"held, 0 waiting; {said}")
+    assert _said(here, "policy") == f"global: {said}\n"
+
+
+def test_who_leaves_the_line_is_told_so(here: Here, slots: SlotQueue) -> None:
+    slots.enqueue("build", "e1", max_concurrent=1)
+    slots.enqueue("build", "e2", max_concurrent=1)
+    assert _said(here, "release", "build", "e2") == "left the line\n"
+
+
+def test_without_policies_a_note_says_so(here: Here) -> None:
+    done = here("slots", "policy")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"--- no policy is set ---\n")
 
 
 def test_a_slot_stays_held_between_commands_until_it_is_released(here: Here, slots: SlotQueue) -> None:
@@ -139,7 +177,7 @@ def test_policies_are_set_shown_listed_and_removed(here: Here, slots: SlotQueue)
     shown = _said(
         here, "policy", "action/build", "--max-concurrent", "3", "--rate", "10/60", "--quota", "5/0.5", "--no-log"
     )
-    assert shown == "action/build: max_concurrent=3, rate_limit=10/60s, quota=5/0.5s, log_transitions=False\n"
+    assert shown == "action/build: at most 3 at once, 10 grants in any 60 s, 5 grants in each 0.5 s; not logged\n"
     stored = slots.get_policy("action/build")
     assert stored is not None
     assert stored.policy == Policy(3, Rate(10, 60), Rate(5, 0.5), log_transitions=False)
@@ -155,9 +193,9 @@ def test_a_reset_takes_everybody_out(here: Here, slots: SlotQueue) -> None:
     for action in ("build", "deploy"):
         for number in range(3):
             slots.enqueue(action, f"e{number}", max_concurrent=1)
-    assert _said(here, "reset", "build") == "1 holders and 2 waiters taken out\n"
+    assert _said(here, "reset", "build") == "1 holder and 2 waiters taken out\n"
     assert slots.stats("deploy").active_count == 1
-    assert _said(here, "reset", "--all") == "1 holders and 2 waiters taken out\n"
+    assert _said(here, "reset", "--all") == "1 holder and 2 waiters taken out\n"
     assert slots.stats("deploy").queue_length == 0
 
 
