@@ -30,7 +30,7 @@ ANSWER_S = 2.0
 # The supervisor gives the server 10 s to stop before it kills it.
 CLOSE_S = supervisor.STOP_S + 2.0
 LOG_TAIL_LINES = 15
-REVIVE_S = 5.0
+REVIVE_S = 2.0
 REVIVE_EVERY_S = 1.0
 
 
@@ -232,7 +232,11 @@ class _Start:
 
     def _introduction(self, started: bool) -> dict[str, str]:
         server = wire.info(self._layout.socket, "server", timeout_s=self._answer_s())
-        if not started:
+        if started:
+            for line in _log_lines(self._layout, self._log_began):
+                if supervisor.TORN in line:
+                    logger.warning("%s", line[line.index(supervisor.TORN) :])
+        else:
             in_force = wire.setting(self._layout.socket, "appendfsync", timeout_s=self._answer_s())
             if in_force != self._options.appendfsync:
                 logger.warning(
@@ -289,7 +293,7 @@ class _Start:
         return min(ANSWER_S, max(0.05, self._deadline - time.monotonic()))
 
     def _failure(self, problem: str) -> EmbeddedRedisError:
-        tail = _log_tail(self._layout, self._log_began)
+        tail = "\n".join(_log_lines(self._layout, self._log_began)[-LOG_TAIL_LINES:])
         return EmbeddedRedisError(f"embedded Redis in {self._layout.data_dir}: {problem}", log_tail=tail)
 
 
@@ -323,10 +327,9 @@ def _rotated_size(layout: Layout) -> int:
     return 0
 
 
-def _log_tail(layout: Layout, began: int) -> str:
-    """The last lines of the log, from its byte `began`."""
+def _log_lines(layout: Layout, began: int) -> list[str]:
+    """The log from its byte `began`."""
     try:
-        text = layout.log.read_bytes()[began:].decode(errors="replace")
+        return layout.log.read_bytes()[began:].decode(errors="replace").splitlines()
     except OSError:
-        return ""
-    return "\n".join(text.splitlines()[-LOG_TAIL_LINES:])
+        return []

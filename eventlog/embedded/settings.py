@@ -51,8 +51,12 @@ def write(layout: Layout, binary: ServerBinary, *, appendfsync: str, maxmemory: 
     }
     lines = [f"# Written at each start, for {binary.name} {binary.version_text}; changes here are lost."]
     lines += [f"{name} {value}" for name, value in settings.items()]
+    text = "\n".join(lines) + "\n"
+    with contextlib.suppress(OSError, ValueError):
+        if layout.config.read_text() == text:
+            return  # also on a full disk
     half_done = layout.config.with_name(f"{layout.config.name}{HALF_DONE}")
-    half_done.write_text("\n".join(lines) + "\n")
+    half_done.write_text(text)
     half_done.replace(layout.config)
 
 

@@ -28,6 +28,7 @@ CONFIG = "redis.conf"
 LOG = "redis.log"
 APPEND_ONLY = "appendonlydir"
 MANIFEST = "appendonly.aof.manifest"
+TORN = "a crash has torn"
 # What a file's name ends in until the file is whole.
 HALF_DONE = ".new"
 
@@ -173,7 +174,7 @@ class Supervisor:
                 files = [dict(zip(words[::2], words[1::2], strict=True)) for words in map(str.split, manifest)]
             last = [file["file"] for file in files if file["type"] == "i"][-1:]
             if last and (begun := _open_transaction(path := self._file(APPEND_ONLY, *last))) is not None:
-                _log(f"a crash has torn {path} within a transaction: cut off at byte {begun}, where that began")
+                _log(f"{TORN} {path} within a transaction: cut off at byte {begun}, where that began")
                 os.truncate(path, begun)
         except FileNotFoundError:
             return
@@ -208,7 +209,7 @@ class Supervisor:
         return f"(pid {self._server.pid}) {how}"
 
     def _stop_server(self) -> None:
-        if self._server is None or self._ended():
+        if self._server is None or self._ended() or self._lost_files():
             return
         self._server.terminate()
         if not self._rest(STOP_S, self._ended):

@@ -1,5 +1,6 @@
 """Starting, using, sharing and leaving the embedded Redis."""
 
+import errno
 import gc
 import logging
 import os
@@ -80,6 +81,20 @@ def test_a_start_waits_until_much_data_is_loaded(data_dir: Path) -> None:
         connection.eval(fill, 1, "s")
     with EmbeddedRedis.start(data_dir) as server, client(server.url) as connection:
         assert connection.xlen("s") == 100_000
+
+
+def test_a_start_whose_settings_are_as_before_needs_no_room_on_the_disk(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    EmbeddedRedis.start(data_dir).close()
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    EmbeddedRedis.start(data_dir).close()
+    with pytest.raises(EmbeddedRedisError, match="No space left"):
+        EmbeddedRedis.start(data_dir, maxmemory="1gb")
 
 
 @pytest.mark.parametrize("stuck", [False, True])
