@@ -26,7 +26,7 @@ from .model.guard import (
 )
 from .model.ids import checked_workspace
 from .model.retention import DEFAULT_MAX_ENTRIES, DEFAULT_TTL_S, DEFAULT_WINDOW_S, Retention
-from .settings import Settings, setting
+from .settings import ENV_PREFIX, Settings, setting
 from .store.keys import DEFAULT_PREFIX
 from .telemetry.terms import DEFAULT_GRACE_S, DEFAULT_SAMPLES, RingTerms
 
@@ -99,13 +99,26 @@ class EventLogConfig(Settings):
         return RingTerms.of(self.telemetry_samples, self.telemetry_grace_seconds)
 
     @classmethod
-    def load(cls, file: Path | None = None, *, environ: Mapping[str, str] | None = None, **given: Any) -> Self:
+    def load(
+        cls,
+        file: Path | None = None,
+        *,
+        environ: Mapping[str, str] | None = None,
+        otherwise: str = "redis",
+        **given: Any,
+    ) -> Self:
         """Read a file (section `observability.event_log`) and the environment; `given` wins over both.
 
-        Raises `InvalidInput` naming the variable or key whose value is wrong.
+        `otherwise` is the backend where none of them names one. A `data_dir` that is given means the embedded Redis,
+        whatever URL a variable has. Raises `InvalidInput` naming the variable or key whose value is wrong.
         """
         environ = os.environ if environ is None else environ
-        return cls.load_from(environ, given, {} if file is None else _section(file))
+        section = {} if file is None else _section(file)
+        if given.get("data_dir") is not None:
+            if given.get("redis_url") is not None:
+                raise InvalidInput("data_dir", "is of the embedded Redis: give it or the URL of a Redis, not both")
+            environ = {name: value for name, value in environ.items() if name != f"{ENV_PREFIX}REDIS_URL"}
+        return cls.load_from(environ, given, {"backend": otherwise, **section})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, TypedDict, Unpack
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 from .config import EventLogConfig
 from .embedded import EmbeddedRedis
@@ -38,9 +38,9 @@ _CLIENT_OPTIONS = ("workspace", "deadline_seconds")
 class LogOptions(TypedDict, total=False):
     """What the four functions here take by name.
 
-    `url` is that of a Redis or of a server. With `config`, that alone counts; beside the `url` of a server it gives
-    workspace and deadline. `clock` (seconds since the Unix epoch) is for `memory`. The others are settings as
-    `EventLogConfig` has them; what is not given comes from `EVENTLOG_*`.
+    `url` is that of a Redis or of a server. A `config` takes the place of all other settings, and none may contradict
+    it; beside the `url` of a server it gives workspace and deadline. `clock` (seconds since the Unix epoch) is for
+    `memory`. The others are settings as `EventLogConfig` has them; what is not given comes from `EVENTLOG_*`.
     """
 
     url: str | None
@@ -66,10 +66,10 @@ class LogOptions(TypedDict, total=False):
 def create_event_log(backend: str | None = None, **options: Unpack[LogOptions]) -> EventLog:
     """Open a workspace's log: `redis`, `memory` or `disabled` (also `off`, `none`), or `http`: through a server.
 
-    Without a `backend` the `url` decides: `http://` and `https://` are a server, another one is a Redis, none is
-    memory. An unknown name falls back to memory with a warning. `redis` without a `url`, here or in
-    `EVENTLOG_REDIS_URL`, starts or shares the embedded Redis. Behind a server only `workspace` and `deadline_seconds`
-    are the client's to choose; other options are refused. See `LogOptions`.
+    Without a `backend` the `url` decides: `http://` and `https://` are a server, another one is a Redis. Without both
+    it is `EVENTLOG_BACKEND`, else memory. An unknown name falls back to memory with a warning. `redis` without a `url`,
+    here or in `EVENTLOG_REDIS_URL`, starts or shares the embedded Redis. Behind a server only `workspace` and
+    `deadline_seconds` are the client's to choose; other options are refused. See `LogOptions`.
     """
     found = _found(backend, options, default="memory", fallback=True)
     if isinstance(found, _Server):
@@ -106,9 +106,9 @@ def create_async_event_log(backend: str | None = None, **options: Unpack[LogOpti
 def create_slot_queue(backend: str | None = None, **options: Unpack[LogOptions]) -> SlotQueue:
     """Open a workspace's slot queues, as `create_event_log` opens its log: same settings, same Redis, same server.
 
-    Without a `backend` and a `url` they are on the embedded Redis. `memory` keeps a limit within this one object,
-    `disabled` keeps none. Another name is no backend and raises `InvalidInput`: a limit that is not kept must not look
-    like one. Beside a log that is open already, `log.slots()` shares its connections.
+    Without a `backend`, a `url` and `EVENTLOG_BACKEND` they are on Redis. `memory` keeps a limit within this one
+    object, `disabled` keeps none. Another name is no backend and raises `InvalidInput`: a limit that is not kept must
+    not look like one. Beside a log that is open already, `log.slots()` shares its connections.
     """
     found = _found(backend, options, default="redis", fallback=False)
     if isinstance(found, _Server):
@@ -160,21 +160,35 @@ class _Direct(NamedTuple):
 
 def _found(backend: str | None, options: LogOptions, *, default: str, fallback: bool) -> _Server | _Direct:
     url, config, clock = options.pop("url", None), options.pop("config", None), options.pop("clock", time.time)
-    is_server = url is not None and url.lower().startswith(SERVER_SCHEMES)
-    named = backend if config is None else config.backend
-    if named is not None and named.lower() == "http" and not is_server:
-        raise InvalidInput("url", f"the backend 'http' needs one that begins with {' or '.join(SERVER_SCHEMES)}")
-    if url is not None and is_server:
+    if url is not None and url.lower().startswith(SERVER_SCHEMES):
         if backend is not None and backend.lower() != "http":
             raise InvalidInput("url", f"is that of a server: with the backend {backend!r} it cannot be used")
+        if config is not None:
+            _refuse_beside(config, None, None, options)
         return _server(url, config, options)
+    given = config
     if config is None:
         if "redis_url" in options:
             raise InvalidInput("redis_url", "is given as url")
-        if backend is None:
-            backend = default if url is None else "redis"
-        config = EventLogConfig.load(backend=backend, redis_url=url, **options)
+        if backend is None and url is not None:
+            backend = "redis"
+        config = EventLogConfig.load(otherwise=default, backend=backend, redis_url=url, **options)
+    if config.backend.lower() == "http":
+        raise InvalidInput("url", f"the backend 'http' needs one that begins with {' or '.join(SERVER_SCHEMES)}")
+    if given is not None:
+        _refuse_beside(given, backend, url, options)
     return _direct(config, clock, fallback=fallback)
+
+
+def _refuse_beside(config: EventLogConfig, backend: str | None, url: str | None, options: LogOptions) -> None:
+    """A setting that contradicts the config: one of the two would be forgotten."""
+    given: dict[str, Any] = {**options, "redis_url": url}
+    if backend is not None and backend.lower() != config.backend.lower():
+        given["backend"] = backend
+    for name, value in given.items():
+        if value not in (None, getattr(config, name, None)):
+            told = "url" if name == "redis_url" else name
+            raise InvalidInput(told, f"contradicts config.{name}: give one of them, or dataclasses.replace(config, …)")
 
 
 def _server(url: str, config: EventLogConfig | None, options: LogOptions) -> _Server:
@@ -185,13 +199,21 @@ def _server(url: str, config: EventLogConfig | None, options: LogOptions) -> _Se
     return _Server(url, config.workspace, config.deadline_seconds)
 
 
-def _direct(config: EventLogConfig, clock: Callable[[], float], *, fallback: bool) -> _Direct:
-    kind = _BACKENDS.get(config.backend.lower())
+def known_backend(name: str) -> str:
+    """`redis`, `memory` or `disabled`, by any of its names; raises `InvalidInput` for an unknown one."""
+    kind = _BACKENDS.get(name.lower())
     if kind is None:
-        known = ", ".join((*_BACKENDS, "http"))
+        raise InvalidInput("backend", f"{name!r} is none of {', '.join((*_BACKENDS, 'http'))}")
+    return kind
+
+
+def _direct(config: EventLogConfig, clock: Callable[[], float], *, fallback: bool) -> _Direct:
+    try:
+        kind = known_backend(config.backend)
+    except InvalidInput as error:
         if not fallback:
-            raise InvalidInput("backend", f"{config.backend!r} is none of {known}")
-        _log.warning("unknown backend %r; using memory (known: %s)", config.backend, known)
+            raise
+        _log.warning("backend: %s; using memory", error.problem)
         kind = "memory"
     limits = LogLimits(
         payload_max_bytes=config.payload_max_bytes, deadline_s=config.deadline_seconds, telemetry=config.telemetry

@@ -5,6 +5,7 @@ cost every process that opens a log as much time as the import of redis does.
 """
 
 import json
+import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
@@ -17,6 +18,10 @@ from .errors import InvalidInput
 ENV_PREFIX = "EVENTLOG_"
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
+# A number in a text, here as over HTTP: without exponent, blanks and underscores.
+_DIGITS = re.compile(r"-?\d{1,16}", re.ASCII)
+_DECIMAL = re.compile(r"-?\d{1,13}(\.\d{1,9})?", re.ASCII)
+_log = logging.getLogger("eventlog")
 
 
 def setting(
@@ -44,10 +49,11 @@ class Settings:
 
         Raises `InvalidInput` naming the variable or key whose value is wrong.
         """
+        warn_of_unknown(environ)
         variables = {
-            each.name: environ[variable]
+            each.name: value
             for each in fields(cls)
-            if each.type in _CONVERTERS and environ.get(variable := ENV_PREFIX + each.name.upper())
+            if each.type in _CONVERTERS and (value := _variable(environ, ENV_PREFIX + each.name.upper()))
         }
         given = {name: value for name, value in given.items() if value is not None}
         values = {**section, **variables, **given}
@@ -59,6 +65,45 @@ class Settings:
             if error.field not in variables.keys() - given.keys():
                 raise
             raise InvalidInput(ENV_PREFIX + error.field.upper(), error.problem) from error
+
+
+# What the command line and the server read, and what `eventlog exec` gives to its command. A test holds the names here
+# to those in the code.
+OTHER_NAMES = frozenset(
+    (
+        *("URL", "DEBUG", "ACTION", "EXECUTION_ID", "FENCING_TOKEN", "LANE", "RUN_ID", "STAGE"),
+        *("HOST", "PORT", "ALLOWED_HOSTS", "BODY_MAX_BYTES", "BATCH_MAX_EVENTS", "HEARTBEAT_S", "SEND_TIMEOUT_S"),
+        *("RECEIVE_TIMEOUT_S", "FOLLOWER_BUFFER", "STREAMS_MAX", "WORKSPACES_MAX", "REQUEST_DEADLINE_S", "GRACE_S"),
+        *("ACCESS_LOG", "COMPLETIONS"),
+    )
+)
+# A Kubernetes service that is called `eventlog`, or `eventlog-redis`, puts such variables into every pod.
+_OF_SERVICE = re.compile(rf"{ENV_PREFIX}(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")
+_warned: set[str] = set()
+
+
+def _variable(environ: Mapping[str, str], name: str) -> str | None:
+    value = environ.get(name)
+    return None if value is not None and _is_of_service(name, value) else value
+
+
+def _is_of_service(name: str, value: str) -> bool:
+    return _OF_SERVICE.fullmatch(name) is not None or (name.endswith("_PORT") and "://" in value)
+
+
+def warn_of_unknown(environ: Mapping[str, str]) -> None:
+    """Log a warning for each `EVENTLOG_*` variable that nothing reads, once a process."""
+    known = OTHER_NAMES | {each.name.upper() for kind in Settings.__subclasses__() for each in fields(kind)}
+    for variable in environ:
+        name = variable.removeprefix(ENV_PREFIX)
+        if name == variable or name in known or name.startswith("TEST_") or variable in _warned:
+            continue
+        if not _is_of_service(variable, environ[variable]):
+            from difflib import get_close_matches  # here, for hardly a process needs it
+
+            _warned.add(variable)
+            near = [f"; did you mean {ENV_PREFIX}{one}?" for one in get_close_matches(name, known, 1)]
+            _log.warning("nothing reads the variable %s%s", variable, *(near or [""]))
 
 
 def _checked(about: "Field[Any]", value: object) -> object:
@@ -99,15 +144,19 @@ def _flag(value: object, _: object) -> bool:
 
 
 def _number(value: object, _: object) -> float:
+    if isinstance(value, str) and _DECIMAL.fullmatch(value) is None:
+        raise ValueError("must be a number in decimal digits, such as 30 or 0.5")
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError("must be a number")
     try:
         return float(value)
-    except (ValueError, OverflowError) as error:
+    except OverflowError as error:
         raise ValueError("must be a number") from error
 
 
 def _whole_number(value: object, _: object) -> int:
+    if isinstance(value, str) and _DIGITS.fullmatch(value) is None:
+        raise ValueError("must be a whole number in decimal digits, such as 1000")
     try:
         if isinstance(value, str | int | float) and not isinstance(value, bool) and int(value) == float(value):
             return int(value)

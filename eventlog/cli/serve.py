@@ -1,7 +1,5 @@
 """`eventlog serve`: the HTTP server, in this process."""
 
-import os
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -34,13 +32,7 @@ def serve(
     def report(address: Address) -> None:
         note(f"eventlog serves on {address.url} (its API: {address.url}/docs); Ctrl-C ends it")
 
-    settings = ServerSettings.load(log=_config(redis_url, data_dir), host=host, port=port, access_log=access_log)
+    log = EventLogConfig.load(redis_url=redis_url, data_dir=data_dir)
+    settings = ServerSettings.load(log=log, host=host, port=port, access_log=access_log)
     # The server itself warns where others than this machine can reach it.
     run(settings, on_ready=None if quiet else report)
-
-
-def _config(redis_url: str | None, data_dir: Path | None) -> EventLogConfig:
-    """A Redis or a directory that was asked for is not overruled by a variable of the other."""
-    asked = redis_url is not None or data_dir is not None
-    environ = {name: value for name, value in os.environ.items() if not (asked and name == "EVENTLOG_REDIS_URL")}
-    return EventLogConfig.load(environ=environ, redis_url=redis_url, data_dir=data_dir)

@@ -13,7 +13,6 @@ from ..slots.blocking import SlotQueue
 SERVER_SCHEMES = ("http://", "https://")
 REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 _URL_VARIABLE = "EVENTLOG_URL"
-_REDIS_VARIABLE = "EVENTLOG_REDIS_URL"
 
 
 class Target(NamedTuple):
@@ -50,9 +49,6 @@ def find_target(
         named = _URL_VARIABLE
     else:
         named = "url"
-    if data_dir is not None:
-        # A directory that was given is not overruled by a variable.
-        environ = {name: value for name, value in environ.items() if name != _REDIS_VARIABLE}
     server = None
     if url is not None and url.lower().startswith(SERVER_SCHEMES):
         server, url = url, None

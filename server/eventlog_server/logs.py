@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from eventlog.embedded import EmbeddedRedis
 from eventlog.errors import BackendUnavailable, Overloaded
-from eventlog.factory import create_async_event_log, redis_backend
+from eventlog.factory import create_async_event_log, known_backend, redis_backend
 from eventlog.log.awaited import AsyncDirectLog, AsyncEventLog
 from eventlog.log.limits import LogLimits
 from eventlog.log.protocol import Backend
@@ -45,6 +45,8 @@ class Logs:
         self.settings = settings
         self.answer_s = settings.request_deadline_s + _MARGIN_S
         self.config = replace(settings.log, deadline_seconds=settings.request_deadline_s)
+        # A library falls back to memory and says so; a server that is up would keep nothing, and nobody would look.
+        self.backend = known_backend(self.config.backend)
         self.limits = LogLimits(
             payload_max_bytes=self.config.payload_max_bytes,
             batch_max_events=settings.batch_max_events,
@@ -80,11 +82,6 @@ class Logs:
         self._link = connect(CONNECTIONS)
         self._inboxes = _SharedLink(connect(INBOXES))
         self.hub = Hub(self._link, lambda: connect(1), buffer_events=self.settings.follower_buffer)
-
-    @property
-    def backend(self) -> str:
-        """`redis`, `memory` or `disabled`, as the log was configured."""
-        return self.config.backend.lower()
 
     @property
     def _on_redis(self) -> bool:

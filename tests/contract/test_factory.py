@@ -149,6 +149,41 @@ def test_slots_behind_a_server_refuse_what_needs_the_backend_itself() -> None:
             slots.acquire("build", adopt=True)
 
 
+CONFIG = EventLogConfig(backend="Memory", workspace="mine")
+
+
+def test_what_says_the_same_as_the_config_may_stand_beside_it() -> None:
+    with create_event_log("memory", config=CONFIG, workspace="mine") as log:
+        assert log.workspace == "mine"
+
+
+@pytest.mark.parametrize(
+    "open_", [create_event_log, create_async_event_log, create_slot_queue, create_async_slot_queue]
+)
+@pytest.mark.parametrize(
+    ("given", "theirs"),
+    [
+        ({"workspace": "other"}, "config.workspace"),
+        ({"url": "redis://127.0.0.1:1"}, "config.redis_url"),
+        ({"url": "http://127.0.0.1:1", "workspace": "other"}, "config.workspace"),
+        ({"url": "http://127.0.0.1:1", "deadline_seconds": 2}, "config.deadline_seconds"),
+        ({"max_entries": 5}, "config.max_entries"),
+        ({"backend": "redis"}, "config.backend"),
+    ],
+)
+def test_what_contradicts_a_config_is_refused_and_both_are_named(open_: Any, given: Any, theirs: str) -> None:
+    with pytest.raises(InvalidInput, match=theirs) as refused:
+        open_(config=CONFIG, **given)
+    assert refused.value.field == list(given)[-1]
+
+
+def test_a_data_directory_that_is_given_is_not_overruled_by_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVENTLOG_REDIS_URL", "redis://127.0.0.1:1")
+    assert EventLogConfig.load(data_dir="/d").redis_url is None
+    with pytest.raises(InvalidInput, match="not both"):
+        create_event_log(url="redis://127.0.0.1:1", data_dir="/d")
+
+
 def test_a_config_alone_counts(colour: Opening) -> None:
     log = colour(config=EventLogConfig(backend="memory", workspace="mine", max_entries=2))
     log.append_many([{"kind": "a"}] * 5)

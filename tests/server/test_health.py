@@ -6,7 +6,11 @@ from contextlib import closing
 
 import httpx
 import pytest
+from eventlog_server import ServerSettings
+from eventlog_server.app import create_app
 
+from eventlog import EventLogConfig
+from eventlog.errors import InvalidInput
 from tests.server.api import NDJSON, Api, assert_problem
 from tests.server.conftest import Serve
 from tests.support.redis_process import RedisProcess, eventually
@@ -55,6 +59,13 @@ def test_a_memory_backend_is_ready_with_a_warning(serve: Serve) -> None:
         ready = client.get("/readyz").json()
     assert (ready["ready"], ready["backend"], ready["redis"]) == (True, "memory", None)
     assert len(ready["warnings"]) == 1
+
+
+@pytest.mark.parametrize("backend", ["rediss", "postgres", "http", ""])
+def test_a_server_does_not_start_on_a_backend_that_there_is_not(backend: str) -> None:
+    with pytest.raises(InvalidInput, match="is none of memory, redis, disabled") as refused:
+        create_app(ServerSettings(log=EventLogConfig(backend=backend)))
+    assert refused.value.field == "backend"
 
 
 REQUESTS = {
