@@ -36,7 +36,11 @@ _PREFIX_PATTERN = r"[A-Za-z0-9_.:-]{1,64}"
 
 def default_data_dir() -> Path:
     """Where the embedded Redis keeps its data where no `data_dir` is given."""
-    return Path(platformdirs.user_data_dir("eventlog"))
+    try:
+        return Path(platformdirs.user_data_dir("eventlog"))
+    except RuntimeError:
+        # No home directory, which matters only where the embedded server is started: it says so then.
+        return Path("~/.local/share/eventlog")
 
 
 def _checked_prefix(value: str) -> None:

@@ -13,11 +13,24 @@ from ..extras import imports_of
 from ..printing.output import PipeClosed, drop_stdout
 from .failures import exit_code_of, explain
 
+_STDERR = 2
+
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command that `argv` (by default the process's arguments) names, then exit with its code."""
+    _open_standard_streams()
     logging.basicConfig(format="eventlog: %(message)s", level=logging.WARNING)
     sys.exit(run(argv))
+
+
+def _open_standard_streams() -> None:
+    """A stream that was closed before the start (`>&-`) is the null device: else the next file would take its place."""
+    while (opened := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        os.set_inheritable(opened, True)
+    os.close(opened)
+    sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(_STDERR, "w", closefd=False)
 
 
 def run(argv: list[str] | None = None) -> int:
@@ -31,7 +44,8 @@ def run(argv: list[str] | None = None) -> int:
         _flush()
     except KeyboardInterrupt:
         return 130
-    except PipeClosed:
+    except (PipeClosed, SystemExit):
+        # The second is click's, for the reader of a help text that has gone away.
         drop_stdout()
         return 0
     except Exception as error:
@@ -44,6 +58,7 @@ def run(argv: list[str] | None = None) -> int:
         # A reader of stderr that has gone away is no reason for another error.
         with contextlib.suppress(OSError):
             sys.stderr.write(line and line + "\n")
+            sys.stderr.flush()
         return exit_code_of(error)
     return code if isinstance(code, int) else 0
 

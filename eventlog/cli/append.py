@@ -13,7 +13,7 @@ from ..log.blocking import EventLog
 from ..model.events import Body, Event, EventParts
 from ..model.ids import MAX_COUNTER
 from ..model.strictjson import strict_loads
-from ..printing.output import Format, json_line, note, put
+from ..printing.output import Format, PipeClosed, drop_stdout, json_line, note, put
 from .failures import REFUSED
 from .ndjson import LONGEST_LINE_BYTES, Line, batches
 from .options import Output, with_options
@@ -63,7 +63,9 @@ def append(
             event = log.append(kind, content, expected_offset=expected_offset, **parts)
         if event.duplicate:
             note("--- nothing appended: this idempotency key was used before ---")
-        _show(event, output)
+        shown = _Shown(output)
+        shown.show(event)
+        shown.end()
         return
     if kind is None and sys.stdin.isatty():
         raise InvalidInput("kind", "give a kind, or events on stdin (- reads them from the terminal)")
@@ -71,16 +73,38 @@ def append(
     for name, value in own.items():
         if value is not None:
             raise InvalidInput(name, "is for one event: with stdin it is part of each line")
+    shown = _Shown(output)
     with target.open_log() as log:
-        ingest = _Ingest(log, parts, output)
+        ingest = _Ingest(log, parts, shown)
         for lines in batches(sys.stdin.fileno()):
             ingest.take(lines)
+    shown.end()
     if ingest.refused:
         raise typer.Exit(REFUSED)
 
 
-def _show(event: Event, output: Format) -> None:
-    put(json_line(event) if output is Format.json else event.id)
+class _Shown:
+    """What was appended, on stdout. That nobody can read it does not keep the rest from being appended."""
+
+    def __init__(self, output: Format) -> None:
+        self._output = output
+        self._failure: OSError | None = None
+
+    def show(self, event: Event) -> None:
+        """One line, as long as stdout takes them."""
+        try:
+            put(json_line(event) if self._output is Format.json else event.id)
+        except PipeClosed:
+            drop_stdout()
+        except OSError as error:
+            self._failure = self._failure or error
+            drop_stdout()
+
+    def end(self) -> None:
+        """Raises what kept stdout from being written."""
+        if self._failure is not None:
+            note("not all that was appended could be shown")
+            raise self._failure
 
 
 class _Numbered(NamedTuple):
@@ -93,10 +117,10 @@ class _Numbered(NamedTuple):
 class _Ingest:
     """Appends lines in order. One that is wrong is reported and left out; `refused` counts those."""
 
-    def __init__(self, log: EventLog, defaults: Mapping[str, Any], output: Format) -> None:
+    def __init__(self, log: EventLog, defaults: Mapping[str, Any], shown: _Shown) -> None:
         self._log = log
         self._defaults = defaults
-        self._output = output
+        self._shown = shown
         self.refused = 0
 
     def take(self, lines: list[Line]) -> None:
@@ -123,7 +147,7 @@ class _Ingest:
         results = self._log.append_each([line.event for line in lines])
         for line, result in zip(lines, results, strict=True):
             if isinstance(result, Event):
-                _show(result, self._output)
+                self._shown.show(result)
             elif isinstance(result, InvalidInput):
                 self._refuse(line.number, result)
             else:

@@ -13,7 +13,7 @@ from ..embedded import EmbeddedRedis, EmbeddedRedisError, find_redis_server
 from ..embedded.binary import installed_wheels
 from ..embedded.layout import prepare
 from ..embedded.locks import is_locked
-from ..errors import EventLogError
+from ..errors import EventLogError, InvalidInput
 from ..plan.drive import run
 from ..store.calls import call_command
 from ..store.links import SyncLink
@@ -80,7 +80,10 @@ def _embedded(data_dir: Path, maxmemory: str | None) -> Iterator[Check]:
     except EmbeddedRedisError as error:
         yield Check("data directory", "fail", error.problem, "give another with --data-dir or EVENTLOG_DATA_DIR")
         return
-    yield _room(layout.data_dir, layout.socket)
+    room = _room(layout.data_dir, layout.socket)
+    yield room
+    if room.status == "fail":
+        return
     running = is_locked(layout.supervisor_lock)
     began = time.monotonic()
     try:
@@ -196,10 +199,15 @@ def _clock(link: SyncLink) -> Check:
 def _server(configured: str | None) -> Check:
     import httpx
 
+    from ..client.connection import opened
+
     name = "server"
     url = (configured or _DEFAULT_SERVER).rstrip("/")
     try:
-        answer = httpx.get(f"{url}/readyz", timeout=_ANSWER_S, trust_env=configured is not None)
+        with opened(httpx.Client, url) as client:
+            answer = client.get("/readyz", timeout=_ANSWER_S)
+    except InvalidInput as error:
+        return Check(name, "fail", str(error), "unset it, or let it name what is there")
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         if configured is None:
             return Check(name, "ok", f"none at {url}; only needed for HTTP (start one: eventlog serve)")

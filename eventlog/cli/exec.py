@@ -181,7 +181,7 @@ def _environ(target: Target) -> dict[str, str]:
     if target.config.redis_url is not None:
         return {**environ, "EVENTLOG_REDIS_URL": target.config.redis_url}
     environ.pop("EVENTLOG_REDIS_URL", None)
-    return {**environ, "EVENTLOG_DATA_DIR": str(target.config.data_dir.absolute())}
+    return {**environ, "EVENTLOG_DATA_DIR": os.path.abspath(os.path.expanduser(target.config.data_dir))}
 
 
 def _parts(task: "Task") -> StageParts:

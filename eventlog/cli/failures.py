@@ -1,5 +1,6 @@
 """How a failure is reported on the command line: its exit code and its one line. Pure."""
 
+import os
 from typing import Any
 
 from ..embedded import EmbeddedRedisError
@@ -46,7 +47,8 @@ def explain(error: BaseException) -> str:
         why = f": {error.__cause__}" if isinstance(error, BackendUnavailable) and error.__cause__ else ""
         return escaped(f"eventlog: {error}{why if why not in str(error) else ''}")
     if isinstance(error, OSError):
-        return escaped(f"eventlog: {error.strerror or error}")
+        where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+        return escaped(f"eventlog: {where}{error.strerror or error}")
     return escaped(f"eventlog: defect: {type(error).__name__}: {error} (EVENTLOG_DEBUG=1 shows where)")
 
 

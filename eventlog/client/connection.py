@@ -6,6 +6,7 @@ httpx's errors become the library's errors here, so that no plan depends on http
 import asyncio
 import contextlib
 import math
+import os
 import socket
 import ssl
 import threading
@@ -13,8 +14,9 @@ import weakref
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from ..errors import BackendUnavailable, EventLogError, InvalidInput, LogClosed, Overloaded
 from ..extras import imports_of
@@ -27,6 +29,7 @@ from .asking import CloseStream, Effect, Exchange, OpenStream, ReadStream
 with imports_of("client", "the HTTP client"):
     import httpx
 
+C = TypeVar("C", bound=httpx.Client | httpx.AsyncClient)
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _PATIENCE_S = 2.0
 _CUT_S = 0.5
@@ -35,6 +38,9 @@ _AT_ONCE = 32
 # A follower or a waiter for a slot occupies a connection for as long; only other requests are limited.
 _LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=_AT_ONCE)
 leave_out_requests()
+# Trusts nobody: for connections that are not encrypted.
+_NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+_TLS_FILES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
@@ -46,7 +52,6 @@ class ServerAddress:
     origin: str
     workspace: str
     deadline_s: float
-    trust_env: bool
 
     @classmethod
     def of(cls, url: str, workspace: str, deadline_s: float) -> "ServerAddress":
@@ -58,8 +63,6 @@ class ServerAddress:
             origin=f"{base.scheme}://{base.netloc.decode('ascii')}",
             workspace=name,
             deadline_s=_checked_deadline(deadline_s),
-            # A proxy from the environment is meant for other machines.
-            trust_env=base.host not in _LOOPBACK,
         )
 
 
@@ -83,10 +86,45 @@ def _checked_deadline(deadline_s: object) -> float:
     return float(deadline_s)
 
 
+def opened(kind: type[C], url: str) -> C:
+    """A client of httpx for the server at `url`, with what of the environment concerns that: its proxy, certificates.
+
+    Left to itself httpx would read all of it, and fail at a proxy of others or at certificates that no plain http
+    needs. Raises `InvalidInput` naming the variable that is wrong.
+    """
+    variable, proxy = _proxy(httpx.URL(url))
+    encrypted = "https://" in (url[:8].lower(), (proxy or "")[:8].lower())
+    try:
+        return kind(base_url=url, limits=_LIMITS, trust_env=False, proxy=proxy, verify=_tls() if encrypted else _NO_TLS)
+    except (ImportError, ValueError, httpx.InvalidURL) as error:
+        if isinstance(error, InvalidInput):
+            raise
+        raise InvalidInput(variable, f"names a proxy that cannot be used: {error}") from error
+
+
+def _proxy(url: httpx.URL) -> tuple[str, str | None]:
+    """The variable that names a proxy for the address, and the proxy."""
+    # A proxy is meant for other machines.
+    if url.host not in _LOOPBACK and not proxy_bypass(url.netloc.decode("ascii")):
+        proxies = getproxies()
+        for scheme in (url.scheme, "all"):
+            if found := proxies.get(scheme):
+                return f"{scheme.upper()}_PROXY", found if "://" in found else f"http://{found}"
+    return "", None
+
+
 @cache
 def _tls() -> ssl.SSLContext:
     # Reading the certificates takes longer than most requests do.
-    return httpx.create_ssl_context()
+    for name in _TLS_FILES:
+        path = os.environ.get(name)
+        if path and not os.path.exists(os.path.dirname(path) or "." if name == "SSLKEYLOGFILE" else path):
+            raise InvalidInput(name, f"names {path!r}, which does not exist")
+    try:
+        return httpx.create_ssl_context()
+    except OSError as error:
+        names = " or ".join(name for name in _TLS_FILES if os.environ.get(name)) or "certificates"
+        raise InvalidInput(names, f"cannot be read: {error}") from error
 
 
 class Connection:
@@ -105,9 +143,7 @@ class Connection:
         self._under_way = {"exchange": 0, "stream": 0}
         self._gate = threading.Semaphore(_AT_ONCE)
         self._sockets: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._client = httpx.Client(
-            base_url=address.base_url, limits=_LIMITS, trust_env=address.trust_env, verify=_tls()
-        )
+        self._client = opened(httpx.Client, address.base_url)
 
     def execute(self, effect: Effect) -> Any:
         """Carry out an effect; raises `BackendUnavailable`, or what a problem says."""
@@ -241,9 +277,7 @@ class AsyncConnection:
         self._reading: set[asyncio.Timeout] = set()
         self._nothing_asked = asyncio.Event()
         self._gate = asyncio.Semaphore(_AT_ONCE)
-        self._client = httpx.AsyncClient(
-            base_url=address.base_url, limits=_LIMITS, trust_env=address.trust_env, verify=_tls()
-        )
+        self._client = opened(httpx.AsyncClient, address.base_url)
 
     async def execute(self, effect: Effect) -> Any:
         """See `Connection.execute`."""

@@ -38,7 +38,13 @@ def prepare(data_dir: Path) -> Layout:
     Raises EmbeddedRedisError if it is not a directory, is another user's, is shared like /tmp, is open to others and
     holds other files than ours, or has a link or another user's file where ours belong.
     """
-    data_dir = Path(os.path.realpath(data_dir.expanduser()))
+    try:
+        data_dir = Path(os.path.realpath(data_dir.expanduser()))
+    except RuntimeError as error:  # an unknown user id without HOME, as containers have it
+        raise EmbeddedRedisError(
+            f"data directory {data_dir}: user id {os.geteuid()} has no home directory: give a directory in "
+            "EVENTLOG_DATA_DIR, or the URL of a Redis in EVENTLOG_REDIS_URL"
+        ) from error
     _make_private(data_dir)
     layout = Layout(data_dir, _socket_path(data_dir))
     _refuse_planted(layout)
@@ -106,9 +112,18 @@ def _refuse_others_files(folder: Path) -> None:
         )
 
 
+def _is_utf8(path: Path) -> bool:
+    try:
+        os.fsencode(path).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def _socket_path(data_dir: Path) -> Path:
     beside_the_data = data_dir / supervisor.SOCKET
-    if len(os.fsencode(beside_the_data)) <= LONGEST_SOCKET_PATH:
+    # In URLs a path is UTF-8, and a home directory of Latin-1 times is not.
+    if len(os.fsencode(beside_the_data)) <= LONGEST_SOCKET_PATH and _is_utf8(beside_the_data):
         return beside_the_data
     # Not $TMPDIR or $XDG_RUNTIME_DIR: every process must find the same path in any environment.
     ours = Path(f"/tmp/eventlog-{os.geteuid()}")

@@ -1,5 +1,6 @@
 """Writing to stdout and stderr: events as lines of text or JSON, at once, in colours where a person looks."""
 
+import contextlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -33,19 +34,23 @@ def drop_stdout() -> None:
 
 
 def put(line: str | bytes) -> None:
-    """Write one line to stdout and flush it; raises `PipeClosed` where nobody reads any more."""
+    """Write one line to stdout and flush it; raises `PipeClosed` where nobody reads any more, or `OSError`."""
     raw = line.encode("utf-8", "backslashreplace") if isinstance(line, str) else line
     try:
         sys.stdout.buffer.write(raw + b"\n")
         sys.stdout.buffer.flush()
     except BrokenPipeError as error:
         raise PipeClosed from error
+    except OSError as error:
+        error.filename = "standard output"
+        raise
 
 
 def note(text: str) -> None:
-    """One line for the person, on stderr, beside the data."""
-    sys.stderr.write(escaped(text) + "\n")
-    sys.stderr.flush()
+    """One line for the person, on stderr, beside the data. Where nobody can read it the data goes on without."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(escaped(text) + "\n")
+        sys.stderr.flush()
 
 
 def say_none(what: str, form: Format) -> None:

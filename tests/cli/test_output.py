@@ -142,7 +142,7 @@ def test_output_that_cannot_be_written_is_told_in_one_line(program: Program, log
             timeout=30,
             check=False,
         )
-    assert (done.returncode, done.stderr) == (1, b"eventlog: No space left on device\n")
+    assert (done.returncode, done.stderr) == (1, b"eventlog: standard output: No space left on device\n")
 
 
 def test_help_and_version_and_unknown_commands(here: Here) -> None:
@@ -172,3 +172,48 @@ def test_the_module_and_the_console_script_are_the_same_program(program: Program
 def _console_scripts() -> list[str]:
     with open(ROOT / "pyproject.toml", "rb") as file:
         return [f"{name} = {target}" for name, target in tomllib.load(file)["project"]["scripts"].items()]
+
+
+def shell(program: Program, line: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """A line for the shell in which `eventlog` is the program."""
+    return subprocess.run(
+        ["bash", "-c", f'eventlog() {{ "{sys.executable}" -m eventlog "$@"; }}; {line}'],
+        input=stdin,
+        capture_output=True,
+        env=program.environ,
+        timeout=60,
+        check=False,
+    )
+
+
+LINES = b'{"kind":"a"}\n{"kind":"b"}\n'
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "kinds"),
+    [
+        ("eventlog append a >&-", 0, ["a"]),
+        ("eventlog append - <&- >&- 2>&-", 0, []),
+        ("eventlog append 'no kind' 2>&-", 2, []),
+        ("eventlog --help >&-", 0, []),
+        ("eventlog append - 2>&1 | true; exit ${PIPESTATUS[0]}", 0, ["a", "b"]),
+        ("eventlog --help | true; exit ${PIPESTATUS[0]}", 0, []),
+        ("eventlog append - > /dev/full", 1, ["a", "b"]),
+        ("eventlog append nonsense! 2> /dev/full", 2, []),
+    ],
+)
+def test_streams_that_are_closed_or_full_cost_no_event_and_no_exit_code(
+    program: Program, log: EventLog, line: str, code: int, kinds: list[str]
+) -> None:
+    done = shell(program, line, LINES)
+    assert (done.returncode, [event.kind for event in log.query()]) == (code, kinds), done.stderr
+    assert b"defect" not in done.stderr
+    if code == 1:
+        assert b"standard output: No space left on device" in done.stderr
+
+
+def test_a_command_runs_and_is_recorded_without_standard_streams(program: Program, log: EventLog) -> None:
+    done = shell(program, "eventlog exec --action b --max-concurrent 1 --run r -- sh -c 'echo hi; exit 3' <&- >&- 2>&-")
+    assert done.returncode == 3
+    assert log.run("r").status == "failed"
+    assert [event.payload["line"] for event in log.query(kind="exec.output")] == ["hi"]

@@ -3,12 +3,41 @@
 import os
 import shutil
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from eventlog import EventLogConfig, create_event_log
 from eventlog.embedded import EmbeddedRedis, EmbeddedRedisError
 from tests.embedded.processes import get, pongs, put
+
+
+def test_a_data_directory_that_is_not_utf8_has_its_socket_elsewhere(data_dir: Path) -> None:
+    latin = Path(os.fsdecode(os.fsencode(data_dir) + b"/latin\xe9"))
+    with EmbeddedRedis.start(latin) as server:
+        socket = Path(server.url.removeprefix("unix://"))
+        assert server.url.isascii()
+        assert pongs(server.url)
+        assert (latin / "redis.conf").exists()
+    shutil.rmtree(socket.parent)
+
+
+@pytest.mark.parametrize("given", [None, "~/x", "~nobody-of-this-name/x"])
+def test_without_a_home_directory_only_the_embedded_server_is_out_of_reach(
+    given: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(*_: object) -> None:
+        raise KeyError("uid not found")
+
+    for name in ("HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    config = EventLogConfig.load(environ={} if given is None else {"EVENTLOG_DATA_DIR": given})
+    with create_event_log("memory", config=replace(config, backend="memory")) as log:
+        assert log.append("a").offset == 1
+    with pytest.raises(EmbeddedRedisError, match="has no home directory: give a directory in EVENTLOG_DATA_DIR"):
+        create_event_log("redis", config=config)
 
 
 def test_a_long_data_directory_has_its_socket_in_a_short_private_one(data_dir: Path) -> None:
