@@ -13,11 +13,13 @@ from ..embedded import EmbeddedRedis, EmbeddedRedisError, find_redis_server
 from ..embedded.binary import installed_wheels
 from ..embedded.layout import prepare
 from ..embedded.locks import is_locked
-from ..errors import EventLogError, InvalidInput
+from ..errors import BackendRefused, EventLogError, InvalidInput
+from ..log.probe import probe_append, scratch_key
 from ..plan.drive import run
 from ..store.calls import call_command
+from ..store.keys import WorkspaceKeys
 from ..store.links import SyncLink
-from ..store.server_info import RedisInfo, inspect_redis
+from ..store.server_info import RedisInfo, inspect_redis, lacking_commands
 from .target import Target
 
 _OLDEST_REDIS = (7, 0)
@@ -39,15 +41,16 @@ class Check(NamedTuple):
 def all_checks(target: Target) -> Iterator[Check]:
     """Every check that makes sense for `target`, in the order of what builds on what."""
     embedded = target.config.redis_url is None
+    keys = WorkspaceKeys.of(target.config.workspace, target.config.key_prefix)
     # Behind a server, the Redis of this machine is not what holds the log.
     optional = not embedded or target.server is not None
     yield _python()
     yield _wheel()
     yield _redis_binary(optional)
     if target.config.redis_url is not None:
-        yield from redis_checks(target.config.redis_url)
+        yield from redis_checks(target.config.redis_url, keys)
     elif target.server is None:
-        yield from _embedded(target.config.data_dir, target.config.redis_maxmemory)
+        yield from _embedded(target.config.data_dir, target.config.redis_maxmemory, keys)
     yield _server(target.server)
 
 
@@ -73,7 +76,7 @@ def _redis_binary(optional: bool) -> Check:
         return Check(name, "fail", "none of version 7 or newer found", error.problem)
 
 
-def _embedded(data_dir: Path, maxmemory: str | None) -> Iterator[Check]:
+def _embedded(data_dir: Path, maxmemory: str | None, keys: WorkspaceKeys) -> Iterator[Check]:
     """The data directory, then the server on it, started if it does not run, and asked as any other Redis."""
     try:
         layout = prepare(data_dir)
@@ -95,7 +98,7 @@ def _embedded(data_dir: Path, maxmemory: str | None) -> Iterator[Check]:
     how = "runs already" if running else f"started in {took_ms:.0f} ms, and stops again"
     with server:
         yield Check("embedded redis", "ok", f"{server.server_name} {server.server_version} {how}")
-        yield from redis_checks(server.url)
+        yield from redis_checks(server.url, keys)
 
 
 def _room(data_dir: Path, socket: Path) -> Check:
@@ -109,8 +112,8 @@ def _room(data_dir: Path, socket: Path) -> Check:
     return Check(name, "ok", found)
 
 
-def redis_checks(url: str) -> Iterator[Check]:
-    """One Redis: reached, version, role, memory, persistence, clock."""
+def redis_checks(url: str, keys: WorkspaceKeys) -> Iterator[Check]:
+    """One Redis: reached, version, role, memory, persistence, clock, rights, and whether it takes appends."""
     name = "redis"
     try:
         link = SyncLink(url, 1)
@@ -120,8 +123,15 @@ def redis_checks(url: str) -> Iterator[Check]:
     try:
         info = run(inspect_redis(deadline_s=_ANSWER_S), link.execute)
         yield Check(name, "ok", f"{shown_url(url)} answers")
-        yield from (_version(info), _role(info), _memory(info), _persistence(info))
+        if info is not None:
+            yield from (_version(info), _role(info), _memory(info), _persistence(info))
         yield _clock(link)
+        yield from _rights(link, keys)
+        if info is None or info.role == "master":
+            yield _appends(link, keys)
+    except BackendRefused as error:
+        advice = "are user name and password right?" if error.lacks is None else "give its user the right"
+        yield Check(name, "fail", f"{shown_url(url)}: {error}", advice)
     except EventLogError as error:
         why = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
         yield Check(name, "fail", f"{shown_url(url)}: {why}", "is it running, and are host, port and password right?")
@@ -183,6 +193,20 @@ def _persistence(info: RedisInfo) -> Check:
     return Check(name, "ok", f"append-only file, appendfsync {info.fsync or 'unknown'}: {loses}")
 
 
+def _rights(link: SyncLink, keys: WorkspaceKeys) -> Iterator[Check]:
+    for lack in run(lacking_commands(scratch_key(keys), deadline_s=_ANSWER_S), link.execute):
+        yield Check("redis rights", "warn", lack, "give its user the right, if it is to be otherwise")
+
+
+def _appends(link: SyncLink, keys: WorkspaceKeys) -> Check:
+    name = "redis appends"
+    try:
+        run(probe_append(keys, deadline_s=_ANSWER_S), link.execute)
+    except EventLogError as error:
+        return Check(name, "fail", str(error), "appends are refused: make room, or give its user the right")
+    return Check(name, "ok", "an append would be taken")
+
+
 def _clock(link: SyncLink) -> Check:
     name = "clock"
     before = time.time()
@@ -217,4 +241,8 @@ def _server(configured: str | None) -> Check:
     if answer.status_code == 200:
         return Check(name, "ok", f"{url} is ready")
     status: Literal["warn", "fail"] = "warn" if configured is None else "fail"
-    return Check(name, status, f"{url}/readyz answers HTTP {answer.status_code}", "is its Redis up?")
+    try:
+        reason = str(answer.json()["detail"])
+    except (ValueError, LookupError, TypeError):
+        reason = "this is no eventlog server"
+    return Check(name, status, f"{url}/readyz answers HTTP {answer.status_code}: {reason}", "is its Redis up?")

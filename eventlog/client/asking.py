@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import orjson
 
-from ..errors import BackendUnavailable, EventLogError, LogClosed
+from ..errors import BackendFull, BackendRefused, BackendUnavailable, EventLogError, LogClosed
 from ..plan.effects import Pause, Plan
 from .wire import Request
 
@@ -115,17 +115,12 @@ class Asker:
                 if away.outcome_unknown:
                     doubt = away
                 certain = request.repeatable or not away.outcome_unknown
-                if not certain or time.monotonic() + pause_s >= deadline:
-                    raise _worst(away, doubt) from away.__cause__
+                lasting = isinstance(away, BackendFull | BackendRefused)
+                if lasting or not certain or time.monotonic() + pause_s >= deadline:
+                    away.outcome_unknown = doubt is not None
+                    raise away from away.__cause__
                 if away.outcome_unknown and on_repeat is not None:
                     on_repeat()
             yield Pause(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
             request = request if renewed is None else renewed()
-
-
-def _worst(away: BackendUnavailable, doubt: BackendUnavailable | None) -> BackendUnavailable:
-    """The last failure; its outcome is unknown if that of any try is."""
-    if doubt is None or away.outcome_unknown:
-        return away
-    return BackendUnavailable(str(away), outcome_unknown=True, retry_after_s=away.retry_after_s)

@@ -9,12 +9,15 @@ import orjson
 
 from ..errors import (
     AlreadyHeld,
+    BackendFull,
+    BackendRefused,
     BackendUnavailable,
     Conflict,
     EventLogError,
     InvalidInput,
     LeaseLost,
     NotFound,
+    Overloaded,
     PayloadTooLarge,
     QueueFull,
     QueueTimeout,
@@ -200,9 +203,11 @@ def problem(status: int, content: bytes, retry_after: str | None) -> EventLogErr
         case "NOT_FOUND":
             return NotFound(detail, data.get("lease_expired_at"))
         case "BACKEND_UNAVAILABLE":
-            return BackendUnavailable(
-                detail, outcome_unknown=bool(data.get("outcome_unknown")), retry_after_s=_seconds(retry_after)
-            )
+            unknown = bool(data.get("outcome_unknown"))
+            if data.get("reason") == "refused":
+                return BackendRefused(detail, outcome_unknown=unknown)
+            kind = {"full": BackendFull, "overloaded": Overloaded}.get(str(data.get("reason")), BackendUnavailable)
+            return kind(detail, outcome_unknown=unknown, retry_after_s=_seconds(retry_after))
     return _slot_problem(data) or EventLogError(f"{data['code']}: {detail}")
 
 

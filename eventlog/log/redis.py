@@ -222,10 +222,12 @@ class RedisBackend:
         return RedisTelemetry(self.keys, self.retention, self.deadline_s, terms)
 
     def memory_bytes(self) -> Plan[int | None]:
-        """What `MEMORY USAGE` says of the stream; 0 if it does not exist, None where that is refused."""
+        """What `MEMORY USAGE` says of the stream; 0 if it does not exist, None where the command is not to be had."""
         try:
             reply = yield from call_command("MEMORY", "USAGE", self.keys.log, deadline_s=self.deadline_s)
-        except BackendRefused:
+        except BackendRefused as error:
+            if error.lacks is None:
+                raise
             return None
         return 0 if reply is None else int(reply)
 

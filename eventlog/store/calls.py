@@ -72,7 +72,7 @@ def _call(
                 args = loading
                 continue
             if error.code not in _PASSING:
-                source = loading[1] if isinstance(loading[1], bytes) else b""
+                source = loading[1] if loading is not args and isinstance(loading[1], bytes) else b""
                 raise failure_of(error, args, source=source, unknown=unknown) from error
             failure: Exception = error
         except LinkLost as error:
@@ -111,15 +111,16 @@ def failure_of(
     if code in _CREDENTIALS or error.problem.startswith(_AUTH_PROBLEMS):
         return BackendRefused(f"Redis refuses the user name or the password ({code})", outcome_unknown=unknown)
     if error.lacks_right:
-        what = _command_named(error.problem, source)
+        lacks = _command_named(error.problem, source)
         keys = next((arg for arg in args[1:] if isinstance(arg, str) and "}:" in arg), None)
-        if code != "NOPERM" and "ACL" not in error.problem:
-            problem = f"Redis does not have the command {what or args[0]!s}"
-        elif what is None and keys is not None:
-            problem = f"Redis does not let its user use the keys {keys.partition('}:')[0]}}}:* (NOPERM)"
+        if lacks is None and keys is not None and "command" not in error.problem:
+            lacks = keys.partition("}:")[0] + "}:*"
+            problem = f"Redis does not let its user use the keys {lacks} (NOPERM)"
         else:
-            problem = f"Redis does not let its user run {what or args[0]!s} (NOPERM)"
-        return BackendRefused(problem, outcome_unknown=unknown)
+            lacks = lacks or str(args[0])
+            has = code != "NOPERM" and "ACL" not in error.problem
+            problem = f"Redis does not {f'have {lacks}' if has else f'let its user run {lacks} (NOPERM)'}"
+        return BackendRefused(problem, lacks=lacks, outcome_unknown=unknown)
     if not error.sent:
         return BackendRefused(f"Redis refuses the connection: {error}", outcome_unknown=unknown)
     if code in _CLUSTER:

@@ -1,8 +1,9 @@
-"""What the Redis under a log says of itself, and what of that an operator should know. A plan and pure decisions."""
+"""What the Redis under a log says of itself, and what of that an operator should know. Plans and pure decisions."""
 
 from dataclasses import dataclass
 from typing import Any
 
+from ..errors import BackendRefused
 from ..plan.effects import Command, Plan
 from .calls import call_command
 from .links import LinkLost, Refused
@@ -48,7 +49,9 @@ class RedisInfo:
     def warnings(self) -> list[str]:
         """One sentence for each thing that may cost events."""
         found: list[str] = []
-        if not self.aof and not self.save:
+        if not self.aof and self.save is None:
+            found.append("No append-only file: a crash loses events. Set appendonly yes.")
+        elif not self.aof and not self.save:
             found.append("Redis keeps nothing on disk: a restart loses the log. Set appendonly yes.")
         elif not self.aof:
             found.append("No append-only file: a crash loses all events since the last snapshot. Set appendonly yes.")
@@ -75,9 +78,14 @@ class RedisInfo:
         return found
 
 
-def inspect_redis(*, deadline_s: float) -> Plan[RedisInfo]:
-    """Ask Redis; raises `BackendUnavailable`."""
-    raw = yield from call_command("INFO", deadline_s=deadline_s)
+def inspect_redis(*, deadline_s: float) -> Plan[RedisInfo | None]:
+    """Ask Redis; None where it does not let its user run `INFO`. Raises `BackendUnavailable`."""
+    try:
+        raw = yield from call_command("INFO", deadline_s=deadline_s)
+    except BackendRefused as error:
+        if error.lacks is None:
+            raise
+        return None
     said = parsed_info(raw)
     fsync = yield from _setting("appendfsync", deadline_s)
     save = yield from _setting("save", deadline_s)
@@ -104,3 +112,27 @@ def _setting(name: str, deadline_s: float) -> Plan[str | None]:
     except (LinkLost, Refused):
         return None
     return reply[1].decode() if len(reply) == 2 else None
+
+
+def lacking_commands(scratch: str, *, deadline_s: float) -> Plan[list[str]]:
+    """One sentence for each command that is done without, as Redis does not have it or its user no right to it.
+
+    `scratch` is a key that nobody uses. Raises `BackendUnavailable`.
+    """
+    found: list[str] = []
+    for args, without in (
+        (("INFO", "server"), "what it keeps on disk, and how full it is, is not known"),
+        (("CONFIG", "GET", "save"), "appendfsync and the schedule of snapshots are not known"),
+        (("SCAN", 0, "COUNT", 1), "workspaces are not listed, and slots are tended only where this server is asked"),
+        (("CLIENT", "UNBLOCK", 0), "new followers wait a tenth of a second"),
+        (("XREAD", "COUNT", 1, "STREAMS", scratch, "0-0"), "followers look every quarter of a second"),
+        (("BLPOP", scratch, "0.001"), "waiters for slots look every quarter of a second"),
+        (("MEMORY", "USAGE", scratch), "the size of a log is not known"),
+    ):
+        try:
+            yield from call_command(*args, deadline_s=deadline_s)
+        except BackendRefused as error:
+            if error.lacks is None:
+                raise
+            found.append(f"{error}: {without}.")
+    return found

@@ -9,6 +9,7 @@ import time
 
 from eventlog.enforcement.completed import CompletionLoop, CompletionStats, CompletionWork
 from eventlog.enforcement.completion import AsyncCompletionListener
+from eventlog.errors import BackendRefused
 from eventlog.factory import redis_backend
 from eventlog.log.awaited import AsyncEventLog
 from eventlog.plan.drive import arun
@@ -37,6 +38,7 @@ class _Loop(CompletionLoop):
         self._slots: dict[str, SlotCore] = {}
         self._noted_at: dict[str, float] = {}
         self._discover_at = 0.0
+        self._undiscovered = False
         self._tend_at = 0.0
         self._most_found = 0
 
@@ -62,11 +64,20 @@ class _Loop(CompletionLoop):
 
     def _discover(self) -> Plan[None]:
         prefix, deadline_s = self._config.key_prefix, self._config.deadline_seconds
-        workspaces = yield from list_workspaces(prefix, deadline_s=deadline_s, having="slots")
-        if len(workspaces) > max(_WORKSPACES, self._most_found):
-            _log.warning("slots of %d workspaces are served, of %d that have some", _WORKSPACES, len(workspaces))
-        self._most_found = max(len(workspaces), self._most_found)
-        for workspace in workspaces[:_WORKSPACES]:
+        try:
+            found = yield from list_workspaces(prefix, deadline_s=deadline_s, having="slots")
+        except BackendRefused as error:
+            if error.lacks is None:
+                raise
+            if not self._undiscovered:
+                _log.warning("%s; slots are tended only where this server was asked for them", error)
+            self._undiscovered = True
+            return
+        self._undiscovered = False
+        if len(found) > max(_WORKSPACES, self._most_found):
+            _log.warning("slots of %d workspaces are served, of %d that have some", _WORKSPACES, len(found))
+        self._most_found = max(len(found), self._most_found)
+        for workspace in found[:_WORKSPACES]:
             self.note(workspace)
         long_ago = time.monotonic() - 2 * _DISCOVER_S
         for workspace, noted_at in list(self._noted_at.items()):

@@ -15,14 +15,16 @@ from eventlog.errors import BackendUnavailable, Overloaded
 from eventlog.factory import create_async_event_log, known_backend, redis_backend
 from eventlog.log.awaited import AsyncDirectLog, AsyncEventLog
 from eventlog.log.limits import LogLimits
+from eventlog.log.probe import probe_append, scratch_key
 from eventlog.log.protocol import Backend
 from eventlog.model.ids import checked_workspace
 from eventlog.model.log_values import ReadRequest
 from eventlog.plan.drive import ano_transport, arun
 from eventlog.plan.effects import Command, Plan
 from eventlog.slots.awaited import AsyncSlotQueue
+from eventlog.store.keys import WorkspaceKeys
 from eventlog.store.links import AsyncLink
-from eventlog.store.server_info import RedisInfo, inspect_redis
+from eventlog.store.server_info import RedisInfo, inspect_redis, lacking_commands
 from eventlog.store.workspaces import list_workspaces
 from eventlog.tail.hub import Hub
 
@@ -36,6 +38,7 @@ CONNECTIONS = 8
 INBOXES = 64
 # A call's deadline, and a little for what surrounds it. An append may have to wait for the call before its own.
 _MARGIN_S = 0.2
+_NOT_SHARED = "The backend is {}: nothing is kept on disk or shared with other processes."
 
 
 class Logs:
@@ -165,11 +168,25 @@ class Logs:
             "epoch": state.epoch or None,
         }
 
-    async def redis_info(self) -> RedisInfo | None:
-        """What Redis says of itself; None where the backend is another."""
+    async def readiness(self) -> tuple[RedisInfo | None, list[str]]:
+        """What Redis says of itself (None where the backend is another, or it does not), and what is to be warned of.
+
+        Raises what an append would raise; it is tried on the workspace of the settings.
+        """
         if self._link is None:
-            return None
-        return await self._drive(inspect_redis(deadline_s=self.settings.request_deadline_s))
+            return None, [_NOT_SHARED.format(self.backend)]
+        return await self._drive(self._readiness())
+
+    def _readiness(self) -> Plan[tuple[RedisInfo | None, list[str]]]:
+        keys = WorkspaceKeys.of(self.config.workspace, self.config.key_prefix)
+        deadline_s = self.settings.request_deadline_s
+        yield from probe_append(keys, deadline_s=deadline_s)
+        info = yield from inspect_redis(deadline_s=deadline_s)
+        warnings = [] if info is None else info.warnings()
+        warnings += yield from lacking_commands(scratch_key(keys), deadline_s=deadline_s)
+        if self.hub.trouble is not None:
+            warnings.append(f"Streams are not live: {self.hub.trouble}.")
+        return info, warnings
 
     async def close(self) -> None:
         """Wait, bounded, for appends under way; close all connections and our share of the embedded Redis."""

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from eventlog.errors import (
     AlreadyHeld,
     BackendFull,
+    BackendRefused,
     BackendUnavailable,
     Conflict,
     EventLogError,
@@ -34,6 +35,8 @@ from eventlog.errors import (
 )
 
 _log = logging.getLogger("eventlog.server")
+
+_logged: dict[str, str] = {}
 
 MEDIA_TYPE = "application/problem+json"
 Headers = list[tuple[bytes, bytes]]
@@ -102,9 +105,9 @@ def problem_of(error: BaseException) -> Problem:
         case SlowRequest():
             return _problem(408, "REQUEST_TIMEOUT", str(error), headers=[(b"connection", b"close")])
         case BackendUnavailable():
-            return _unavailable(_outage(error), error.retry_after_s, error.outcome_unknown)
+            return _outage(error)
         case LogClosed():
-            return _unavailable("The server is closing; try again in a moment.", 1.0, False)
+            return _unavailable("The server is closing; try again in a moment.", 1.0)
         case HTTPException():
             return _of_framework(error)
     _log.error("a request failed unexpectedly", exc_info=error)
@@ -143,21 +146,32 @@ def _retry_after(seconds: float) -> Headers:
     return [(b"retry-after", str(max(1, math.ceil(seconds))).encode())]
 
 
-def _unavailable(detail: str, retry_after_s: float, outcome_unknown: bool) -> Problem:
-    more = {"outcome_unknown": True} if outcome_unknown else {}
+def _unavailable(detail: str, retry_after_s: float, **more: Any) -> Problem:
     return _problem(503, "BACKEND_UNAVAILABLE", detail, headers=_retry_after(retry_after_s), **more)
 
 
-def _outage(error: BackendUnavailable) -> str:
-    """Sentences of our own: the error's words may hold what Redis or the connection said."""
-    if isinstance(error, Overloaded):
-        return "More waits in the server than it may hold; try again in a moment."
-    if isinstance(error, BackendFull):
-        return "The log's Redis refuses writes (memory or disk full, or a replica); reading goes on."
-    detail = "The log's Redis does not answer right now."
+def _outage(error: BackendUnavailable) -> Problem:
+    """`reason` says what kind of outage it is, where that is known. Those that last are logged, once until another."""
+    reason: str | None = None
+    # Sentences of our own: other errors' words may hold what Redis or the connection said.
+    match error:
+        case Overloaded():
+            reason, detail = "overloaded", "More waits in the server than it may hold; try again in a moment."
+        case BackendFull():
+            reason, detail = "full", f"{error}. Reading goes on."
+        case BackendRefused():
+            reason, detail = "refused", f"{error}."
+        case _:
+            detail = "The log's Redis does not answer right now."
+    if reason in ("full", "refused") and _logged.get("last") != detail:
+        _logged["last"] = detail
+        _log.warning("requests are refused: %s", detail)
     if error.outcome_unknown:
         detail += " Whether the request was carried out is unknown: repeat it, an append with the same idempotency key."
-    return detail
+    more: dict[str, Any] = {"reason": reason} if reason else {}
+    if error.outcome_unknown:
+        more["outcome_unknown"] = True
+    return _unavailable(detail, error.retry_after_s, **more)
 
 
 def _of_framework(error: HTTPException) -> Problem:

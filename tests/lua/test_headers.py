@@ -168,3 +168,10 @@ def test_every_script_is_used() -> None:
         name for file in package.rglob("*.py") for name in re.findall(r'script\("\w+/(\w+)"\)', file.read_text("utf-8"))
     }
     assert {f"{name}.lua" for name in called} == set(SCRIPTS)
+
+
+def test_the_probe_tries_every_command_of_an_append() -> None:
+    def commands(name: str) -> set[str]:
+        return set(re.findall(r"redis\.p?call\('(\w+)'", parts(name)[1]))
+
+    assert commands("log_append.lua") <= commands("log_probe.lua")

@@ -1,16 +1,21 @@
 """Health, and Redis being away: told within two seconds, and over by itself."""
 
+import re
+import shutil
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import httpx
 import pytest
+import redis as redis_py
 from eventlog_server import ServerSettings
 from eventlog_server.app import create_app
 
 from eventlog import EventLogConfig
-from eventlog.errors import InvalidInput
+from eventlog.client import EventLogClient
+from eventlog.errors import BackendFull, BackendRefused, InvalidInput
 from tests.server.api import NDJSON, Api, assert_problem
 from tests.server.conftest import Serve
 from tests.support.redis_process import RedisProcess, eventually
@@ -121,15 +126,162 @@ def test_a_server_starts_while_redis_is_away(serve: Serve) -> None:
             eventually(lambda: client.get("/readyz").status_code == 200, "ready")
 
 
-def test_a_redis_that_is_full_says_so_and_reading_goes_on(serve: Serve) -> None:
-    with RedisProcess(*HEALTHY) as redis, serve(redis.url) as url, closing(httpx.Client(base_url=url)) as client:
-        api = Api(client, "w")
+class Refusing:
+    """Ways to have a Redis refuse appends, and what names each. `end` has it take them again."""
+
+    def __init__(self, redis: RedisProcess) -> None:
+        self.redis = redis
+        self._password: str | None = None
+
+    def config(self, **settings: str) -> None:
+        with self.redis.client() as plain:
+            for name, value in settings.items():
+                plain.config_set(name.replace("_", "-"), value)
+
+    def full(self) -> None:
+        self.config(maxmemory="1")
+
+    def without_replicas(self) -> None:
+        self.config(min_replicas_to_write="1")
+
+    def disk_full(self) -> None:
+        # A snapshot that cannot be written stands for the disk.
+        shutil.rmtree(self.redis.data_dir)
+        with self.redis.client() as plain:
+            plain.config_set("save", "900 1")
+            plain.bgsave()
+            eventually(lambda: plain.info("persistence")["rdb_last_bgsave_status"] == "err", "the snapshot fails")
+
+    def replica(self) -> None:
+        with self.redis.client() as plain:
+            plain.execute_command("REPLICAOF", "127.0.0.1", "1")
+
+    def password(self) -> None:
+        self.config(requirepass="another")
+        self._password = "another"
+        with self._admin() as plain:
+            plain.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+
+    def forbidden(self) -> None:
+        self._rights("-xadd")
+
+    def other_keys(self) -> None:
+        self._rights("resetkeys", "~other:*")
+
+    def _rights(self, *rights: str) -> None:
+        with self.redis.client() as plain:
+            plain.execute_command("ACL", "SETUSER", "default", *rights)
+
+    def _admin(self) -> redis_py.Redis:
+        return redis_py.Redis.from_url(self.redis.url, password=self._password)
+
+    def end(self) -> None:
+        with self._admin() as plain:
+            plain.config_set("requirepass", "")
+            plain.execute_command("ACL", "SETUSER", "default", "~*", "+@all")
+            plain.execute_command("REPLICAOF", "NO", "ONE")
+            for name, value in {"maxmemory": "0", "min-replicas-to-write": "0", "save": ""}.items():
+                plain.config_set(name, value)
+
+
+@pytest.mark.parametrize(
+    ("how", "reason", "named"),
+    [
+        (Refusing.full, "full", "OOM"),
+        (Refusing.without_replicas, "full", "NOREPLICAS"),
+        (Refusing.disk_full, "full", "MISCONF"),
+        (Refusing.replica, "full", "replica"),
+        (Refusing.password, "refused", "NOAUTH"),
+        (Refusing.forbidden, "refused", "XADD"),
+        (Refusing.other_keys, "refused", ":{default}:*"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_ready_means_that_an_append_would_be_taken(
+    serve: Serve, how: Callable[[Refusing], None], reason: str, named: str
+) -> None:
+    # A replica may become the primary any moment: that is waited for until the deadline.
+    deadline_s = 0.3 if how is Refusing.replica else 1.5
+    with (
+        RedisProcess(*HEALTHY, appendonly=False) as redis,
+        serve(redis.url, request_deadline_s=deadline_s) as url,
+        closing(httpx.Client(base_url=url)) as client,
+        EventLogClient(url, workspace="default", deadline_s=20) as log,
+    ):
+        api = Api(client, "default")
         api.fill(3)
-        with redis.client() as plain:
-            plain.config_set("maxmemory", 1)
-            document = assert_problem(api.post({"kind": "a"}), 503, "BACKEND_UNAVAILABLE")
-            assert "refuses writes" in document["detail"]
-            assert "outcome_unknown" not in document
+        refusing = Refusing(redis)
+        how(refusing)
+        for answer in (client.get("/readyz"), api.post({"kind": "a"}), api.post([{"kind": "a"}])):
+            document = assert_problem(answer, 503, "BACKEND_UNAVAILABLE")
+            assert (document["reason"], "outcome_unknown" in document) == (reason, False)
+            assert named in document["detail"]
+        began = time.monotonic()
+        with pytest.raises(BackendFull if reason == "full" else BackendRefused, match=re.escape(named)) as caught:
+            log.append("a")
+        assert not caught.value.outcome_unknown
+        assert time.monotonic() - began < 15  # at once: it does not try again until its deadline
+        if reason == "full":
             assert api.offsets() == [1, 2, 3]
-            plain.config_set("maxmemory", 0)
+        refusing.end()
+        assert client.get("/readyz").status_code == 200
         assert api.post({"kind": "a"}).status_code == 201
+
+
+def test_asking_whether_it_is_ready_leaves_nothing_behind(serve: Serve) -> None:
+    with RedisProcess(*HEALTHY) as redis, serve(redis.url) as url, redis.client() as plain:
+        assert httpx.get(url + "/readyz").json()["warnings"] == []
+        assert plain.dbsize() == 0
+
+
+@pytest.mark.parametrize(
+    ("rights", "named"),
+    [
+        ("-@dangerous", ["INFO", "CONFIG GET", "CLIENT UNBLOCK"]),
+        ("-info", ["INFO"]),
+        ("-config", ["CONFIG GET"]),
+        ("-client", ["CLIENT UNBLOCK"]),
+        ("-scan", ["SCAN"]),
+        ("-xread -blpop -memory", ["XREAD", "BLPOP", "MEMORY USAGE"]),
+    ],
+)
+def test_what_is_done_without_is_named_and_appends_and_streams_work(
+    serve: Serve, rights: str, named: list[str]
+) -> None:
+    with RedisProcess(*HEALTHY) as redis, serve(redis.user(rights)) as url:
+        ready = httpx.get(url + "/readyz")
+        assert ready.status_code == 200
+        assert [word for word in named if any(f" {word} " in said for said in ready.json()["warnings"])] == named
+        assert len(ready.json()["warnings"]) == len(named)
+        base = url + "/v1/workspaces/w"
+        slot = httpx.post(base + "/actions/build/slots", json={"execution_id": "e", "max_concurrent": 1})
+        assert slot.json()["state"] == "granted"
+        with httpx.stream("GET", base + "/events/stream?since=0&kind=a", headers={"Accept": NDJSON}) as stream:
+            for line in stream.iter_lines():
+                if '"caught_up"' in line:
+                    assert httpx.post(base + "/events", json={"kind": "a"}).status_code == 201
+                if '"kind":"a"' in line:
+                    break
+        listed = httpx.get(url + "/v1/workspaces")
+        if "-scan" in rights:
+            assert "run SCAN" in assert_problem(listed, 503, "BACKEND_UNAVAILABLE")["detail"]
+        else:
+            assert [one["workspace"] for one in listed.json()["workspaces"]] == ["w"]
+
+
+def test_streams_that_are_not_live_say_so_and_ready_warns(serve: Serve) -> None:
+    with RedisProcess(*HEALTHY) as redis, serve(redis.url) as url:
+        base = url + "/v1/workspaces/w"
+        with httpx.stream("GET", base + "/events/stream?since=0", timeout=20) as stream:
+            lines = stream.iter_lines()
+            assert next(line for line in lines if line.startswith("event:")) == "event: caught_up"
+            with redis.client() as plain:
+                plain.execute_command("ACL", "SETUSER", "default", "-xread", "-evalsha", "-eval")
+                assert next(line for line in lines if line.startswith("event:")) == "event: interrupted"
+                plain.execute_command("ACL", "SETUSER", "default", "+evalsha", "+eval")
+                warnings = httpx.get(url + "/readyz").json()["warnings"]
+                plain.execute_command("ACL", "SETUSER", "default", "+@all")
+            assert any("XREAD" in warning for warning in warnings)
+            assert next(line for line in lines if line.startswith("event:")) == "event: caught_up"
+            httpx.post(base + "/events", json={"kind": "live"})
+            assert "live" in next(line for line in lines if line.startswith("data:") and "kind" in line)

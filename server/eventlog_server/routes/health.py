@@ -11,8 +11,6 @@ from ..schemas.service import Alive, Ready
 # Not of class `Route`: probes may add parameters as they like.
 router = APIRouter(tags=["health"], default_response_class=Json)
 
-_NOT_SHARED = "The backend is {}: nothing is kept on disk or shared with other processes."
-
 
 @router.get("/healthz", summary="Is the process alive?", response_model=Alive, response_description="It is.")
 async def healthz() -> Response:
@@ -28,9 +26,8 @@ async def healthz() -> Response:
     responses=problems(503),
 )
 async def readyz(request: Request) -> Response:
-    """200 with what Redis keeps on disk, and warnings about what may cost events; 503 while Redis does not answer."""
+    """200 if an append would be taken: what Redis keeps on disk, and warnings. 503 with the reason if it would not."""
     logs = logs_of(request)
-    redis = await logs.in_time(logs.redis_info(), writes=False)
-    warnings = [_NOT_SHARED.format(logs.backend)] if redis is None else redis.warnings()
+    redis, warnings = await logs.in_time(logs.readiness(), writes=False)
     document = None if redis is None else redis.to_dict()
     return Json({"ready": True, "backend": logs.backend, "redis": document, "warnings": warnings})
