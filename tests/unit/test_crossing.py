@@ -33,8 +33,13 @@ WAYS: dict[str, Callable[[Any], Any]] = {
 }
 # A value for each parameter of a constructor, by how it is annotated.
 VALUES: dict[Any, object] = {
-    **{str: "some text", int: 3, float: 1.5, bool: True},
-    **{str | None: "some", int | None: 7, float | None: 2.5},
+    str: "some text",
+    int: 3,
+    float: 1.5,
+    bool: True,
+    str | None: "some",
+    int | None: 7,
+    float | None: 2.5,
 }
 ERRORS = [
     kind
