@@ -113,7 +113,11 @@ class Holding(OfOneProcess):
 
     def _renewing(self, lease_s: float | None) -> Plan[None]:
         asked_at = moment()
-        reply = yield from self._operations.carry_out(self.renewal(lease_s))
+        try:
+            reply = yield from self._operations.carry_out(self.renewal(lease_s))
+        except BaseException:
+            self.acquisition.doubtful = True
+            raise
         if not self.renewed(reply.answer, asked_at):
             self._keeper.drop(self)
             self.lose()

@@ -45,6 +45,9 @@ class LeaseSchedule:
     def drop(self, holding: Holding) -> None:
         """Renew this slot no longer."""
         self._holdings.discard(holding)
+        if holding in self._due:
+            # Its renewal is under way, and may come after the release, to a Redis that has lost its data before.
+            holding.acquisition.doubtful = True
 
     def owe(self, release: Release) -> None:
         """Give a slot back, or leave a line, as soon as Redis can be reached; for a minute at most."""
@@ -66,6 +69,7 @@ class LeaseSchedule:
         """What to do now, and within how many seconds. Then `answered` or `failed` is to be called."""
         now = self._asked_at = moment()
         self._due = [holding for holding in list(self._holdings) if holding.renew_at <= now]
+        self._due = [holding for holding in self._due if holding in self._holdings]  # none that is dropped just now
         for release in list(self._debts):
             if self._debts.get(release, 0.0) <= now:
                 self._debts.pop(release, None)
@@ -76,7 +80,8 @@ class LeaseSchedule:
     def answered(self, acts: Sequence[Act], answers: Sequence[Answer]) -> list[Holding]:
         """Take up the answers; returns what was lost."""
         lost = []
-        for holding, answer in zip(self._due, answers, strict=False):
+        due, self._due = self._due, []
+        for holding, answer in zip(due, answers, strict=False):
             if not holding.renewed(answer, self._asked_at):
                 self.drop(holding)
                 lost.append(holding)
@@ -91,7 +96,8 @@ class LeaseSchedule:
         now = moment()
         self._retry_at = now + _RETRY_S
         lost = []
-        for holding in self._due:
+        due, self._due = self._due, []
+        for holding in due:
             # A copy of the renewal may come late: after the release, to a Redis that has lost its data meanwhile.
             holding.acquisition.doubtful = True
             if now >= holding.valid_until:

@@ -210,6 +210,7 @@ def _renew(queue: MemoryQueue, act: Renew) -> Answer:
         and fence is not None
         and lease_ms is not None
         and queue.reset < fence < queue.born_us
+        and queue.call.now - queue.born_us // 1000 < lease_ms
         and queue.place(act.execution) is None
         and not queue.call.is_over(act.key)
     ):

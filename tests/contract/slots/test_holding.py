@@ -269,10 +269,10 @@ def test_defaults_are_those_that_are_promised(slots: Any) -> None:
 
 
 def test_that_a_lease_ran_out_is_known_afterwards(slots: Any, place: World) -> None:
-    for n in (1, 2):
-        slots.enqueue("build", f"e{n}", lease_s=0.2)
-    began = slots.state("build", "e1").time
+    began = slots.enqueue("build", "e1", lease_s=30).time
+    slots.enqueue("build", "e2", lease_s=30)
     slots.release("build", "e2")
+    slots.renew("build", "e1", lease_s=0.2)
     place.pass_time(0.2)
     states = [slots.state("build", f"e{n}") for n in (1, 2, 3)]
     assert [state.state for state in states] == ["none"] * 3

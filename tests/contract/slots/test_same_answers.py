@@ -515,6 +515,39 @@ def lose_everything_at_once(twins: Twins) -> None:
     twins.seen = 0
 
 
+@pytest.mark.parametrize(("late_ms", "comes_back"), [(0, True), (29_999, True), (30_000, False), (700_000, False)])
+def test_after_a_loss_a_holder_comes_back_within_its_lease_or_never(
+    twins: Twins, late_ms: int, comes_back: bool
+) -> None:
+    granted = twins.perform([waiter("e0")])[0]
+    assert isinstance(granted, Granted)
+    lose_everything_at_once(twins)
+    twins.perform([waiter("e1")])
+    twins.time_passes(late_ms, 0)
+    answer = twins.perform([Renew("a", "e0", "n-e0", 30_000, granted.fence)])[0]
+    assert isinstance(answer, Granted if comes_back else Gone)
+
+
+def test_a_lease_that_ran_out_after_a_loss_is_not_taken_up_again(twins: Twins) -> None:
+    granted = twins.perform([waiter("e0")])[0]
+    assert isinstance(granted, Granted)
+    lose_everything_at_once(twins)
+    renewal = Renew("a", "e0", "n-e0", 30_000, granted.fence)
+    assert isinstance(twins.perform([renewal])[0], Granted)
+    twins.perform([waiter("e1")._replace(attended=False)])
+    twins.time_passes(30_000, 0)
+    assert twins.perform([renewal]) == [Gone()], "the slot is another's by now"
+
+
+def test_a_slot_given_back_after_a_loss_is_not_taken_up_by_a_renewal_that_comes_late(twins: Twins) -> None:
+    granted = twins.perform([waiter("e0")])[0]
+    assert isinstance(granted, Granted)
+    lose_everything_at_once(twins)
+    renewal = Renew("a", "e0", "n-e0", 30_000, granted.fence)
+    twins.perform([renewal, Release("a", "e0", "n-e0", tomb_ms=600_000)])
+    assert twins.perform([renewal]) == [Gone()]
+
+
 @pytest.mark.parametrize("first", ["waiter", "holder"])
 def test_a_loss_within_a_millisecond_of_the_grant_lets_nobody_in_beside_the_holder(twins: Twins, first: str) -> None:
     granted, place = twins.perform([waiter("e0"), waiter("e1")])

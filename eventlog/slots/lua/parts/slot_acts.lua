@@ -224,7 +224,9 @@ local function renew(q, execution, i)
     return granted(q, execution, same, valid, valid, nonce, 'same')
   end
   -- A grant older than all that Redis knows of this queue: the data was lost, and this holder has come back to say so.
+  -- It had a lease then, which is over by now if it was not renewed since.
   if not record and fence and fence < q.born and fence > q.reset and lease ~= ''
+    and now - math.floor(q.born / 1000) < tonumber(lease)
     and redis.call('HEXISTS', q.book, execution) == 0 and redis.call('EXISTS', tombs .. key) == 0 then
     await_holders(q, lease)
     set(q, 'fence', math.max(q.fence, fence))
