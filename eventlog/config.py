@@ -30,6 +30,8 @@ from .settings import ENV_PREFIX, Settings, setting
 from .store.keys import DEFAULT_PREFIX
 from .telemetry.terms import DEFAULT_GRACE_S, DEFAULT_SAMPLES, RingTerms
 
+SERVER_SCHEMES = ("http://", "https://")
+"""How the URL of a server begins, and not of a Redis."""
 SIZE_PATTERN = r"\d+([kKmMgG][bB]?|[bB])?"
 _PREFIX_PATTERN = r"[A-Za-z0-9_.:-]{1,64}"
 

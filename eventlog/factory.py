@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict, Unpack
 
-from .config import EventLogConfig
+from .config import SERVER_SCHEMES, EventLogConfig
 from .embedded import EmbeddedRedis
 from .errors import InvalidInput
 from .log.awaited import AsyncDirectLog, AsyncEventLog
@@ -31,7 +31,6 @@ _BACKENDS = {
     "off": "disabled",
     "none": "disabled",
 }
-SERVER_SCHEMES = ("http://", "https://")
 _CLIENT_OPTIONS = ("workspace", "deadline_seconds")
 
 

@@ -16,6 +16,7 @@ from ..model.events import DEFAULT_LANE, DEFAULT_PAYLOAD_MAX_BYTES, Body, Event
 from ..model.filters import EventFilter
 from ..model.guard import ContentGuard
 from ..model.log_values import Gap
+from ..model.numbers import checked_integer
 from ..plan.forks import OfOneProcess, call_in_child
 from ..plan.records import is_aside
 from .emission import Emission
@@ -58,8 +59,8 @@ class EventBus(OfOneProcess):
         patience_s: float = 30.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        _check_size("max_queue_size", max_queue_size, 1)
-        _check_size("max_history", max_history, 0)
+        checked_integer("max_queue_size", max_queue_size, 1, _LARGEST)
+        checked_integer("max_history", max_history, 0, _LARGEST)
         if isinstance(patience_s, bool) or not isinstance(patience_s, int | float) or not patience_s >= 0:
             raise InvalidInput("patience_s", f"{patience_s!r} is not a number of seconds")
         if not isinstance(log, EventLog | AsyncEventLog | None):
@@ -248,8 +249,3 @@ def _body_of(event: object, payload_max_bytes: int) -> Body:
     if isinstance(event, Body):
         return event.within(payload_max_bytes)
     return Body.from_mapping(event, payload_max_bytes=payload_max_bytes)
-
-
-def _check_size(name: str, size: object, least: int) -> None:
-    if isinstance(size, bool) or not isinstance(size, int) or not least <= size <= _LARGEST:
-        raise InvalidInput(name, f"{size!r} is not an integer from {least} to {_LARGEST}")

@@ -5,12 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from ..config import EventLogConfig
+from ..config import SERVER_SCHEMES, EventLogConfig
 from ..errors import InvalidInput
 from ..log.blocking import EventLog
 from ..slots.blocking import SlotQueue
 
-SERVER_SCHEMES = ("http://", "https://")
 REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 _URL_VARIABLE = "EVENTLOG_URL"
 

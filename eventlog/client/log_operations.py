@@ -14,10 +14,10 @@ from ..log.reading import warn_of_gap
 from ..model.events import Body, Event, EventInput, checked_key, checked_label
 from ..model.ids import MAX_COUNTER, EventId, parse_cursor
 from ..model.log_values import Audit, LogInfo
+from ..model.numbers import checked_integer
 from ..model.pages import MAX_PAGE, Page, PageRequest
 from ..runs.fold import StageView
 from ..runs.records import ReplayPage, RunsPage, RunsQuery, RunSummary, checked_run
-from ..telemetry.operations import checked_count
 from ..telemetry.sample import Sample, TelemetryPage, checked_samples
 from ..telemetry.terms import MOST_SAMPLES
 from . import run_wire, wire
@@ -127,7 +127,7 @@ class LogCalls(Asker, LogOperations):
     ) -> Asking[list[Sample]]:
         """See `LogOperations.push_telemetry`; once however often it is sent."""
         key = None if idempotency_key is None else checked_key(idempotency_key)
-        most = None if capacity is None else checked_count("capacity", capacity, MOST_SAMPLES)
+        most = None if capacity is None else checked_integer("capacity", capacity, 0, MOST_SAMPLES)
         run, posted = checked_run(run_id), checked_samples(samples)
         call, began_s = key or own_key(), time.monotonic()
 
@@ -142,9 +142,9 @@ class LogCalls(Asker, LogOperations):
         self, run_id: str, *, from_seq: int = 0, stage_name: str | None = None, limit: int | None = None
     ) -> Asking[TelemetryPage]:
         """The samples after `from_seq`, at most `limit`, over as many requests as that takes; raises `NotFound`."""
-        run_id, next_seq = checked_run(run_id), checked_count("from_seq", from_seq, MAX_COUNTER)
+        run_id, next_seq = checked_run(run_id), checked_integer("from_seq", from_seq, 0, MAX_COUNTER)
         stage = None if stage_name is None else checked_label("stage_name", stage_name)
-        left = MAX_COUNTER if limit is None else checked_count("limit", limit, MAX_COUNTER)
+        left = MAX_COUNTER if limit is None else checked_integer("limit", limit, 0, MAX_COUNTER)
         found: list[Sample] = []
         missed = 0
         while True:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Unpack
 
 from ..errors import AlreadyHeld, BackendUnavailable, InvalidInput, LeaseLost, NotFound, QueueTimeout, SlotCancelled
+from ..model.numbers import checked_integer
 from ..plan.effects import Pause
 from ..slots.acts import ANY, Act, Answer, Cancelled, Gone, Granted, Release, Released, Renew, fence_key
 from ..slots.operations import (
@@ -15,7 +16,6 @@ from ..slots.operations import (
     checked_after,
     checked_fence,
     checked_listed,
-    checked_most,
     checked_wait,
 )
 from ..slots.policy import Policy, Scope, StoredPolicy, checked_count, queue_name
@@ -252,7 +252,7 @@ class SlotCalls(Asker, SlotOperations):
 
     def queues_page(self, *, after: str | None = None, limit: int = 100, listed: int = LISTED) -> Asking[QueuesPage]:
         """See `SlotOperations.queues_page`."""
-        most = checked_most("limit", limit, MOST_QUEUES)
+        most = checked_integer("limit", limit, 1, MOST_QUEUES)
         return self.ask(wire.queues_request(checked_after(after), most, checked_listed(listed)), wire.read_queues)
 
     def set_limit(self, action: str, max_concurrent: int | None, *, group_key: str | None = None) -> Asking[int]:

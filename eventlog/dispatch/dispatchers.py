@@ -5,10 +5,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from ..errors import InvalidInput
+from ..model.numbers import checked_seconds
 from ..plan.forks import OfOneProcess, call_in_child
 from ..plan.records import is_aside
 from .backlog import Backlog, DispatchStats
-from .sinks import IsTerminal, Sink, checked_seconds, is_terminal_kind
+from .sinks import LONGEST_S, IsTerminal, Sink, is_terminal_kind
 from .tasks import Tasks
 from .threads import LoopThread, Threads
 
@@ -30,7 +31,7 @@ class _Dispatcher(OfOneProcess):
     ) -> None:
         self._sink = Sink(track_event, is_terminal)
         self._bounds = self._sink.bounds(max_workers, inflight_oversubscription, call_timeout_s)
-        self._drain_timeout_s = checked_seconds("drain_timeout_s", drain_timeout_s)
+        self._drain_timeout_s = checked_seconds("drain_timeout_s", drain_timeout_s, 0, LONGEST_S)
         self._begin()
         call_in_child(self._workers.begin_anew)
 
@@ -60,7 +61,7 @@ class _Dispatcher(OfOneProcess):
         return self._workers.backlog.stats()
 
     def _timeout(self, given: float | None) -> float:
-        return self._drain_timeout_s if given is None else checked_seconds("timeout_s", given)
+        return self._drain_timeout_s if given is None else checked_seconds("timeout_s", given, 0, LONGEST_S)
 
 
 class EventDispatcher(_Dispatcher):

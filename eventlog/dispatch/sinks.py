@@ -15,6 +15,7 @@ from ..log.awaited import AsyncEventLog
 from ..log.blocking import EventLog
 from ..model.events import TERMINAL_KINDS, Event
 from ..model.ids import MAX_COUNTER
+from ..model.numbers import checked_integer, checked_seconds
 from ..model.tracking import tracked
 from ..plan.effects import Pause, Plan
 from .backlog import Batch, Bounds, Call
@@ -27,7 +28,7 @@ _BATCH_EVENTS = 500
 _BATCH_BYTES = 1024 * 1024
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
-_LONGEST_S = 86_400.0
+LONGEST_S = 86_400.0
 _MOST = 1_000_000
 
 
@@ -55,12 +56,13 @@ class Sink:
         # A log takes hundreds of events at once.
         each = oversubscription if oversubscription is not None else 400 if self.is_log else 4
         return Bounds(
-            in_flight=checked_count("max_workers", max_workers) * checked_count("inflight_oversubscription", each),
+            in_flight=checked_integer("max_workers", max_workers, 1, _MOST)
+            * checked_integer("inflight_oversubscription", each, 1, _MOST),
             workers=1 if self.is_log else max_workers,
             hanging=2 * max_workers - 1 if self.is_log else max_workers,
             batch_events=_BATCH_EVENTS if self.is_log else 1,
             batch_bytes=_BATCH_BYTES,
-            timeout_s=checked_seconds("call_timeout_s", call_timeout_s, 0.001),
+            timeout_s=checked_seconds("call_timeout_s", call_timeout_s, 0.001, LONGEST_S),
         )
 
     def call_of(self, event_name: str, data: Any, operation_id: str | None) -> Call:
@@ -110,17 +112,3 @@ def _target_of(given: object) -> tuple[Callable[..., Any], bool]:
             f"a {type(given).__name__} is neither a callable, nor a log, nor a client with a track_event method",
         )
     return track_event, False
-
-
-def checked_count(name: str, count: object) -> int:
-    """A bound as it is; raises `InvalidInput` for what is none."""
-    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= _MOST:
-        raise InvalidInput(name, f"{count!r} is not an integer from 1 to {_MOST}")
-    return count
-
-
-def checked_seconds(name: str, seconds: object, least: float = 0.0) -> float:
-    """A time-out as it is; raises `InvalidInput` for what is none."""
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not least <= seconds <= _LONGEST_S:
-        raise InvalidInput(name, f"{seconds!r} is not a number of seconds from {least:g} to {_LONGEST_S:g}")
-    return float(seconds)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from ..errors import InvalidInput, PayloadTooLarge
 from ..model.events import DEFAULT_PAYLOAD_MAX_BYTES, Body, EventInput
 from ..model.ids import MAX_COUNTER
+from ..model.numbers import checked_integer
 from ..telemetry.terms import RingTerms
 from .commit import Bounds
 
@@ -53,8 +54,4 @@ def checked_offset(expected_offset: object) -> int | None:
     """An expected offset as it is; raises `InvalidInput` if it is none."""
     if expected_offset is None:
         return None
-    if isinstance(expected_offset, bool) or not isinstance(expected_offset, int):
-        raise InvalidInput("expected_offset", f"{expected_offset!r} is not an integer")
-    if not 0 <= expected_offset <= MAX_COUNTER:
-        raise InvalidInput("expected_offset", f"{expected_offset} is outside 0 to {MAX_COUNTER}")
-    return expected_offset
+    return checked_integer("expected_offset", expected_offset, 0, MAX_COUNTER)

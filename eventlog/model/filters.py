@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, TypedDict, Unpack
 from ..errors import InvalidInput
 from .events import KIND_PATTERN, RUN_NAME, STAGE_PREFIX, VISIBILITIES, VISIBILITY, Event, is_milestone
 from .ids import MAX_COUNTER
+from .numbers import checked_integer
 from .texts import Text, plain
 
 _MAX_KINDS = 64
@@ -73,12 +74,6 @@ def _checked_ceiling(name: str, visibility: object) -> str | None:
     return None if level == VISIBILITIES[-1] else level
 
 
-def _checked_seq(name: str, since_seq: object) -> int:
-    if isinstance(since_seq, bool) or not isinstance(since_seq, int) or not 0 <= since_seq <= MAX_COUNTER:
-        raise InvalidInput(name, f"{since_seq!r} is not an integer from 0 to {MAX_COUNTER}")
-    return since_seq
-
-
 def _of_kinds(wanted: tuple[str, ...]) -> Matches:
     kinds = frozenset(kind for kind in wanted if not kind.endswith("*"))
     prefixes = tuple(kind[:-1] for kind in wanted if kind.endswith("*"))
@@ -138,7 +133,7 @@ FILTERS = (
         "Only events of runs whose seq within their lane is above this.",
         "integer",
         {"type": "integer", "minimum": 0, "maximum": MAX_COUNTER},
-        _checked_seq,
+        lambda name, since_seq: checked_integer(name, since_seq, 0, MAX_COUNTER),
         lambda since_seq: lambda event: (event.seq or 0) > since_seq,
     ),
 )

@@ -8,6 +8,7 @@ from .events import Event
 from .filters import EventFilter
 from .ids import MAX_COUNTER, Cursor, parse_cursor
 from .log_values import Gap, LogState
+from .numbers import checked_integer, checked_seconds
 from .texts import plain
 
 MAX_PAGE = 1000
@@ -70,8 +71,7 @@ class PageRequest(NamedTuple):
         """Check the parts; raises `InvalidInput` naming the field that is wrong."""
         if limit is None:
             limit = DEFAULT_PAGE
-        if isinstance(limit, bool) or not isinstance(limit, int) or not 0 <= limit <= largest:
-            raise InvalidInput("limit", f"{limit!r} is not an integer from 0 to {largest}")
+        checked_integer("limit", limit, 0, largest)
         if order not in ("asc", "desc"):
             raise InvalidInput("order", f"{order!r} is neither asc nor desc")
         if epoch is not None and not isinstance(epoch, str):
@@ -90,9 +90,6 @@ class PageRequest(NamedTuple):
 def _milliseconds(since_time: object) -> int:
     if since_time is None:
         return 0
-    if isinstance(since_time, bool) or not isinstance(since_time, int | float):
-        raise InvalidInput("since_time", f"{since_time!r} is not a number of seconds since the Unix epoch")
-    if not 0 <= since_time <= MAX_COUNTER / 1000:
-        raise InvalidInput("since_time", f"{since_time!r} is not a time in seconds since the Unix epoch")
+    seconds = checked_seconds("since_time", since_time, 0, MAX_COUNTER / 1000)
     # Rounded up, for an event just before the instant is not since it; the epsilon undoes float noise.
-    return max(0, -int(-(since_time * 1000 - 1e-4) // 1))
+    return max(0, -int(-(seconds * 1000 - 1e-4) // 1))

@@ -8,6 +8,7 @@ from ..errors import InvalidInput
 from ..model.events import RUN_NAME, RUN_PATTERN, Event
 from ..model.ids import parse_cursor
 from ..model.log_values import Gap, RunRecord
+from ..model.numbers import checked_integer
 
 RunStatus = Literal["running", "finished", "failed", "cancelled"]
 RUN_STATUSES: tuple[RunStatus, ...] = get_args(RunStatus)
@@ -126,12 +127,11 @@ class RunsQuery(NamedTuple):
     @classmethod
     def of(cls, limit: object = 100, until: object = None, status: object = None) -> "RunsQuery":
         """Check the parts; raises `InvalidInput` naming the field that is wrong."""
-        if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MOST_RUNS:
-            raise InvalidInput("limit", f"{limit!r} is not an integer from 1 to {MOST_RUNS}")
+        most = checked_integer("limit", limit, 1, MOST_RUNS)
         if status is not None and status not in RUN_STATUSES:
             raise InvalidInput("status", f"{status!r} is not one of {', '.join(RUN_STATUSES)}")
         cursor = parse_cursor(until, "until")
-        return cls(limit, None if cursor is None else cursor.offset, () if status is None else ENDINGS[status])
+        return cls(most, None if cursor is None else cursor.offset, () if status is None else ENDINGS[status])
 
 
 def checked_run(run_id: object) -> str:

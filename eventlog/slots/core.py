@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Unpack
 
 from ..errors import LeaseLost
+from ..model.numbers import checked_integer
 from ..plan.effects import Plan
 from .acts import (
     ANY,
@@ -37,7 +38,6 @@ from .operations import (
     checked_after,
     checked_fence,
     checked_listed,
-    checked_most,
     checked_wait,
 )
 from .policy import Policy, Scope, StoredPolicy, checked_count, checked_name, queue_name
@@ -207,7 +207,8 @@ class SlotCore(SlotOperations):
 
     def queues_page(self, *, after: str | None = None, limit: int = 100, listed: int = LISTED) -> Plan[QueuesPage]:
         """See `SlotOperations.queues_page`."""
-        last, most, listed = checked_after(after), checked_most("limit", limit, MOST_QUEUES), checked_listed(listed)
+        last, listed = checked_after(after), checked_listed(listed)
+        most = checked_integer("limit", limit, 1, MOST_QUEUES)
         names = yield from self.backend.queues()
         names = names[0 if last is None else bisect_right(names, last) :]
         some = names[:most]

@@ -1,23 +1,22 @@
 """No slots at all: everybody is granted one at once, and nothing is kept."""
 
-import threading
 import time
 from collections.abc import Sequence
 
-from ..plan.effects import Pause, Plan, at_once
-from .acts import Acquire, Act, Answer, Beat, Beaten, Gone, Granted, Performed, Release, Released, Renew, Ring
-from .policy import Policy, Scope, StoredPolicy
-from .protocol import Cleared, QueueStats
+from ..plan.effects import at_once
+from .acts import Acquire, Act, Answer, Beat, Beaten, Gone, Granted, Performed, Release, Released, Renew
+from .memory import MemorySlots
+from .policy import Policy, Scope
 from .request import DEFAULT_LEASE_S
 
 
-class DisabledSlots:
+class DisabledSlots(MemorySlots):
     """Fencing tokens grow as in a real queue; every release and renewal is accepted; every look finds nobody."""
 
     name = "disabled"
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        super().__init__(lambda events: None)
         self._fence = 0
 
     @at_once
@@ -49,62 +48,7 @@ class DisabledSlots:
         named = act.key.removeprefix("f")
         return act.fence or (int(named) if act.key == f"f{named}" and named.isdecimal() else self._fence)
 
-    def listen(self, bell: str, timeout_s: float, most: int = 1) -> Plan[list[Ring]]:
-        """Nothing is ever rung."""
-        yield Pause(timeout_s)
-        return []
-
-    @at_once
-    def stats(self, queues: Sequence[str], most: int) -> list[QueueStats]:
-        """Empty queues."""
-        return [_empty(queue) for queue in queues]
-
-    @at_once
-    def queues(self) -> list[str]:
-        """There are none."""
-        return []
-
-    @at_once
-    def due(self, passed_over: int, most: int) -> tuple[int, list[str]]:
-        """Nothing ever is."""
-        return 0, []
-
-    @at_once
-    def find(self, execution: str, queues: Sequence[str]) -> list[str]:
-        """Nobody is anywhere."""
-        return []
-
-    @at_once
-    def clear(self, queues: Sequence[str]) -> Cleared:
-        """There is nobody to take out."""
-        return Cleared(0, 0)
-
-    @at_once
-    def policies(self) -> dict[Scope, StoredPolicy]:
-        """None is kept."""
-        return {}
-
     @at_once
     def put_policy(self, scope: Scope, policy: Policy | None, expected_version: int | None) -> int:
         """Nothing is kept, so nothing has a version."""
         return 0
-
-
-def _empty(queue: str) -> QueueStats:
-    action, _, group = queue.partition("/")
-    return QueueStats(
-        action=action,
-        group_key=group or None,
-        queue_length=0,
-        active_count=0,
-        policy=Policy(),
-        oldest_enqueued_at=None,
-        total_enqueued=0,
-        total_completed=0,
-        total_expired=0,
-        total_timed_out=0,
-        total_cancelled=0,
-        holders=(),
-        waiters=(),
-        time=time.time(),
-    )

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, Unpack
 
 from ..errors import InvalidInput
+from ..model.numbers import checked_integer, checked_seconds, shown
 from ..plan.effects import Plan
 from .acts import Act, Answer, Release
-from .policy import LONGEST_WAIT_S, Policy, Scope, StoredPolicy, checked_seconds, queue_name, shown
+from .policy import LONGEST_WAIT_S, Policy, Scope, StoredPolicy, queue_name
 from .protocol import Cleared, QueuesPage, QueueStats
 from .request import Acquisition, SlotOptions
 from .waiting import Grant, Reply
@@ -255,16 +256,9 @@ def checked_fence(value: object) -> int:
     return value
 
 
-def checked_most(field: str, value: object, most: int) -> int:
-    """How many to list as it is; raises `InvalidInput`."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-        raise InvalidInput(field, f"{shown(value)} is not an integer from 1 to {most}")
-    return value
-
-
 def checked_listed(value: object) -> int:
     """How many holders and waiters to list as it is; raises `InvalidInput`."""
-    return checked_most("listed", value, MOST_LISTED)
+    return checked_integer("listed", value, 1, MOST_LISTED)
 
 
 def checked_after(value: object) -> str | None:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple, Self
 
 from ..errors import InvalidInput
+from ..model.numbers import checked_integer, checked_seconds, shown
 from ..model.texts import plain
 
 NAME_PATTERN = r"[A-Za-z0-9_.:-]{1,128}"
@@ -17,15 +18,6 @@ LARGEST_COUNT = 1_000_000
 LONGEST_WINDOW_S = 366 * 86_400.0
 LONGEST_WAIT_S = 86_400.0
 _SCOPE_KINDS = ("pack", "action", "queue")
-
-
-def shown(value: object) -> str:
-    """A wrong value as an error shows it: in short, whatever it is."""
-    try:
-        text = repr(value)
-    except ValueError:  # an integer of thousands of digits
-        text = "a huge number"
-    return text if len(text) <= 80 else text[:80] + "…"
 
 
 def checked_name(field: str, value: object) -> str:
@@ -49,17 +41,8 @@ def queue_name(action: object, group_key: object = None) -> str:
 
 
 def checked_count(field: str, value: object) -> int:
-    """A limit, by value; raises `InvalidInput` unless it is an integer from 1 on."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST_COUNT:
-        raise InvalidInput(field, f"{shown(value)} is not an integer from 1 to {LARGEST_COUNT}")
-    return int(value)
-
-
-def checked_seconds(field: str, value: object, least: float, most: float) -> float:
-    """A time as a float; raises `InvalidInput` outside `least` to `most` seconds."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-        raise InvalidInput(field, f"{shown(value)} is not a number of seconds from {least:g} to {most:g}")
-    return float(value)
+    """A limit as it is; raises `InvalidInput` unless it is an integer from 1 on."""
+    return checked_integer(field, value, 1, LARGEST_COUNT)
 
 
 class Scope(NamedTuple):

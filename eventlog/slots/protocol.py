@@ -77,22 +77,13 @@ class QueueStats:
 
     def to_dict(self) -> dict[str, Any]:
         """The wire form."""
+        named = {name: getattr(self, name) for name in self.__slots__ if name != "policy"}
         return {
-            "action": self.action,
-            "group_key": self.group_key,
-            "queue_length": self.queue_length,
-            "active_count": self.active_count,
+            **named,
             "max_concurrent": self.max_concurrent,
             "limits": self.policy.to_dict(),
-            "oldest_enqueued_at": self.oldest_enqueued_at,
-            "total_enqueued": self.total_enqueued,
-            "total_completed": self.total_completed,
-            "total_expired": self.total_expired,
-            "total_timed_out": self.total_timed_out,
-            "total_cancelled": self.total_cancelled,
             "holders": [holder.to_dict() for holder in self.holders],
             "waiters": [waiter.to_dict() for waiter in self.waiters],
-            "time": self.time,
         }
 
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Self, TypedDict
 
+from ..model.numbers import checked_seconds
 from ..model.texts import plain
 from .acts import Acquire, Mode
-from .policy import LONGEST_WAIT_S, checked_count, checked_name, checked_pack, checked_seconds, queue_name
+from .policy import LONGEST_WAIT_S, checked_count, checked_name, checked_pack, queue_name
 
 DEFAULT_LEASE_S = 30.0
 SHORTEST_LEASE_S = 0.2

@@ -2,10 +2,11 @@
 
 import orjson
 
-from ..errors import InvalidInput, NotFound
+from ..errors import NotFound
 from ..model.events import checked_key, checked_label
 from ..model.guard import ContentGuard
 from ..model.ids import MAX_COUNTER
+from ..model.numbers import checked_integer
 from ..model.payloads import encode_payload
 from ..plan.effects import Pause, Plan
 from ..runs.records import checked_run
@@ -38,7 +39,7 @@ def push_samples(
     push = Push(
         checked_run(run_id),
         posted,
-        None if capacity is None else checked_count("capacity", capacity, MOST_SAMPLES),
+        None if capacity is None else checked_integer("capacity", capacity, 0, MOST_SAMPLES),
         None if idempotency_key is None else checked_key(idempotency_key),
     )
     added = yield from backend.push(push)
@@ -64,9 +65,9 @@ def read_samples(
 ) -> Plan[TelemetryPage]:
     """The samples after `from_seq`, at most `limit`; as many bounded looks as that takes."""
     run_id = checked_run(run_id)
-    next_seq = checked_count("from_seq", from_seq, MAX_COUNTER)
+    next_seq = checked_integer("from_seq", from_seq, 0, MAX_COUNTER)
     stage = None if stage_name is None else checked_label("stage_name", stage_name)
-    left = MAX_COUNTER if limit is None else checked_count("limit", limit, MAX_COUNTER)
+    left = MAX_COUNTER if limit is None else checked_integer("limit", limit, 0, MAX_COUNTER)
     found: list[Sample] = []
     missed = 0
     while True:
@@ -86,11 +87,3 @@ def _capacity(backend: TelemetryBackend, stretch: Stretch) -> int:
 
 def _unknown(run_id: str) -> NotFound:
     return NotFound(f"run {run_id} has neither an event in the log nor telemetry (any more)")
-
-
-def checked_count(field: str, value: object, most: int) -> int:
-    """A number of samples as it is; raises `InvalidInput`."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
-        shown = value if isinstance(value, int) and abs(value) <= MAX_COUNTER else type(value).__name__
-        raise InvalidInput(field, f"{shown} is not an integer from 0 to {most}")
-    return value

@@ -17,12 +17,12 @@ from typing import Any, Protocol, Self, TypedDict, Unpack
 
 from ..errors import BackendUnavailable, InvalidInput, LogClosed, NotFound
 from ..model.events import checked_label
+from ..model.numbers import checked_integer
 from ..plan.forks import OfOneProcess
 from ..plan.threads import Waiters
 from ..runs.given import refuse_async_log, refuse_blocking_log
 from ..runs.records import checked_run
 from .host import HostMetrics
-from .operations import checked_count
 from .sample import OLDEST_MS
 from .terms import MOST_SAMPLES
 
@@ -120,7 +120,7 @@ class TelemetrySampler(OfOneProcess):
         self._interval_s = interval_s
         self._stage = stage if stage is None or callable(stage) else checked_label("stage", stage)
         self._source = None if source is None else checked_label("source", source)
-        self._capacity = None if capacity is None else checked_count("capacity", capacity, MOST_SAMPLES)
+        self._capacity = None if capacity is None else checked_integer("capacity", capacity, 0, MOST_SAMPLES)
         self._metrics = metrics
         self._clock = clock
         self._bound = buffer

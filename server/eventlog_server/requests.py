@@ -13,8 +13,8 @@ from starlette.types import Receive, Scope
 
 from eventlog.errors import InvalidInput, PayloadTooLarge
 from eventlog.model.cloudevents import is_json_type
+from eventlog.model.numbers import shown
 from eventlog.model.strictjson import strict_loads
-from eventlog.slots.policy import shown
 
 from .logs import Logs
 from .problems import SlowRequest, UnsupportedMediaType
