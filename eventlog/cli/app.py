@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from . import append, demo, doctor, follow, query, runs, serve, slots, verify
+from . import append, demo, doctor, follow, log, query, runs, serve, slots, verify
 from .exec import SETTINGS, execute
 from .options import APP_SETTINGS
 
@@ -20,6 +20,7 @@ for module in (serve, demo, append, query, follow, verify, doctor):
     name = module.__name__.rpartition(".")[2]
     app.command(name)(getattr(module, name))
 app.command("exec", context_settings=SETTINGS)(execute)
+app.add_typer(log.app, name="log")
 app.add_typer(runs.app, name="runs")
 app.add_typer(slots.app, name="slots")
 

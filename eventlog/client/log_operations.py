@@ -79,6 +79,11 @@ class LogCalls(Asker, LogOperations):
         """The state of the log."""
         return self.ask(wire.Request("GET", "/log"), wire.read_info)
 
+    def keep(self, ttl_ms: int | None, max_entries: int | None) -> Asking[LogInfo]:
+        """See `LogOperations.keep`."""
+        yield from self.ask(wire.retention_request(ttl_ms, max_entries), lambda answer: answer)
+        return (yield from self.info())
+
     def list_runs(self, query: RunsQuery) -> Asking[RunsPage]:
         """A page of runs."""
         return self.ask(run_wire.runs_request(query), run_wire.read_runs)

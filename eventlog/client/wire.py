@@ -163,6 +163,13 @@ def read_info(answer: Any) -> LogInfo:
     return LogInfo(**{**own, **answer["retention"]})
 
 
+def retention_request(ttl_ms: int | None, max_entries: int | None) -> Request:
+    """A change of what a log keeps."""
+    asked = {"ttl_seconds": None if ttl_ms is None else ttl_ms / 1000, "max_entries": max_entries}
+    given = {name: value for name, value in asked.items() if value is not None}
+    return Request("PUT", "/log/retention", [], orjson.dumps(given), {"Content-Type": JSON})
+
+
 def read_line(line: bytes | None) -> Event | Control | None:
     """One line of a stream; None for a heartbeat. Readers ignore a control event of an unknown name."""
     if line is None:

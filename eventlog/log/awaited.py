@@ -57,6 +57,7 @@ class AsyncEventLog(OfOneProcess):
     telemetry = awaited(LogOperations.telemetry)
     clear = awaited(LogOperations.clear)
     info = awaited(LogOperations.info)
+    set_retention = awaited(LogOperations.set_retention)
     verify = awaited(LogOperations.verify)
 
     def follow(

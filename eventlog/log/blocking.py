@@ -66,6 +66,7 @@ class EventLog(OfOneProcess):
     telemetry = blocking(LogOperations.telemetry)
     clear = blocking(LogOperations.clear)
     info = blocking(LogOperations.info)
+    set_retention = blocking(LogOperations.set_retention)
     verify = blocking(LogOperations.verify)
 
     def follow(

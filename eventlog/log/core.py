@@ -167,6 +167,11 @@ class LogCore(LogOperations):
         """See `LogOperations.clear`."""
         return self.backend.clear()
 
+    def keep(self, ttl_ms: int | None, max_entries: int | None) -> Plan[LogInfo]:
+        """See `LogOperations.keep`."""
+        yield from self.backend.set_retention(ttl_ms, max_entries)
+        return (yield from self.info())
+
     def verify(self, *, repair: bool = False) -> Plan[Audit]:
         """See `LogOperations.verify`."""
         return self.backend.audit(repair)

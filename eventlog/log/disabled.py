@@ -81,6 +81,11 @@ class DisabledBackend:
         return 0
 
     @at_once
+    def set_retention(self, ttl_ms: int | None, max_entries: int | None) -> None:
+        """See `Backend.set_retention`."""
+        self.retention = self.retention.with_terms(ttl_ms, max_entries)
+
+    @at_once
     def audit(self, repair: bool) -> Audit:
         """An empty log is sound."""
         return Audit(self._state())

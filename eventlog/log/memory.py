@@ -302,6 +302,13 @@ class MemoryBackend:
             return removed
 
     @at_once
+    def set_retention(self, ttl_ms: int | None, max_entries: int | None) -> None:
+        """See `Backend.set_retention`."""
+        with self._lock:
+            self._evict(self._now())
+            self.retention = self.retention.with_terms(ttl_ms, max_entries)
+
+    @at_once
     def audit(self, repair: bool) -> Audit:
         """See `Backend.audit`. Nothing comes back in memory."""
         with self._lock:

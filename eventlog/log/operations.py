@@ -13,6 +13,7 @@ from ..model.filters import EventFilter, Filters, ReplayFilters
 from ..model.ids import MAX_COUNTER, parse_cursor
 from ..model.log_values import Audit, LogInfo
 from ..model.pages import Page, PageRequest
+from ..model.retention import checked_retention
 from ..model.tracking import tracked
 from ..plan.effects import Plan
 from ..runs.fold import StageView
@@ -235,6 +236,18 @@ class LogOperations(ABC):
     @abstractmethod
     def info(self) -> Plan[LogInfo]:
         """The state of the log: length, ends, epoch, retention, bytes."""
+
+    def set_retention(self, *, ttl_seconds: float | None = None, max_entries: int | None = None) -> Plan[LogInfo]:
+        """Keep events for so long and so many of them from now on, whoever has the log open; returns its new state.
+
+        What is not given stays as it is. Less than before is out of sight at once. The `ttl_seconds` and `max_entries`
+        of whoever opens a log are for a log that is new.
+        """
+        return self.keep(*checked_retention(ttl_seconds, max_entries))
+
+    @abstractmethod
+    def keep(self, ttl_ms: int | None, max_entries: int | None) -> Plan[LogInfo]:
+        """Set a retention that was checked."""
 
     @abstractmethod
     def verify(self, *, repair: bool = False) -> Plan[Audit]:

@@ -86,6 +86,9 @@ class Backend(LogReader, Protocol):
     def clear(self) -> Plan[int]:
         """Remove every event and keep counters and epoch. Returns how many visible events were removed."""
 
+    def set_retention(self, ttl_ms: int | None, max_entries: int | None) -> Plan[None]:
+        """Keep events for so long and so many of them from now on; None leaves it as it is."""
+
     def audit(self, repair: bool) -> Plan[Audit]:
         """Hold the log against its own counters, order and run index; with `repair`, first take out what came back."""
 

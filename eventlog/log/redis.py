@@ -1,6 +1,7 @@
 """The log in Redis: each operation is one script call, so it is atomic and sees Redis' clock."""
 
 import copy
+import logging
 import time
 import uuid
 from collections.abc import Collection, Sequence
@@ -25,7 +26,7 @@ from ..plan.effects import Command, Plan
 from ..plan.forks import call_in_child
 from ..slots.redis import RedisSlots
 from ..store.calls import call_command, call_script, failed_wait
-from ..store.keys import WorkspaceKeys
+from ..store.keys import WorkspaceKeys, workspace_of
 from ..store.links import LinkLost, Refused
 from ..store.scripts import script
 from ..telemetry.redis import RedisTelemetry
@@ -33,6 +34,8 @@ from ..telemetry.terms import RingTerms
 from .audit import audit, remove_returned
 from .consumer_group import GroupConsumer
 from .encoding import decode_entry, decode_outcomes, decode_run, encode_appends, pairs
+
+_log = logging.getLogger("eventlog")
 
 _CALL_MEMORY_MS = 600_000
 _BLOCK_MARGIN_S = 2.0
@@ -51,6 +54,7 @@ class RedisBackend:
         self.retention = retention
         self.deadline_s = deadline_s
         self._retention = f"{retention.ttl_ms} {retention.max_entries}"
+        self._said = False
         self.become_new_writer()
         # Two processes that numbered their calls as one writer would take each other's appends for repetitions.
         call_in_child(self.become_new_writer)
@@ -73,7 +77,10 @@ class RedisBackend:
         )
         if reply[0] == b"stale":
             raise BackendUnavailable("a later append of this process overtook this one", outcome_unknown=True)
-        outcomes, duplicates = decode_outcomes(reply, appends)
+        if len(reply) > 5:
+            ttl_ms, max_entries = reply[5].split()
+            self._keeps(int(ttl_ms), int(max_entries))
+        outcomes, duplicates = decode_outcomes(reply[:5], appends)
         if duplicates:
             yield from self._look_up(duplicates, outcomes, deadline)
         return outcomes
@@ -128,7 +135,34 @@ class RedisBackend:
             ),
             deadline_s=self.deadline_s,
         )
-        return _segment(reply)
+        segment = _segment(reply)
+        self._keeps(segment.state.ttl_ms, segment.state.max_entries)
+        return segment
+
+    def _keeps(self, ttl_ms: int, max_entries: int) -> None:
+        """Say it once if the log's retention is not the one that was asked for here."""
+        if not self._said and self.retention.differs(ttl_ms, max_entries):
+            self._said = True
+            _log.warning(
+                "the log of %s keeps ttl_seconds=%g, max_entries=%d; what is configured here (%g, %d) is for new logs: "
+                "change it with log.set_retention or `eventlog log retention`",
+                *(workspace_of(self.keys.meta), ttl_ms / 1000, max_entries),
+                *(self.retention.ttl_ms / 1000, self.retention.max_entries),
+            )
+
+    def set_retention(self, ttl_ms: int | None, max_entries: int | None) -> Plan[None]:
+        """Calls of `log_retention.lua`, until it has come to all runs."""
+        k, below = self.keys, "+inf"
+        self._said = True
+        while below:
+            reply = yield from call_script(
+                script("log/log_retention"),
+                (k.log, k.meta, k.runs, k.run, k.run_index),
+                (_text(ttl_ms), _text(max_entries), self._retention, below),
+                deadline_s=self.deadline_s,
+                writes=True,
+            )
+            below = reply.decode()
 
     def wait(self, after: EventId, timeout_s: float) -> Plan[list[Event] | None]:
         """A blocking `XREAD` from `after` on, never from `$`."""

@@ -1,8 +1,9 @@
 """How long and how many events a log keeps, with the defaults that nonsense falls back to. Pure."""
 
 import logging
-import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from ..errors import InvalidInput
 
 _log = logging.getLogger("eventlog")
 
@@ -20,6 +21,15 @@ class Retention(NamedTuple):
     max_entries: int
     window_ms: int
 
+    def with_terms(self, ttl_ms: int | None, max_entries: int | None) -> "Retention":
+        """With these in their place; None leaves one as it is."""
+        return Retention(ttl_ms or self.ttl_ms, max_entries or self.max_entries, self.window_ms)
+
+    def differs(self, ttl_ms: int, max_entries: int) -> bool:
+        """True if one of these is another than it is here, where that is no default."""
+        asked = (self.ttl_ms, ttl_ms, DEFAULT_TTL_S * 1000), (self.max_entries, max_entries, DEFAULT_MAX_ENTRIES)
+        return any(mine not in (theirs, default) for mine, theirs, default in asked)
+
     @classmethod
     def of(
         cls,
@@ -34,8 +44,23 @@ class Retention(NamedTuple):
         return cls(max(1, round(ttl_s * 1000)), max(1, int(entries)), max(1, round(window_s * 1000)))
 
 
-def _sane(name: str, value: object, default: float, largest: float) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and 0 < value <= largest:
-        return value
+def checked_retention(ttl_seconds: float | None, max_entries: int | None) -> tuple[int | None, int | None]:
+    """Milliseconds and events, None for what stays as it is; raises `InvalidInput` for nonsense, and for neither."""
+    if ttl_seconds is None and max_entries is None:
+        raise InvalidInput("ttl_seconds", "give it, or max_entries, or both")
+    if ttl_seconds is not None and not (_is_between(ttl_seconds, LONGEST_TTL_S) and ttl_seconds >= 0.001):
+        raise InvalidInput("ttl_seconds", f"{ttl_seconds!r} is not a number from 0.001 to {LONGEST_TTL_S:.0f}")
+    if max_entries is not None and not (_is_between(max_entries, LARGEST_MAX_ENTRIES) and max_entries % 1 == 0):
+        raise InvalidInput("max_entries", f"{max_entries!r} is not an integer from 1 to {LARGEST_MAX_ENTRIES}")
+    return None if ttl_seconds is None else round(ttl_seconds * 1000), None if max_entries is None else int(max_entries)
+
+
+def _is_between(value: Any, largest: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= largest
+
+
+def _sane(name: str, value: Any, default: float, largest: float) -> float:
+    if _is_between(value, largest):
+        return value  # type: ignore[no-any-return]
     _log.warning("%s=%r is not between 0 and %g; using %g", name, value, largest, default)
     return default

@@ -1,4 +1,4 @@
-"""`eventlog query`, `eventlog verify` and `eventlog doctor`."""
+"""`eventlog query`, `eventlog log`, `eventlog verify` and `eventlog doctor`."""
 
 import json
 import time
@@ -195,3 +195,14 @@ def test_doctor_tells_of_a_data_directory_that_cannot_be_used(program: Program, 
     code, checks = _doctor(program, "--data-dir", str(tmp_path / "file"))
     assert code == 1
     assert checks["data directory"]["status"] == "fail"
+
+
+def test_what_a_log_keeps_is_shown_and_changed(here: Here, filled: EventLog) -> None:
+    assert here("log", "retention").stdout == b"ttl_seconds  3600\nmax_entries  10000\n"
+    changed = here("log", "retention", "--max-entries", "2", "-o", "json")
+    assert json.loads(changed.stdout) == {"ttl_seconds": 3600.0, "max_entries": 2}
+    assert [event.offset for event in filled.query()] == [5, 6]
+    assert here("log", "retention", "--ttl-seconds", "60.5").stdout == b"ttl_seconds  60.5\nmax_entries  2\n"
+    refused = here("log", "retention", "--max-entries", "0")
+    assert refused.returncode != 0
+    assert b"max_entries" in refused.stderr

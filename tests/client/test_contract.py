@@ -9,6 +9,10 @@ from tests.contract.test_idempotency import *  # noqa: F403
 from tests.contract.test_lost_and_restored import *  # noqa: F403
 from tests.contract.test_payloads import *  # noqa: F403
 from tests.contract.test_reading import *  # noqa: F403
+from tests.contract.test_retention import (  # noqa: F401
+    test_a_change_of_retention_that_makes_no_sense_changes_nothing,
+    test_retention_is_changed_on_purpose_and_holds_at_once,
+)
 from tests.contract.test_runs import *  # noqa: F403
 from tests.contract.test_state import *  # noqa: F403
 from tests.contract.test_texts import *  # noqa: F403

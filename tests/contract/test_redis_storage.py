@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from eventlog import EventLogError, create_event_log
+from eventlog import EventLogError
 from eventlog.store.keys import WorkspaceKeys
 from tests.contract.colours import Colour
 from tests.contract.worlds import RedisWorld
-from tests.support.redis_process import RedisProcess, eventually
+from tests.support.redis_process import eventually
 
 
 @pytest.fixture
@@ -225,17 +225,3 @@ def test_any_client_may_read_the_stream(redis_world: RedisWorld, keys: Workspace
         "visibility": "private",
         "seq": "1",
     }
-
-
-def test_a_run_appended_to_under_a_longer_retention_outlives_the_shorter_one(
-    redis_server: RedisProcess, key_prefix: str
-) -> None:
-    """Its index must not expire while readers, who go by the log's new retention, still see its events."""
-    place: Any = {"url": redis_server.url, "key_prefix": key_prefix, "workspace": "w"}
-    with create_event_log("redis", ttl_seconds=60, **place) as short, redis_server.client() as redis:
-        short.append("a", run_id="r")
-        with create_event_log("redis", ttl_seconds=3600, **place) as long:
-            long.append("b")
-            long.append("c", run_id="r")
-        for key in ("run:r", "index:r", "runs", "log"):
-            assert redis.pttl(f"{key_prefix}:{{w}}:{key}") > 3_590_000, key

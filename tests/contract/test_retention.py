@@ -1,11 +1,13 @@
-"""Eviction by count and by age, clearing, and what stays behind."""
+"""Eviction by count and by age, clearing, what stays behind, and how retention is changed."""
 
 import logging
+from typing import Any
 
 import pytest
 
+from eventlog.errors import InvalidInput
 from tests.contract.colours import Colour
-from tests.contract.worlds import World
+from tests.contract.worlds import RedisWorld, World
 
 
 def test_the_log_keeps_exactly_max_entries(world: World) -> None:
@@ -137,3 +139,105 @@ def test_retention_that_makes_no_sense_falls_back_with_a_warning(
     assert log.append("a", idempotency_key="k").duplicate
     info = log.info()
     assert (info.ttl_seconds, info.max_entries) == (3600.0, 10_000)
+
+
+def kept(log: Colour) -> tuple[float, int]:
+    info = log.info()
+    return info.ttl_seconds, info.max_entries
+
+
+def test_retention_is_changed_on_purpose_and_holds_at_once(world: World) -> None:
+    log = world.open(max_entries=8, ttl_seconds=100)
+    events = log.append_many([{"kind": "a", "run_id": "r"}] * 10)
+    info = log.set_retention(max_entries=3)
+    assert (info.ttl_seconds, info.max_entries, info.length) == (100, 3, 3)
+    assert log.query() == log.query(run_id="r") == events[-3:]
+    log.set_retention(ttl_seconds=7200.5, max_entries=20)
+    assert kept(log) == (7200.5, 20)
+    events = events[-3:] + log.append_many([{"kind": "b", "run_id": "r"}] * 9)
+    assert log.query()[-10:] == events[-10:]
+    log.clear()
+    assert kept(log) == (7200.5, 20)
+    assert log.verify().clean
+
+
+def test_a_log_that_is_to_keep_its_events_longer_keeps_its_runs_too(world: World) -> None:
+    log = world.open(ttl_seconds=100)
+    events = log.append_many([{"kind": "a", "run_id": f"r{n}"} for n in range(5)])
+    log.set_retention(ttl_seconds=1000)
+    world.pass_time(500)
+    assert log.query() == events
+    assert [run.run_id for run in log.runs().runs] == ["r4", "r3", "r2", "r1", "r0"]
+    assert log.replay("r2") == events[2:3]
+    assert log.verify().clean
+    log.set_retention(ttl_seconds=400)
+    assert log.query() == []
+    assert log.runs().runs == []
+
+
+@pytest.mark.parametrize(
+    ("field", "asked"),
+    [
+        ("ttl_seconds", {}),
+        *(("ttl_seconds", {"ttl_seconds": wrong}) for wrong in (0, -1, 1e12, float("nan"), True, "60")),
+        *(("max_entries", {"max_entries": wrong}) for wrong in (0, -1, 10**9, 1.5, False, "7")),
+    ],
+)
+def test_a_change_of_retention_that_makes_no_sense_changes_nothing(world: World, field: str, asked: Any) -> None:
+    log = world.open(max_entries=8)
+    with pytest.raises(InvalidInput) as refused:
+        log.set_retention(**asked)
+    assert refused.value.field == field
+    assert kept(log) == (3600, 8)
+
+
+def test_a_log_keeps_its_retention_whoever_opens_it(redis_world: RedisWorld, caplog: pytest.LogCaptureFixture) -> None:
+    first = redis_world.open(max_entries=50, ttl_seconds=600)
+    events = first.append_many([{"kind": "a", "run_id": "r"}] * 40)
+    with caplog.at_level(logging.WARNING, "eventlog"):
+        other = redis_world.open(max_entries=5, ttl_seconds=20)
+        events += other.append_many([{"kind": "b", "run_id": "r"}] * 5)
+        events.append(other.append("c"))
+        assert other.query() == first.query() == events
+    assert kept(first) == kept(other) == (600, 50)
+    (said,) = caplog.messages
+    assert all(part in said for part in ("600", "50", "20", "5", "set_retention", "eventlog log retention"))
+    other.set_retention(max_entries=30)
+    events.append(first.append("d"))
+    assert first.query() == events[-30:]
+    assert kept(first) == (600, 30)
+
+
+def test_who_only_has_the_defaults_is_not_warned(redis_world: RedisWorld, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "eventlog"):
+        redis_world.open(max_entries=50).append("a")
+        usual = redis_world.open()
+        usual.append("b")
+        assert kept(usual) == (3600, 50)
+    assert not caplog.records
+
+
+def test_a_log_without_events_keeps_the_retention_that_it_was_given(redis_world: RedisWorld) -> None:
+    redis_world.open().set_retention(max_entries=3)
+    log = redis_world.open(ttl_seconds=50)
+    events = log.append_many([{"kind": "a"}] * 9)
+    assert log.query() == events[-3:]
+    assert kept(log) == (3600, 3)
+
+
+def test_a_log_that_was_lost_begins_anew_with_what_its_opener_asks_for(redis_world: RedisWorld) -> None:
+    log = redis_world.open(max_entries=50)
+    log.append("a")
+    log.set_retention(max_entries=3)
+    redis_world.wipe(log)
+    log.append("b")
+    assert kept(log) == (3600, 50)
+
+
+def test_the_expiry_of_every_run_is_moved_however_many_there_are(redis_world: RedisWorld) -> None:
+    log = redis_world.open(ttl_seconds=100)
+    log.append_many([{"kind": "a", "run_id": f"r{n}"} for n in range(2001)])
+    log.set_retention(ttl_seconds=10_000)
+    ends = [redis_world.client.pttl(key) for key in redis_world.stored_keys() if ":run:" in key or ":index:" in key]
+    assert len(ends) == 4002
+    assert min(ends) > 9_000_000

@@ -17,7 +17,7 @@ from tests.support.redis_process import RedisProcess
 @contextmanager
 def serving(redis_url: str, *, log: dict[str, Any] | None = None, **settings: Any) -> Iterator[str]:
     """A server of a test's own; yields its URL."""
-    config = EventLogConfig(redis_url=redis_url, key_prefix=f"t{uuid.uuid4().hex[:12]}", **(log or {}))
+    config = EventLogConfig(redis_url=redis_url, **{"key_prefix": f"t{uuid.uuid4().hex[:12]}", **(log or {})})
     with background(ServerSettings(port=0, log=config, **settings)) as address:
         yield address.url
 

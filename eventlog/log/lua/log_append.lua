@@ -2,7 +2,7 @@
 --
 -- KEYS    1 log   2 meta   3 writer   4 "runs run: index: idem:", a key and three prefixes, separated by blanks
 -- ARGV    1 number of this call of this writer   2 call_ms, how long the call is remembered
---         3 retention, "ttl_ms max_entries"      4 "window_ms epoch": of idempotency keys; a name should the log be new
+--         3 retention, "ttl_ms max_entries", for a log that is new      4 "window_ms epoch": of idempotency keys; a name should the log be new
 --         then appends, each either
 --           a part                  shape, n, then n times the values that shape names
 --           a conditional append    "G", expected offset or "", idempotency key or "", number of parts, parts
@@ -12,7 +12,8 @@
 --           outcomes, comma-separated, one for each conditional append and each event with a key:
 --             "0" appended, "d<ms>-<offset>:<n>:<seqs>" duplicate of those, "c<last offset>" conflict;
 --           seqs, comma-separated, one for each appended event that belongs to a run
---         {"replayed", …the same} if this call was carried out before
+--           and then, if it is not that of ARGV[3], the retention of the log
+--         {"replayed", …the same, without a retention} if this call was carried out before
 --         {"stale"} if a later call of this writer was: nothing is appended
 --
 -- What is rarely needed comes packed and is taken apart where it is: each argument, table and closure costs every call.
@@ -57,13 +58,13 @@ else
     if run and not is_gone(run.last) then return run end
     local key = run_prefix .. run_id
     local h = run and {false, run.last}
-      or redis.call('HMGET', key, 'first', 'last', 'count', 'upkeep', 'lane:' .. lane, 'retention', 'ended')
+      or redis.call('HMGET', key, 'first', 'last', 'count', 'upkeep', 'lane:' .. lane, 'ended')
     if h[2] and is_gone(h[2]) then
       redis.call('UNLINK', key, index_prefix .. run_id)   -- all its events are gone: the run begins anew
       h = {}
     end
     run = {key = key, first = h[1], last = h[2], count = tonumber(h[3] or '0'), upkeep = tonumber(h[4] or '0'),
-           lanes = {[lane] = tonumber(h[5] or '0')}, retention = h[6], ended = h[7]}
+           lanes = {[lane] = tonumber(h[5] or '0')}, ended = h[6]}
     touched[run_id] = run
     return run
   end
@@ -197,4 +198,4 @@ end
 
 redis.call('SET', writer, ARGV[1] .. '|' .. ms_text .. '|' .. first_text .. '|' .. outcomes .. '|' .. seqs,
   'PX', ARGV[2])
-return {'ok', ms_text, first_text, outcomes, seqs}
+return {'ok', ms_text, first_text, outcomes, seqs, retention ~= ARGV[3] and retention or nil}

@@ -30,7 +30,6 @@ local log, meta, run_keys, policies, queues, bells, tombs = KEYS[1], KEYS[2], KE
 local retention, incarnation, inbox, number_of_queues = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 
 -- include log/log_begin
-if m[5] then retention, changed = m[5], false end   -- the log's writers decide on it
 local rung = {}
 local micros = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
 -- include slots/slot_limits

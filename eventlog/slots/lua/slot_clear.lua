@@ -17,7 +17,6 @@ if recorded then
 end
 
 -- include log/log_begin
-if m[5] then retention, changed = m[5], false end   -- the log's writers decide on it
 
 local BELL_MS = 60000
 local micros = int(tonumber(clock[1]) * 1000000 + tonumber(clock[2]))

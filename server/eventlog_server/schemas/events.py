@@ -9,8 +9,9 @@ from eventlog.model.events import DEFAULTS, FIELDS, KIND_PATTERN, EventField
 from eventlog.model.filters import FILTERS, FilterField
 from eventlog.model.ids import MAX_COUNTER
 from eventlog.model.pages import DEFAULT_PAGE, MAX_PAGE
+from eventlog.model.retention import LARGEST_MAX_ENTRIES, LONGEST_TTL_S
 
-from .base import CURSOR, ID, SECONDS, WHOLE, Absent, Counter, Duplicate, Flag, Position, Query, with_fields
+from .base import CURSOR, ID, SECONDS, WHOLE, Absent, Counter, Duplicate, Flag, Position, Query, Sent, with_fields
 
 Payload = dict[str, Any]
 _LATEST_TIME_S = MAX_COUNTER // 1000
@@ -120,6 +121,13 @@ class RetentionOut(BaseModel):
 
     ttl_seconds: float
     max_entries: int
+
+
+class RetentionIn(Sent):
+    """What a log is to keep from now on; one of the two at least."""
+
+    ttl_seconds: float | None = Field(default=None, ge=0.001, le=LONGEST_TTL_S)
+    max_entries: int | None = Field(default=None, ge=1, le=LARGEST_MAX_ENTRIES)
 
 
 class LogOut(BaseModel):

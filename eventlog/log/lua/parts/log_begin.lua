@@ -1,7 +1,7 @@
 -- The beginning of every script that appends to a log: the clock, and where the log's counters stand.
 --
--- Takes   log, meta (keys), retention ("ttl_ms max_entries", of the writer)
--- Gives   now (ms of the Redis clock), clock; ms, offset, cleared, upkeep of the log; changed: its retention is another;
+-- Takes   log, meta (keys), retention ("ttl_ms max_entries", of the writer, for a log that is new)
+-- Gives   now (ms of the Redis clock), clock; ms, offset, cleared, upkeep, retention of the log;
 --         m[1] is its epoch, false if it is new; before, ms_text, first_text, id_prefix: an event is added under
 --         id_prefix .. int(offset) after offset went up by one; int(n) writes a number in full
 
@@ -11,12 +11,12 @@ local function int(n) return string.format('%.0f', n) end
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
 local m = redis.call('HMGET', meta, 'epoch', 'ms', 'offset', 'cleared', 'retention', 'upkeep')
-local ms, offset, cleared, upkeep, changed
+local ms, offset, cleared, upkeep
+retention = m[5] or retention
 if m[1] then
   ms, offset, cleared, upkeep = tonumber(m[2]), tonumber(m[3]), tonumber(m[4] or '0'), tonumber(m[6])
-  changed = m[5] ~= retention
 else
-  ms, offset, cleared, upkeep, changed = 0, 0, 0, 0, true
+  ms, offset, cleared, upkeep = 0, 0, 0, 0
   local last = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
   if last then
     -- Only the counters were lost: what is resident goes on.

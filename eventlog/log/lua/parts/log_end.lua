@@ -5,8 +5,8 @@
 
 if offset > before then
   redis.call('HSET', meta, 'ms', ms_text, 'offset', int(offset))
-  local due = changed or now >= upkeep
-  local full = changed or math.floor(offset / 64) ~= math.floor(before / 64)
+  local due = now >= upkeep
+  local full = math.floor(offset / 64) ~= math.floor(before / 64)
   if due or full or touched then
     local ttl, max = string.match(retention, '^(%d+) (%d+)$')
     local runs, run_prefix, index_prefix = string.match(run_keys, '^(%S+) (%S+) (%S+)')
@@ -42,12 +42,8 @@ if offset > before then
         fields[#fields + 1], fields[#fields + 2] = 'ended', run.ended
         fields[#fields + 1], fields[#fields + 2] = 'ended_id', run.ended_id
       end
-      -- Another retention moves the expiry at once: what was set under a shorter one would come too early.
-      local run_due = now >= run.upkeep or run.retention ~= retention
-      if run_due then
-        fields[#fields + 1], fields[#fields + 2] = 'upkeep', int(now + interval)
-        fields[#fields + 1], fields[#fields + 2] = 'retention', retention
-      end
+      local run_due = now >= run.upkeep
+      if run_due then fields[#fields + 1], fields[#fields + 2] = 'upkeep', int(now + interval) end
       for j = 1, #fields, 1000 do
         redis.call('HSET', run.key, unpack(fields, j, math.min(j + 999, #fields)))
       end
