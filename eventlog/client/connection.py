@@ -10,8 +10,8 @@ import os
 import socket
 import ssl
 import threading
-import weakref
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
@@ -22,7 +22,9 @@ from ..errors import BackendUnavailable, EventLogError, InvalidInput, LogClosed,
 from ..extras import imports_of
 from ..model.ids import checked_workspace
 from ..plan.forks import call_in_child
+from ..plan.interrupts import raised_by_a_handler
 from ..plan.records import is_ours, leave_out_requests, within
+from ..plan.threads import Waiters
 from . import wire
 from .asking import CloseStream, Effect, Exchange, OpenStream, ReadStream
 
@@ -30,6 +32,7 @@ with imports_of("client", "the HTTP client"):
     import httpx
 
 C = TypeVar("C", bound=httpx.Client | httpx.AsyncClient)
+T = TypeVar("T")
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _PATIENCE_S = 2.0
 _CUT_S = 0.5
@@ -130,6 +133,42 @@ def _tls() -> ssl.SSLContext:
         raise InvalidInput(names, f"cannot be read: {error}") from error
 
 
+class _Line:
+    """A connection to a server for one call at a time, so that no lock within httpx is ever waited for.
+
+    A call that is interrupted leaves its line in any state; one that is made within another has a line of its own.
+    """
+
+    def __init__(self, address: ServerAddress) -> None:
+        self._client = opened(httpx.Client, address.base_url)
+        self._sockets: deque[Any] = deque(maxlen=2)
+
+    def send(self, request: wire.Request, timeout_s: float, *, stream: bool = False) -> httpx.Response:
+        built = _built(self._client, request, timeout_s, {"trace": self._noted})
+        return self._client.send(built, stream=stream)
+
+    def _noted(self, event: str, info: Mapping[str, Any]) -> None:
+        """Keep the sockets (httpx's `trace`): a reader is woken by shutting its socket down, not by closing it."""
+        if event.endswith(("connect_tcp.complete", "start_tls.complete")):
+            self._sockets.append(info["return_value"])
+
+    def cut(self) -> None:
+        """End what is under way in another thread; closing would have to wait for it."""
+        for stream in tuple(self._sockets):
+            _cut(stream)
+
+    def close(self) -> None:
+        """Close it, in use by nobody."""
+        self._client.close()
+
+    def drop(self) -> None:
+        """Close it, interrupted: httpx may believe that its locks are held."""
+        for stream in tuple(self._sockets):
+            connection = stream.get_extra_info("socket")
+            if connection is not None:
+                connection.close()
+
+
 class Connection:
     """Connections to a server, for blocking callers. Safe under threads; a forked child opens its own."""
 
@@ -137,16 +176,17 @@ class Connection:
         self.address = address
         self._closed = False
         self._open()
-        # The sockets are the parent's, and one of its threads may have held the locks.
+        # The sockets are the parent's.
         call_in_child(self._open)
 
     def _open(self) -> None:
-        address = self.address
-        self._changed = threading.Condition()
-        self._under_way = {"exchange": 0, "stream": 0}
-        self._gate = threading.Semaphore(_AT_ONCE)
-        self._sockets: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._client = opened(httpx.Client, address.base_url)
+        self._changed = Waiters()
+        self._idle = [_Line(self.address)]
+        # By the thread that uses them. What is in use is counted: a caller may be interrupted anywhere.
+        self._asking: dict[_Line, int] = {}
+        self._waiting: dict[_Line, int] = {}
+        self._reading: dict[_Line, int] = {}
+        self._streams: set[_Line] = set()
 
     def execute(self, effect: Effect) -> Any:
         """Carry out an effect; raises `BackendUnavailable`, or what a problem says."""
@@ -159,101 +199,126 @@ class Connection:
             case OpenStream():
                 return self._open_stream(effect)
             case ReadStream(stream):
-                with self._counted("stream"), _transport_errors(self.address, wrote=False):
-                    return next(stream.pieces, b"")
+                return self._read(stream)
             case CloseStream(stream):
                 stream.response.close()
                 stream.pieces.close()  # else it is logged that it was collected
+                self._streams.discard(stream.line)
+                stream.line.close()
         return None
 
     def _exchange(self, exchange: Exchange) -> bytes:
-        with self._counted("exchange"), self._turn(exchange):
-            with _transport_errors(self.address, wrote=exchange.request.method != "GET"):
-                answer = self._client.send(self._built(exchange.request, exchange.timeout_s))
-            return _content(answer)
-
-    @contextlib.contextmanager
-    def _turn(self, exchange: Exchange) -> Iterator[None]:
-        """Wait until one of the limited requests may be sent."""
         if exchange.waits:
-            yield
-            return
-        if not self._gate.acquire(timeout=exchange.timeout_s):
+            return self._ask(exchange, self._waiting)
+        if len(self._asking) >= _AT_ONCE and not self._changed.wait_for(self._may_ask, exchange.timeout_s):
             raise _overloaded()
+        return self._ask(exchange, self._asking)
+
+    def _may_ask(self) -> bool:
+        return self._closed or len(self._asking) < _AT_ONCE
+
+    def _ask(self, exchange: Exchange, under_way: dict[_Line, int]) -> bytes:
+        line = self._line()
         try:
-            if self._closed:
-                raise LogClosed(_CLOSED)
-            yield
+            under_way[line] = threading.get_ident()
+            wrote = exchange.request.method != "GET"
+            answer = self._used(line, wrote, lambda: line.send(exchange.request, exchange.timeout_s))
+            self._keep(line)
+            return _content(answer)
         finally:
-            self._gate.release()
+            under_way.pop(line, None)
+            self._changed.wake()
 
     def _open_stream(self, opening: OpenStream) -> "Stream":
-        with self._counted("stream"), _transport_errors(self.address, wrote=False):
-            request = self._built(opening.request, opening.timeout_s)
-            response = self._client.send(request, stream=True)
-            if response.is_success:
-                request.extensions["timeout"]["read"] = opening.silence_s
-                return Stream(response, response.iter_raw())
-            try:
-                response.read()
-            finally:
-                response.close()
-        raise _problem(response)
+        line = self._line()
+        try:
+            self._reading[line] = threading.get_ident()
+            response = self._used(line, False, lambda: _opened(line, opening))
+            if not response.is_success:
+                self._keep(line)
+                raise _problem(response)
+            self._streams.add(line)
+            return Stream(response, response.iter_raw(), line)
+        finally:
+            self._reading.pop(line, None)
+            self._changed.wake()
 
-    def _built(self, request: wire.Request, timeout_s: float) -> httpx.Request:
-        return _built(self._client, request, timeout_s, {"trace": self._noted})
+    def _read(self, stream: "Stream") -> bytes:
+        line = stream.line
+        assert line is not None
+        try:
+            self._reading[line] = threading.get_ident()
+            return self._used(line, False, lambda: next(stream.pieces, b""))
+        finally:
+            self._reading.pop(line, None)
+            self._changed.wake()
 
-    def _noted(self, event: str, info: Mapping[str, Any]) -> None:
-        """Keep all sockets (httpx's `trace`): a reader is woken by shutting its socket down, not by closing it."""
-        if event.endswith(("connect_tcp.complete", "start_tls.complete")):
-            with self._changed:
-                self._sockets.add(info["return_value"])
-            if self._closed:
-                _cut(info["return_value"])
-
-    @contextlib.contextmanager
-    def _counted(self, kind: str) -> Iterator[None]:
-        with self._changed:
+    def _used(self, line: _Line, wrote: bool, use: Callable[[], T]) -> T:
+        """What comes of this use of a line, which is closed if it fails."""
+        try:
             if self._closed:
                 raise LogClosed(_CLOSED)
-            self._under_way[kind] += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._under_way[kind] -= 1
-                self._changed.notify_all()
-                over = self._is_over()
-            if over:
-                self._client.close()
+            with _transport_errors(self.address, wrote=wrote):
+                return use()
+        except EventLogError:
+            line.close()
+            raise
+        except BaseException:
+            line.drop()
+            raise
 
-    def _is_over(self) -> bool:
-        return self._closed and not any(self._under_way.values())
+    def _line(self) -> _Line:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return _Line(self.address)
+
+    def _keep(self, line: _Line) -> None:
+        if self._closed or len(self._idle) >= _AT_ONCE:
+            line.close()
+        else:
+            self._idle.append(line)
 
     def close(self, patience_s: float = _PATIENCE_S) -> None:
         """Refuse new calls, give those under way `patience_s` seconds, then close all connections. Idempotent.
 
         A call that is cut off raises `BackendUnavailable`, with `outcome_unknown` if it may have been carried out.
         """
-        with self._changed:
-            if self._closed:
-                return
-            self._closed = True
-            self._changed.wait_for(lambda: not self._under_way["exchange"], patience_s)
-            for stream in list(self._sockets):
-                _cut(stream)
-            # The number of a closed socket may be reused while a thread still reads it: the last reader closes.
-            over = self._changed.wait_for(self._is_over, _CUT_S)
-        if over:
-            self._client.close()
+        if self._closed:
+            return
+        self._closed = True
+        me = threading.get_ident()
+        asking, waiting, reading = self._asking, self._waiting, self._reading
+
+        def others_ask() -> bool:
+            # What this thread has under way itself goes on only after this call: it is a signal handler.
+            return any(one != me for under_way in (asking, waiting) for one in tuple(under_way.values()))
+
+        self._changed.wait_for(lambda: not others_ask(), patience_s)
+        for line in (*asking, *waiting, *reading):
+            line.cut()
+        # The number of a closed socket may be reused while a thread still reads it: the reader closes it.
+        self._changed.wait_for(lambda: not (others_ask() or any(one != me for one in tuple(reading.values()))), _CUT_S)
+        for line in (*self._idle, *(line for line in tuple(self._streams) if line not in reading)):
+            line.close()
+
+
+def _opened(line: _Line, opening: OpenStream) -> httpx.Response:
+    response = line.send(opening.request, opening.timeout_s, stream=True)
+    if response.is_success:
+        response.request.extensions["timeout"]["read"] = opening.silence_s
+    else:
+        response.read()
+    return response
 
 
 class Stream:
     """An open stream; `pieces` is an iterator of its content, in the colour of the connection."""
 
-    def __init__(self, response: httpx.Response, pieces: Any) -> None:
+    def __init__(self, response: httpx.Response, pieces: Any, line: _Line | None = None) -> None:
         self.response = response
         self.pieces = pieces
+        self.line = line
 
     def cut(self) -> None:
         """End a read that is under way in another thread; closing the response would have to wait for it."""
@@ -427,6 +492,8 @@ def _transport_errors(address: ServerAddress, *, wrote: bool) -> Iterator[None]:
     try:
         yield
     except (httpx.TransportError, httpx.StreamError) as error:
+        if (raised := raised_by_a_handler(error)) is not None:
+            raise raised from None
         reason = str(error) or type(error).__name__
         unknown = wrote and not isinstance(error, _NOT_SENT)
         raise BackendUnavailable(f"no answer from {address.origin}: {reason}", outcome_unknown=unknown) from error

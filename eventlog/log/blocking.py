@@ -17,7 +17,7 @@ from ..plan.effects import Plan
 from ..plan.forks import OfOneProcess
 from ..slots.blocking import DirectSlots, SlotQueue
 from .commit import CommitStats
-from .commit_threads import ThreadCommitter
+from .commit_threads import SendCall, ThreadCommitter
 from .core import LogCore
 from .limits import LogLimits
 from .operations import LogOperations
@@ -144,7 +144,7 @@ class DirectLog(EventLog):
         self._on_close = on_close
         self._closed = False
         self._slots: SlotQueue | None = None
-        self._committer = None if connect is None else ThreadCommitter(self._send, limits.commit, limits.deadline_s)
+        self._committer = None if connect is None else ThreadCommitter(self._writer, limits.commit, limits.deadline_s)
 
     @property
     def core(self) -> LogCore:
@@ -153,6 +153,10 @@ class DirectLog(EventLog):
 
     def _send(self, appends: Any, call_number: int) -> list[Outcome]:
         return run(self.operations.backend.append(appends, call_number), self._send_command)
+
+    def _writer(self) -> SendCall:
+        backend = self.operations.backend.another_writer()
+        return lambda appends, call_number: run(backend.append(appends, call_number), self._send_command)
 
     def _run(self, plan: Plan[T], /) -> T:
         if self._closed:

@@ -17,6 +17,7 @@ class Bounds(NamedTuple):
     call_bytes: int = 1024 * 1024
     pending_events: int = 20_000
     pending_bytes: int = 64 * 1024 * 1024
+    callers_alone: int = 4
 
 
 @dataclass(slots=True)
@@ -37,6 +38,13 @@ class CommitStats:
         self.events += events
         if events > self.largest_call:
             self.largest_call = events
+
+    def add(self, other: "CommitStats") -> None:
+        """Count another's calls too."""
+        self.appends += other.appends
+        self.events += other.events
+        self.calls += other.calls
+        self.largest_call = max(self.largest_call, other.largest_call)
 
 
 def size_of(append: Append) -> tuple[int, int]:

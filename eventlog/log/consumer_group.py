@@ -65,7 +65,7 @@ class GroupConsumer:
         block_ms = max(1, round(timeout_s * 1000))
         logs = {one._log.encode(): one for one in (self, *others) if isinstance(one, GroupConsumer)}
         positions = (one._position for one in logs.values())
-        args: tuple[bytes | str | int, ...] = ("XREAD", "COUNT", 1, "BLOCK", block_ms, "STREAMS", *logs, *positions)
+        args: tuple[bytes | str, ...] = ("XREAD", "COUNT", "1", "BLOCK", str(block_ms), "STREAMS", *logs, *positions)
         try:
             reply = yield Command(args, timeout_s + _BLOCK_MARGIN_S)
         except (LinkLost, Refused) as error:

@@ -36,6 +36,10 @@ class DisabledBackend:
         self._lock = threading.Lock()
         self._last = ZERO
 
+    def another_writer(self) -> "DisabledBackend":
+        """See `Backend.another_writer`; calls are not numbered here."""
+        return self
+
     @at_once
     def append(self, appends: Sequence[Append], call_number: int) -> list[Outcome]:
         """Every event gets the next id; conditions and keys are not looked at."""

@@ -12,7 +12,7 @@ from ..model.events import DEFAULTS, FIELDS, Body, Event
 from ..model.ids import EventId
 from ..model.log_values import Append, Outcome, RunRecord
 
-Arg = bytes | str | int
+Arg = bytes | str
 
 _PLAIN_SHAPE = "kind payload"
 _FURTHER_NAMES = tuple(f" {field.name}" for field in FIELDS)
@@ -27,10 +27,10 @@ def encode_appends(appends: Sequence[Append]) -> list[Arg]:
             parts.add(append.bodies)
             continue
         parts.end()
-        expected = "" if append.expected_offset is None else append.expected_offset
-        args += ("G", expected, append.key or "", 0)
+        expected = "" if append.expected_offset is None else str(append.expected_offset)
+        args += ("G", expected, append.key or "", "0")
         count_at = len(args) - 1
-        args[count_at] = parts.add(append.bodies)
+        args[count_at] = str(parts.add(append.bodies))
         parts.end()
     parts.end()
     return args
@@ -59,7 +59,7 @@ class _Parts:
                 self.end()
                 self._shape = shape
                 self._count_at = len(args) + 1
-                args += (shape, 0)
+                args += (shape, "0")
                 begun += 1
             self._count += 1
             args += values
@@ -68,7 +68,7 @@ class _Parts:
     def end(self) -> None:
         """Write the count of the part that is open, if any."""
         if self._shape:
-            self._args[self._count_at] = self._count
+            self._args[self._count_at] = str(self._count)
         self._shape = ""
         self._count = 0
 

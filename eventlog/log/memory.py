@@ -4,10 +4,13 @@ import bisect
 import threading
 import time
 import uuid
-from collections import OrderedDict
-from collections.abc import Callable, Collection, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from itertools import islice
-from typing import TypeVar
+from operator import call
+from types import MappingProxyType
+from typing import NamedTuple, TypeVar
 
 from ..errors import Conflict
 from ..model.events import Body, Event
@@ -37,36 +40,24 @@ _TAIL_BATCH = 1000
 _RECORD_BYTES = 200
 
 
-class _Run:
+class _Run(NamedTuple):
     """What is known of a run while one of its events is visible."""
 
-    def __init__(self) -> None:
-        self.last = ZERO
-        self.lanes: dict[str, int] = {}
-        self.first: Event | None = None
-        self.ended_by: Event | None = None
-        self.count = 0
-        self.events: list[Event] = []
-        self.facts = RunFacts()
-
-    def add(self, event: Event) -> None:
-        self.last = event.position
-        self.count += 1
-        self.first = self.first or event
-        if event.is_terminal and self.ended_by is None:
-            self.ended_by = event
-            self.facts.ended = True
-        self.facts.last_ms = event.position.ms
-        self.events.append(event)
+    first: EventId
+    last: EventId
+    total: int
+    lanes: dict[str, int]
+    ended_by: Event | None
+    events: list[Event]  # it only ever grows; the visible ones are those of the log
+    facts: RunFacts
 
     def record(self, run_id: str, now: int) -> RunRecord:
         ended = self.ended_by
-        first = self.last if self.first is None else self.first.position
         return RunRecord(
             run_id=run_id,
-            first=first,
+            first=self.first,
             last=self.last,
-            events=self.count,
+            events=self.total,
             lanes=dict(self.lanes),
             ended=None if ended is None else ended.kind,
             ended_at=None if ended is None else ended.position,
@@ -74,8 +65,38 @@ class _Run:
         )
 
 
+class _Log(NamedTuple):
+    """The log at one instant. Its events are those of `events` from `start` on, as far as `last`."""
+
+    epoch: str
+    born: int
+    last: EventId
+    cleared: int
+    events: list[Event]  # it only ever grows, so that a reader finds what it has seen where it was
+    start: int
+
+    @property
+    def visible(self) -> list[Event]:
+        """A list of the caller's own."""
+        events = self.events[self.start :]
+        # What came since then is of a later instant.
+        return events[: self.last.offset - events[0].offset + 1] if events else events
+
+
+_NOTHING = _Log("", 0, ZERO, 0, [], 0)
+_Step = Callable[[], object]
+_Change = tuple[T, "_Log | None", Sequence[_Step]]
+"""A call's result, the log as it is to be, None if it stays as it is, and what else is to be done with it."""
+_carry_out = deque[object](maxlen=0).extend
+_LEAST_DROPPED = 256
+
+
 class MemoryBackend:
-    """Complete, thread-safe, with an injectable `clock` in seconds since the Unix epoch."""
+    """Complete, thread-safe, with an injectable `clock` in seconds since the Unix epoch.
+
+    A change is prepared aside and put in place by one step of the interpreter: a signal handler or a finalizer that
+    calls from within another call finds the log before it or after it. What was prepared is then prepared anew.
+    """
 
     name = "memory"
     stream_key: str | None = None
@@ -83,7 +104,7 @@ class MemoryBackend:
     def __init__(self, retention: Retention, clock: Callable[[], float] = time.time) -> None:
         self.retention = retention
         self.clock = clock
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._slots: MemorySlots | None = None
         self._wakers: set[Callable[[], None]] = set()
         self.forget_everything()
@@ -91,118 +112,135 @@ class MemoryBackend:
     def forget_everything(self) -> None:
         """Lose the log, as a wiped Redis would: the next append begins a new incarnation."""
         with self._lock:
-            self._epoch = ""
-            self._born = 0
-            self._last = ZERO
-            self._cleared = 0
-            self._events: list[Event] = []
+            self._log = _NOTHING._replace(events=[])
             self._runs: dict[str, _Run] = {}
             self._rings = Rings()
-            self._earlier: OrderedDict[str, tuple[int, list[Event]]] = OrderedDict()
+            self._earlier: dict[str, tuple[int, list[Event]]] = {}
+
+    def _change(self, prepare: Callable[[_Log, int], _Change[T]]) -> T:
+        while True:
+            now, seen = self._now(), self._log
+            try:
+                result, log, steps = prepare(seen, now)
+            except Exception:
+                if self._log is seen:
+                    raise
+                continue
+            if log is None:
+                return result
+            done: list[bool] = []
+            all_steps: tuple[_Step, ...] = (*steps, partial(setattr, self, "_log", log), partial(done.append, True))
+            put_in_place: map[object] = map(call, all_steps)
+            _carry_out(put_in_place if self._log is seen else ())
+            if done:
+                return result
+
+    def another_writer(self) -> "MemoryBackend":
+        """See `Backend.another_writer`; calls are not numbered here."""
+        return self
 
     @at_once
     def append(self, appends: Sequence[Append], call_number: int) -> list[Outcome]:
         """Carried out at once under one lock; `call_number` is not needed, as no reply can be lost."""
         with self._lock:
-            outcomes = [self._append(append) for append in appends]
-            wakers = list(self._wakers)
-        for wake in wakers:
+            outcomes = [self._change(partial(self._append, append)) for append in appends]
+            now = self._now()
+            self._evict(now)
+            for body in (body for append in appends for body in append.bodies):
+                run = None if body.run_id is None else self._runs.get(body.run_id)
+                if run is not None and run.ended_by is not None:
+                    self._rings.outlive(str(body.run_id), run.last.ms, now)
+        for wake in tuple(self._wakers):
             wake()
         return outcomes
 
-    def _append(self, append: Append) -> Outcome:
-        now = self._now()
+    def _append(self, append: Append, log: _Log, now: int) -> _Change[Outcome]:
         if append.key is not None and (earlier := self._duplicate(append.key, now)) is not None:
-            return earlier
+            return earlier, None, ()
         expected = append.expected_offset
-        if expected is not None and expected != self._last.offset and self._adds_any(append, now):
-            return Conflict(expected, self._last.offset)
-        events = [self._add(body, now) for body in append.bodies]
+        if expected is not None and expected != log.last.offset and self._adds_any(append, now):
+            return Conflict(expected, log.last.offset), None, ()
+        epoch, born, last = log.epoch, log.born, log.last
+        events: list[Event] = []
+        fresh: list[Event] = []
+        keys: dict[str, tuple[int, list[Event]]] = {}
+        runs: dict[str, _Run] = {}
+        for body in append.bodies:
+            key = body.idempotency_key
+            if key is not None and (repeated := self._duplicate(key, now, keys)) is not None:
+                events.append(repeated[0])
+                continue
+            if not epoch:
+                epoch, born = uuid.uuid4().hex, now + 1
+                last = EventId(born, 0)
+            last = EventId(max(now, last.ms), last.offset + 1)
+            if body.run_id is None or body.lane_id is None:
+                event = Event(*last, body, None)
+            else:
+                known = self._lives_on(runs.get(body.run_id, self._runs.get(body.run_id)), last, log.cleared, now)
+                event, runs[body.run_id] = _grown(known, body, last)
+            fresh.append(event)
+            events.append(event)
+            if key is not None:
+                keys[key] = now, [event]
         if append.key is not None:
-            self._remember(append.key, now, events)
-        return _handed_out(events)
+            keys[append.key] = now, events
+        steps: list[_Step] = [partial(log.events.extend, fresh)]
+        for run_id, grown in runs.items():
+            steps.append(partial(grown.events.extend, [event for event in fresh if event.run_id == run_id]))
+            steps.append(partial(setattr, grown.facts, "ended", grown.ended_by is not None))
+            steps.append(partial(setattr, grown.facts, "last_ms", grown.last.ms))
+        steps += partial(self._runs.update, runs), partial(self._earlier.update, keys)
+        return _handed_out(events), log._replace(epoch=epoch, born=born, last=last), steps
 
     def _adds_any(self, append: Append, now: int) -> bool:
         """False if every event is a duplicate: a retry is answered, wherever the log ends by now."""
         keys = (body.idempotency_key for body in append.bodies)
         return any(key is None or self._duplicate(key, now) is None for key in keys)
 
-    def _add(self, body: Body, now: int) -> Event:
-        key = body.idempotency_key
-        if key is not None and (earlier := self._duplicate(key, now)) is not None:
-            return earlier[0]
-        if not self._epoch:
-            self._epoch, self._born = uuid.uuid4().hex, now + 1
-            self._last = EventId(self._born, 0)
-        self._last = EventId(max(now, self._last.ms), self._last.offset + 1)
-        seq = None
-        run = None
-        if body.run_id is not None and body.lane_id is not None:
-            run = self._run(body.run_id, now)
-            seq = run.lanes[body.lane_id] = run.lanes.get(body.lane_id, 0) + 1
-        event = Event(*self._last, body, seq)
-        self._events.append(event)
-        if run is not None:
-            run.add(event)
-            if run.ended_by is not None:
-                self._rings.outlive(str(body.run_id), event.position.ms, now)
-        if key is not None:
-            self._remember(key, now, [event])
-        self._evict(now)
-        return event
-
-    def _run(self, run_id: str, now: int) -> _Run:
-        run = self._runs.get(run_id)
-        # The event being added has its offset already: a run lives on if it had one visible just before.
-        if (
-            run is None
-            or run.last.ms <= now - self.retention.ttl_ms
-            or run.last.offset <= self._floor(self._last.offset - 1)
-        ):
-            run = self._runs[run_id] = _Run()
+    def _lives_on(self, run: _Run | None, position: EventId, cleared: int, now: int) -> _Run | None:
+        """The run, if it had an event visible just before the one that is to stand at `position`."""
+        floor = max(position.offset - 1 - self.retention.max_entries, cleared)
+        if run is None or run.last.ms <= now - self.retention.ttl_ms or run.last.offset <= floor:
+            return None
         return run
 
-    def _duplicate(self, key: str, now: int) -> list[Event] | None:
-        while self._earlier:
-            oldest = next(iter(self._earlier.values()))
-            if oldest[0] > now - self.retention.window_ms:
-                break
-            self._earlier.popitem(last=False)
-        found = self._earlier.get(key)
-        return None if found is None else [event.as_duplicate() for event in found[1]]
-
-    def _remember(self, key: str, now: int, events: list[Event]) -> None:
-        self._earlier[key] = (now, events)
+    def _duplicate(
+        self, key: str, now: int, within: Mapping[str, tuple[int, list[Event]]] = MappingProxyType({})
+    ) -> list[Event] | None:
+        for oldest, (at, _) in islice(self._earlier.items(), 1):
+            if at <= now - self.retention.window_ms:
+                self._earlier.pop(oldest, None)
+        found = within.get(key) or self._earlier.get(key)
+        if found is None or found[0] <= now - self.retention.window_ms:
+            return None
+        return [event.as_duplicate() for event in found[1]]
 
     @at_once
     def read(self, request: ReadRequest) -> Segment:
         """See `Backend.read`."""
-        with self._lock:
-            return self._read(request)
-
-    def _read(self, request: ReadRequest) -> Segment:
         now = self._now()
-        self._evict(now)
-        state = self._state(now)
+        log = self._evict(now)
+        visible = log.visible
+        state = self._state(log, visible, now)
         since = request.since
-        holds = since is not None and self._holds(since)
-        if since is not None and request.epoch and request.epoch != self._epoch:
+        holds = since is not None and _holds(visible, since)
+        if since is not None and request.epoch and request.epoch != log.epoch:
             # Only an event that is younger than this log can be in it.
-            holds = holds and since.ms is not None and since.ms > self._born
+            holds = holds and since.ms is not None and since.ms > log.born
             since = since if holds else Cursor(0, 0)
-        start = self._after(since)
-        following = self._events[start].position if start < len(self._events) else None
-        source = self._events
+        start = _after(visible, since)
+        following = visible[start].position if start < len(visible) else None
+        source = visible
         if request.run_id is not None:
-            run = self._runs.get(request.run_id)
-            source = [] if run is None else run.events
+            source = self._events_of(request.run_id, visible)
             if request.index is not None:
                 source = list(filter(request.index.matches, source))
-            floor = EventId(0, 0) if start == 0 or start > len(self._events) else self._events[start - 1].position
+            floor = EventId(0, 0) if start == 0 or start > len(visible) else visible[start - 1].position
             start = bisect.bisect_right(source, floor, key=_position) if start else 0
         if request.from_ms:
             start = max(start, bisect.bisect_left(source, EventId(request.from_ms, 0), key=_position))
-        stop = len(source) if request.until is None else self._before(source, request.until)
+        stop = len(source) if request.until is None else _before(source, request.until)
         if request.count == 0:
             return Segment(state, [], following, True, None, holds)
         if request.descending:
@@ -212,74 +250,57 @@ class MemoryBackend:
         reached = found[-1].position if found else None
         return Segment(state, _handed_out(found), following, len(found) < request.count, reached, holds)
 
-    def _holds(self, cursor: Cursor) -> bool:
-        at = self._after(cursor) - 1
-        return at >= 0 and self._events[at].position == (cursor.ms, cursor.offset)
-
-    def _after(self, cursor: Cursor | None) -> int:
-        if cursor is None:
-            return 0
-        if cursor.ms is None:
-            return bisect.bisect_right(self._events, cursor.offset, key=_offset)
-        return bisect.bisect_right(self._events, EventId(cursor.ms, cursor.offset), key=_position)
-
-    @staticmethod
-    def _before(source: list[Event], cursor: Cursor) -> int:
-        if cursor.ms is None:
-            return bisect.bisect_left(source, cursor.offset, key=_offset)
-        return bisect.bisect_left(source, EventId(cursor.ms, cursor.offset), key=_position)
+    def _events_of(self, run_id: str, visible: list[Event]) -> list[Event]:
+        run = self._runs.get(run_id)
+        if run is None or not visible:
+            return []
+        events = run.events.copy()
+        begin = bisect.bisect_left(events, visible[0].position, key=_position)
+        return events[begin : bisect.bisect_right(events, visible[-1].position, key=_position)]
 
     def wait(self, after: EventId, timeout_s: float) -> Plan[list[Event] | None]:
         """Parks until something is appended."""
 
         def subscribe(wake: Callable[[], None]) -> Callable[[], None]:
-            with self._lock:
-                self._wakers.add(wake)
-                missed = self._last > after
-            if missed:
+            self._wakers.add(wake)
+            if self._log.last > after:
                 wake()
             return lambda: self._wakers.discard(wake)
 
         yield Park(subscribe, timeout_s)
-        with self._lock:
-            start = self._after(Cursor(*after))
-            return _handed_out(self._events[start : start + _TAIL_BATCH])
+        log = self._log
+        start = bisect.bisect_right(log.events, after, lo=log.start, key=_position)
+        return _handed_out(log.events[start : start + _TAIL_BATCH])
 
     @at_once
     def run(self, run_id: str) -> RunRecord | None:
         """See `Backend.run`."""
-        with self._lock:
-            now = self._now()
-            self._evict(now)
-            run = self._runs.get(run_id)
-            return None if run is None else run.record(run_id, now)
+        now = self._now()
+        self._evict(now)
+        run = self._runs.get(run_id)
+        return None if run is None else run.record(run_id, now)
 
     @at_once
     def runs(self, request: RunsRequest) -> RunsSegment:
         """See `Backend.runs`."""
-        with self._lock:
-            now = self._now()
-            self._evict(now)
-            below = MAX_COUNTER if request.below is None else request.below
-            listed = [(run.last.offset, name, run) for name, run in self._runs.items() if run.last.offset < below]
-            listed = sorted(listed, reverse=True)[: request.count]
-            records = [run.record(name, now) for _, name, run in listed]
-            go_on_below = listed[-1][0] if listed and len(listed) == request.count else None
-            return RunsSegment(
-                [one for one in records if not request.endings or one.ended in request.endings], go_on_below
-            )
+        now = self._now()
+        self._evict(now)
+        below = MAX_COUNTER if request.below is None else request.below
+        runs = list(self._runs.items())
+        listed = sorted(((run.last.offset, name, run) for name, run in runs if run.last.offset < below), reverse=True)
+        listed = listed[: request.count]
+        records = [run.record(name, now) for _, name, run in listed]
+        go_on_below = listed[-1][0] if listed and len(listed) == request.count else None
+        return RunsSegment([one for one in records if not request.endings or one.ended in request.endings], go_on_below)
 
     @at_once
     def first_seqs(self, run_id: str, lanes: Collection[str]) -> dict[str, int]:
         """See `Backend.first_seqs`."""
-        with self._lock:
-            self._evict(self._now())
-            run = self._runs.get(run_id)
-            first: dict[str, int] = {}
-            for event in run.events if run is not None else ():
-                if event.lane_id in lanes and event.seq is not None:
-                    first.setdefault(str(event.lane_id), event.seq)
-            return first
+        first: dict[str, int] = {}
+        for event in self._events_of(run_id, self._evict(self._now()).visible):
+            if event.lane_id in lanes and event.seq is not None:
+                first.setdefault(str(event.lane_id), event.seq)
+        return first
 
     def with_rings(self, run_id: str, act: Callable[[Rings, RunFacts | None, int], T]) -> T:
         """What `act` makes, under the log's lock, of the rings, a run that has a visible event, and the time in ms."""
@@ -294,12 +315,13 @@ class MemoryBackend:
         """See `Backend.clear`."""
         with self._lock:
             self._evict(self._now())
-            removed = len(self._events)
-            self._cleared = self._last.offset
-            self._events = []
-            self._runs = {}
+            removed = self._change(self._clear)
             self._rings.clear()
             return removed
+
+    def _clear(self, log: _Log, now: int) -> _Change[int]:
+        emptied = log._replace(cleared=log.last.offset, events=[], start=0)
+        return len(log.visible), emptied, (self._runs.clear,)
 
     @at_once
     def set_retention(self, ttl_ms: int | None, max_entries: int | None) -> None:
@@ -311,15 +333,15 @@ class MemoryBackend:
     @at_once
     def audit(self, repair: bool) -> Audit:
         """See `Backend.audit`. Nothing comes back in memory."""
-        with self._lock:
-            now = self._now()
-            self._evict(now)
-            state = self._state(now)
-            result = Audit(state, len(self._events), len({e.run_id for e in self._events} - {None}))
-            expected = range(state.base_offset, state.last.offset + 1)
-            if [event.offset for event in self._events] != list(expected):
-                result.problems.append(f"resident offsets are not {expected.start} to {expected.stop - 1}")
-            return result
+        now = self._now()
+        log = self._evict(now)
+        events = log.visible
+        state = self._state(log, events, now)
+        result = Audit(state, len(events), len({event.run_id for event in events} - {None}))
+        expected = range(state.base_offset, state.last.offset + 1)
+        if [event.offset for event in events] != list(expected):
+            result.problems.append(f"resident offsets are not {expected.start} to {expected.stop - 1}")
+        return result
 
     def consumer(self, group: str, kind: str, take_over_s: float) -> FollowingConsumer:
         """See `Backend.consumer`."""
@@ -343,35 +365,74 @@ class MemoryBackend:
     @at_once
     def memory_bytes(self) -> int | None:
         """An estimate: payloads plus a fixed sum for each event."""
+        return sum(len(event.payload_json) + _RECORD_BYTES for event in self._log.visible)
+
+    def _state(self, log: _Log, visible: list[Event], now: int) -> LogState:
+        first = visible[0].position if visible else None
+        last = log.last if log.last.offset else ZERO
+        return LogState(log.epoch, log.born, last, first, now, self.retention.ttl_ms, self.retention.max_entries)
+
+    def _evict(self, now: int) -> _Log:
+        """The log without what is no longer visible at `now`; runs go with their last event."""
         with self._lock:
-            return sum(len(event.payload_json) + _RECORD_BYTES for event in self._events)
+            return self._change(lambda log, _: self._evicted(log, now))
 
-    def _state(self, now: int) -> LogState:
-        first = self._events[0].position if self._events else None
-        last = self._last if self._last.offset else ZERO
-        return LogState(self._epoch, self._born, last, first, now, self.retention.ttl_ms, self.retention.max_entries)
-
-    def _floor(self, last_offset: int) -> int:
-        return max(last_offset - self.retention.max_entries, self._cleared)
-
-    def _evict(self, now: int) -> None:
-        """Drop what is no longer visible; runs go with their last event."""
-        events = self._events
-        by_age = bisect.bisect_right(events, now - self.retention.ttl_ms, key=_ms)
-        by_count = bisect.bisect_right(events, self._floor(self._last.offset), key=_offset)
-        gone = max(by_age, by_count)
-        if not gone:
-            return
-        for run_id in {event.run_id for event in events[:gone]} - {None}:
-            run = self._runs[str(run_id)]
-            if run.last <= events[gone - 1].position:
-                del self._runs[str(run_id)]
-            else:
-                del run.events[: bisect.bisect_right(run.events, events[gone - 1].position, key=_position)]
-        del events[:gone]
+    def _evicted(self, log: _Log, now: int) -> _Change[_Log]:
+        events = log.events
+        by_age = bisect.bisect_right(events, now - self.retention.ttl_ms, lo=log.start, key=_ms)
+        floor = max(log.last.offset - self.retention.max_entries, log.cleared)
+        start = max(by_age, bisect.bisect_right(events, floor, lo=by_age, key=_offset))
+        if start == log.start:
+            return log, None, ()
+        gone = [run_id for run_id in {event.run_id for event in events[log.start : start]} if run_id is not None]
+        steps: list[_Step] = []
+        for run_id in gone:
+            run = self._runs[run_id]
+            if run.last <= events[start - 1].position:
+                steps.append(partial(self._runs.pop, run_id, None))
+            elif len(run.events) > _LEAST_DROPPED:
+                first_left = bisect.bisect_right(run.events, events[start - 1].position, key=_position)
+                if 2 * first_left > len(run.events):
+                    left = run._replace(events=run.events[first_left:])
+                    steps.append(partial(self._runs.update, {run_id: left}))
+        if start > _LEAST_DROPPED and 2 * start > len(events):
+            events, start = events[start:], 0
+        evicted = log._replace(events=events, start=start)
+        return evicted, evicted, steps
 
     def _now(self) -> int:
         return int(self.clock() * 1000)
+
+
+def _grown(run: _Run | None, body: Body, position: EventId) -> tuple[Event, _Run]:
+    """The event of `body`, and the run with it, but for its list of events."""
+    lane = str(body.lane_id)
+    if run is None:
+        run = _Run(position, position, 0, {}, None, [], RunFacts())
+    seq = run.lanes.get(lane, 0) + 1
+    event = Event(*position, body, seq)
+    ended_by = event if event.is_terminal and run.ended_by is None else run.ended_by
+    lanes = {**run.lanes, lane: seq}
+    return event, run._replace(last=position, total=run.total + 1, lanes=lanes, ended_by=ended_by)
+
+
+def _holds(events: list[Event], cursor: Cursor) -> bool:
+    at = _after(events, cursor) - 1
+    return at >= 0 and events[at].position == (cursor.ms, cursor.offset)
+
+
+def _after(events: list[Event], cursor: Cursor | None) -> int:
+    if cursor is None:
+        return 0
+    if cursor.ms is None:
+        return bisect.bisect_right(events, cursor.offset, key=_offset)
+    return bisect.bisect_right(events, EventId(cursor.ms, cursor.offset), key=_position)
+
+
+def _before(events: list[Event], cursor: Cursor) -> int:
+    if cursor.ms is None:
+        return bisect.bisect_left(events, cursor.offset, key=_offset)
+    return bisect.bisect_left(events, EventId(cursor.ms, cursor.offset), key=_position)
 
 
 def _handed_out(events: list[Event]) -> list[Event]:

@@ -70,6 +70,9 @@ class Backend(LogReader, Protocol):
     stream_key: str | None
     """The Redis stream of this log, for a reader that follows many logs over one connection; None if there is none."""
 
+    def another_writer(self) -> "Backend":
+        """The same log, for appends that do not wait for those made here: they have call numbers of their own."""
+
     def append(self, appends: Sequence[Append], call_number: int) -> Plan[list[Outcome]]:
         """Carry out several appends in order, each atomic, all in one step, each with its own outcome.
 

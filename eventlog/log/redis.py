@@ -65,13 +65,20 @@ class RedisBackend:
         self._append_keys = (k.log, k.meta, k.writer + writer, f"{k.runs} {k.run} {k.run_index} {k.idem}")
         self._rare = f"{self.retention.window_ms} {writer[:16]}"
 
+    def another_writer(self) -> "RedisBackend":
+        """See `Backend.another_writer`."""
+        other = copy.copy(self)
+        other.become_new_writer()
+        return other
+
     def append(self, appends: Sequence[Append], call_number: int) -> Plan[list[Outcome]]:
         """One call of `log_append.lua`; repeated under `call_number` until the outcome is known."""
         deadline = time.monotonic() + self.deadline_s
         reply = yield from call_script(
             script("log/log_append"),
             self._append_keys,
-            (call_number, _CALL_MEMORY_MS, self._retention, self._rare, *encode_appends(appends)),
+            (call_number, _CALL_MEMORY_MS, self._retention, self._rare),
+            encode_appends(appends),
             deadline_s=self.deadline_s,
             writes=True,
         )
@@ -168,7 +175,7 @@ class RedisBackend:
         """A blocking `XREAD` from `after` on, never from `$`."""
         block_ms = max(1, round(timeout_s * 1000))
         command = Command(
-            ("XREAD", "COUNT", _TAIL_BATCH, "BLOCK", block_ms, "STREAMS", self.keys.log, str(after)),
+            ("XREAD", "COUNT", str(_TAIL_BATCH), "BLOCK", str(block_ms), "STREAMS", self.keys.log, str(after)),
             timeout_s + _BLOCK_MARGIN_S,
         )
         try:

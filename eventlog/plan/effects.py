@@ -15,9 +15,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One Redis command. `timeout_s` bounds the wait for its reply; the reply is sent back undecoded."""
+    """One Redis command. `timeout_s` bounds the wait for its reply; the reply is sent back undecoded.
 
-    args: tuple[bytes | str | int, ...]
+    Numbers are given as text: a signal handler that raises while the packer formats one ends the process.
+    """
+
+    args: tuple[bytes | str, ...]
     timeout_s: float
 
 

@@ -76,9 +76,9 @@ class RedisSlots:
         """A blocking pop from the bell's list: a hint, for another call finds the same grant."""
         key = self._keys.bell + bell
         timeout = f"{max(timeout_s, 0.001):.3f}"
-        command: tuple[str | int, ...] = ("BLPOP", key, timeout)
+        command: tuple[str, ...] = ("BLPOP", key, timeout)
         if most > 1:
-            command = ("BLMPOP", timeout, 1, key, "LEFT", "COUNT", most)
+            command = ("BLMPOP", timeout, "1", key, "LEFT", "COUNT", str(most))
         try:
             reply = yield Command(command, timeout_s + _BLOCK_MARGIN_S)
         except (LinkLost, Refused) as error:

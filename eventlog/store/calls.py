@@ -32,6 +32,7 @@ def call_script(
     script: Script,
     keys: Sequence[str],
     args: Sequence[bytes | str | int],
+    more: Sequence[bytes | str] = (),
     *,
     deadline_s: float,
     writes: bool = False,
@@ -39,21 +40,27 @@ def call_script(
     last: Callable[[], int] | None = None,
 ) -> Plan[Any]:
     """Run `script`, loading it where Redis does not have it (any more). `last` gives one more argument for each try.
+    `more` are further arguments, text already: there may be thousands.
 
     `on_repeat` is called before a call is repeated that may have been carried out: a copy may still be under way.
     """
-    tail = (len(keys), *keys, *args)
+    tail = (str(len(keys)), *keys, *map(_text, args), *more)
     return _call(("EVALSHA", script.sha, *tail), ("EVAL", script.source, *tail), deadline_s, writes, on_repeat, last)
 
 
 def call_command(*args: bytes | str | int, deadline_s: float) -> Plan[Any]:
     """Run one command that may be repeated."""
-    return _call(args, args, deadline_s, False)
+    texts = tuple(map(_text, args))
+    return _call(texts, texts, deadline_s, False)
+
+
+def _text(arg: bytes | str | int) -> bytes | str:
+    return str(arg) if type(arg) is int else arg  # type: ignore[return-value]
 
 
 def _call(
-    args: tuple[bytes | str | int, ...],
-    loading: tuple[bytes | str | int, ...],
+    args: tuple[bytes | str, ...],
+    loading: tuple[bytes | str, ...],
     deadline_s: float,
     writes: bool,
     on_repeat: Callable[[], None] | None = None,
@@ -66,7 +73,7 @@ def _call(
     while True:
         try:
             # Not all of the time for one try: a connection that hangs leaves room for another.
-            return (yield Command(args if last is None else (*args, last()), max(left * 0.6, _SHORTEST_TRY_S)))
+            return (yield Command(args if last is None else (*args, str(last())), max(left * 0.6, _SHORTEST_TRY_S)))
         except Refused as error:
             if error.code == "NOSCRIPT":
                 args = loading

@@ -23,6 +23,7 @@ from redis.retry import Retry
 
 from ..errors import LogClosed
 from ..plan.effects import Command
+from ..plan.interrupts import raised_by_a_handler
 from . import restarts
 from .urls import parsed_url
 
@@ -83,10 +84,9 @@ class SyncLink:
         self._pid = os.getpid()
         self._free: list[tuple[Any, float]] = []
         self._looked = False
-        # One token a connection that may be in use: a semaphore, without the cost of Python's own.
-        self._room: SimpleQueue[None] = SimpleQueue()
-        for _ in range(self._size):
-            self._room.put(None)
+        # What is in use is counted, not what was given back: a caller may be interrupted anywhere.
+        self._in_use: set[object] = set()
+        self._came_free: SimpleQueue[None] = SimpleQueue()
 
     def execute(self, command: Command) -> Any:
         """Send one command and wait for its reply; connecting, sending and every read take `command.timeout_s`."""
@@ -94,15 +94,13 @@ class SyncLink:
             self._start_over()
         if self._closed:
             raise LogClosed("the log was closed")
-        room = self._room
+        in_use, came_free = self._in_use, self._came_free
+        if len(in_use) >= self._size:
+            self._wait(command.timeout_s)
+        connection = self._take()
+        sent = False
         try:
-            room.get(timeout=command.timeout_s)
-        except Empty:
-            problem = f"none of {self._size} connections came free within {command.timeout_s:.1f} s"
-            raise LinkLost(problem, sent=False) from None
-        try:
-            connection = self._take()
-            sent = False
+            in_use.add(connection)
             try:
                 if connection.socket_timeout != command.timeout_s:
                     _bound(connection, command.timeout_s)
@@ -119,15 +117,27 @@ class SyncLink:
                     self._keep(connection)
                 else:
                     connection.disconnect()
-                    self._drop_idle()
                 translated = _translated(error, sent)
-                if self._on_lost is not None and isinstance(translated, LinkLost):
-                    self._on_lost()
+                if isinstance(translated, LinkLost):
+                    self._drop_idle()
+                    if self._on_lost is not None:
+                        self._on_lost()
                 raise translated from None
             self._keep(connection)
             return reply
         finally:
-            room.put(None)
+            in_use.discard(connection)
+            if came_free.qsize() < self._size:
+                came_free.put(None)
+
+    def _wait(self, timeout_s: float) -> None:
+        until = monotonic() + timeout_s
+        while len(self._in_use) >= self._size:
+            try:
+                self._came_free.get(timeout=max(until - monotonic(), 0.0))
+            except Empty:
+                problem = f"none of {self._size} connections came free within {timeout_s:.1f} s"
+                raise LinkLost(problem, sent=False) from None
 
     def _look(self, connection: Any) -> None:
         """Ask a Redis that has started anew to rewrite its file, see `restarts`; one that forbids it is left alone."""
@@ -294,6 +304,8 @@ def _async_retry() -> Any:
 
 def _translated(error: BaseException, sent: bool) -> BaseException:
     """The store's own error with `error` as its cause; what is not about Redis stays as it is."""
+    if (raised := raised_by_a_handler(error)) is not None:
+        return raised
     if not sent and isinstance(error.__cause__, RedisError):
         error = error.__cause__  # redis-py wraps what a handshake on a unix socket is answered
     if isinstance(error, ResponseError | AuthenticationError | BusyLoadingError):

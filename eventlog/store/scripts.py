@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha1
-from importlib.resources import files
+from pathlib import Path
 
 _INCLUDE = re.compile(rb"^-- include (\w+)/(\w+)$", re.MULTILINE)
 
@@ -31,4 +31,5 @@ def script(path: str) -> Script:
 
 
 def _read(room: str, *path: str) -> bytes:
-    return files(__package__.rpartition(".")[0]).joinpath(room, "lua", *path[:-1], f"{path[-1]}.lua").read_bytes()
+    # Not by `importlib.resources`: it imports more when it is first used, which a finalizer must not come between.
+    return Path(__file__).parents[1].joinpath(room, "lua", *path[:-1], f"{path[-1]}.lua").read_bytes()

@@ -196,7 +196,7 @@ class Hub:
             if self._block_ms < _BLOCK_MS:
                 return
             if self._client_id is not None:
-                command = Command(("CLIENT", "UNBLOCK", self._client_id), 1.0)
+                command = Command(("CLIENT", "UNBLOCK", str(self._client_id)), 1.0)
                 try:
                     await self._link.execute(command)
                 except LinkLost:
@@ -276,7 +276,7 @@ class Hub:
             return
         positions = [str(topic.tail) for topic in topics.values()]
         command = Command(
-            ("XREAD", "COUNT", _COUNT, "BLOCK", self._block_ms, "STREAMS", *topics, *positions),
+            ("XREAD", "COUNT", str(_COUNT), "BLOCK", str(self._block_ms), "STREAMS", *topics, *positions),
             self._block_ms / 1000 + _BLOCK_MARGIN_S,
         )
         self._stats.reads += 1

@@ -106,7 +106,7 @@ class Histories(RuleBasedStateMachine):
         fresh = [event for event in events if not event.duplicate]
         if fresh:
             # A new log is born a millisecond ahead of the clock.
-            newborn = not self.memory._epoch
+            newborn = not self.memory._log.epoch
             self.now_ms = fresh[0].position.ms - (1 if newborn else 0)
         else:
             seconds, micros = self.client.time()

@@ -22,6 +22,10 @@ def within(*modules: ModuleType) -> Callable[[FrameType], bool]:
     return lambda frame: frame.f_code.co_filename.startswith(tuple(homes))
 
 
+def _interrupt() -> None:
+    raise KeyboardInterrupt
+
+
 class InterruptAt:
     """Calls `handler` at the n-th line that the calling thread runs in `watched` frames, as a signal would."""
 
@@ -53,6 +57,10 @@ class InterruptAt:
         finally:
             sys.settrace(None)
         return False
+
+
+def _interrupt() -> None:
+    raise KeyboardInterrupt
 
 
 class InterruptAtStep(InterruptAt):

