@@ -11,6 +11,16 @@ class LineCutter:
         self._begun = bytearray()
         self._is_too_long = False
 
+    @property
+    def is_within_line(self) -> bool:
+        """True if a line was begun and not ended."""
+        return bool(self._begun) or self._is_too_long
+
+    @property
+    def held(self) -> int:
+        """Bytes kept of a line that was begun."""
+        return len(self._begun)
+
     def feed(self, data: bytes) -> list[bytes | None]:
         """The lines that `data` completes, without their ends."""
         first, *others = data.split(b"\n")
@@ -24,7 +34,7 @@ class LineCutter:
 
     def end(self) -> list[bytes | None]:
         """The last line, if the stream did not end with a line's end."""
-        return [self._complete()] if self._begun or self._is_too_long else []
+        return [self._complete()] if self.is_within_line else []
 
     def _keep(self, piece: bytes) -> None:
         if self._is_too_long or len(self._begun) + len(piece) > self._longest:

@@ -13,7 +13,7 @@ from ..errors import InvalidInput
 from .strictjson import DEEPEST, LARGEST, SMALLEST
 from .texts import json_type, plain
 
-_SMALL_BYTES = 400
+_SMALL_BYTES = 8 * 1024
 _PLAIN_STEP = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,59}", re.ASCII)
 LONGEST_STEP, _LONGEST_PATH = 60, 200
 
@@ -37,8 +37,8 @@ def encode_payload(payload: object) -> bytes:
     # orjson writes NaN and the infinities as null, so only a payload with a null needs the slow look.
     if b"null" in raw:
         _refuse_unfit(payload)
-    # orjson cuts its answer out of a buffer of 1 KiB. Hundreds of those kept make the C heap grow and shrink all the
-    # time, which costs ten times the encoding; a copy of a small answer lives in Python's own memory.
+    # What orjson writes keeps the buffer that it was written to, some KiB. Hundreds of those kept are ten times as
+    # large as what is in them, and make the C heap grow and shrink all the time; a copy is as large as it looks.
     return b"%b" % raw if len(raw) <= _SMALL_BYTES else raw
 
 

@@ -44,6 +44,12 @@ class App(FastAPI):
             await super().__call__(scope, receive, send)
             return
         try:
+            await self._answer(scope, receive, send)
+        finally:
+            self.state.logs.room.leave(scope)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
             self.state.hosts.check(scope)
         except EventLogError as error:
             await ProblemAnswer(error)(scope, receive, send)

@@ -29,6 +29,7 @@ from eventlog.store.workspaces import list_workspaces
 from eventlog.tail.hub import Hub
 
 from .deadlines import Deadlines
+from .room import Room
 from .settings import ServerSettings
 
 T = TypeVar("T")
@@ -59,6 +60,7 @@ class Logs:
         )
         self.guard = self.config.guard
         self.deadlines = Deadlines()
+        self.room = Room(settings.held_max_bytes)
         self._known: OrderedDict[str, AsyncEventLog] = OrderedDict()
         self._link: AsyncLink | None = None
         self._inboxes: _SharedLink | None = None

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import orjson
 from starlette.types import Receive, Scope, Send
 
-from eventlog.errors import EventLogError, InvalidInput, PayloadTooLarge
+from eventlog.errors import EventLogError, InvalidInput, Overloaded, PayloadTooLarge
 from eventlog.log.awaited import AsyncEventLog
 from eventlog.model.events import Body, Event
 from eventlog.model.lines import LineCutter
@@ -20,6 +20,7 @@ from .answers import drop_connection
 from .logs import Logs
 from .problems import SlowRequest, problem_of
 from .requests import Disconnected
+from .room import EVENT_BYTES
 
 NDJSON = "application/x-ndjson"
 
@@ -42,51 +43,67 @@ class Line(NamedTuple):
 async def append_lines(logs: Logs, log: AsyncEventLog, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer an NDJSON request. Raises what is wrong with the whole of it as long as nothing was answered."""
     try:
-        await _Ingest(logs, log, receive, send).run()
+        await _Ingest(logs, log, scope, receive, send).run()
     except _Stalled:
         await drop_connection(scope, receive)
 
 
 class _Ingest:
-    def __init__(self, logs: Logs, log: AsyncEventLog, receive: Receive, send: Send) -> None:
+    def __init__(self, logs: Logs, log: AsyncEventLog, scope: Scope, receive: Receive, send: Send) -> None:
         self._logs = logs
         self._log = log
+        self._scope = scope
         self._receive = receive
         self._send = send
         self._lines = LineCutter(logs.settings.body_max_bytes)
         self._number = 0
         self._started = False
+        self._held = 0
+        self._due_at: float | None = asyncio.get_running_loop().time() + logs.settings.receive_timeout_s
 
     async def run(self) -> None:
         more = True
-        while more:
-            data, more = await self._next()
-            block: list[Line] = []
-            size = 0
-            for raw in (*self._lines.feed(data), *(() if more else self._lines.end())):
-                self._number += 1
-                if raw is not None and is_blank(raw):
-                    continue
-                block.append(Line(self._number, self._parsed(raw)))
-                size += 0 if raw is None else len(raw)
-                if len(block) >= BLOCK_EVENTS or size >= BLOCK_BYTES:
-                    await self._answer(block)
-                    block, size = [], 0
-                elif size // _LOOKED_AT_ONCE > (size - len(raw or b"")) // _LOOKED_AT_ONCE:
-                    # To read lines takes its time: others have a turn.
-                    await asyncio.sleep(0)
-            if block:
-                await self._answer(block)
+        try:
+            while more:
+                data, more = await self._next()
+                await self._take([*self._lines.feed(data), *(() if more else self._lines.end())])
+        except (SlowRequest, Overloaded) as error:
+            if not self._started:
+                raise
+            # Too late for another answer; what was begun of this line is not appended.
+            await self._emit(_error_line(self._number + 1, error) + b"\n", more=True)
         await self._emit(b"", more=False)
 
+    async def _take(self, lines: list[bytes | None]) -> None:
+        block: list[Line] = []
+        size = 0
+        for raw in lines:
+            self._number += 1
+            if raw is not None and is_blank(raw):
+                continue
+            block.append(Line(self._number, self._parsed(raw)))
+            size += 0 if raw is None else len(raw)
+            if len(block) >= BLOCK_EVENTS or size >= BLOCK_BYTES:
+                await self._answer(block, size)
+                block, size = [], 0
+            elif size // _LOOKED_AT_ONCE > (size - len(raw or b"")) // _LOOKED_AT_ONCE:
+                # To read lines takes its time: others have a turn.
+                await asyncio.sleep(0)
+        if block:
+            await self._answer(block, size)
+        self._hold(self._lines.held)
+        if self._started and not self._lines.is_within_line:
+            self._due_at = None
+        elif self._started and (lines or self._due_at is None):
+            self._due_at = asyncio.get_running_loop().time() + self._logs.settings.receive_timeout_s
+
     async def _next(self) -> tuple[bytes, bool]:
-        timeout_s = self._logs.settings.receive_timeout_s
         try:
-            # A producer may be quiet for as long as it likes once it has begun: nothing of it is held.
-            async with asyncio.timeout(None if self._started else timeout_s):
+            # A producer may be quiet between lines for as long as it likes once it has begun: nothing of it is held.
+            async with asyncio.timeout_at(self._due_at):
                 message = await self._receive()
         except TimeoutError:
-            raise SlowRequest(f"The first line did not arrive within {timeout_s:g} s.") from None
+            raise SlowRequest(f"A line did not arrive within {self._logs.settings.receive_timeout_s:g} s.") from None
         if message["type"] == "http.disconnect":
             raise Disconnected
         return message.get("body", b""), message.get("more_body", False)
@@ -101,12 +118,17 @@ class _Ingest:
         except InvalidInput as error:
             return error
 
-    async def _answer(self, block: list[Line]) -> None:
+    def _hold(self, size: int) -> None:
+        self._logs.room.hold(self._scope, size - self._held)
+        self._held = size
+
+    async def _answer(self, block: list[Line], size: int) -> None:
         """Append the good lines of a block, and answer each line with its event or its problem."""
         good = [line.content for line in block if isinstance(line.content, Body)]
         failure: EventLogError | None = None
         appended: list[Event] = []
         try:
+            self._hold(self._lines.held + size + EVENT_BYTES * len(block))
             appended = await self._logs.in_time(self._log.append_many(good)) if good else []
         except EventLogError as error:
             if not self._started:

@@ -55,6 +55,13 @@ class ForeignHost(EventLogError):
         )
 
 
+class HeadTooLarge(EventLogError):
+    """The head of the request, or its trailers, are larger than any client has reason to send."""
+
+    def __init__(self, most_bytes: int, most_fields: int) -> None:
+        super().__init__(f"The head of a request has at most {most_bytes} bytes and {most_fields} fields.")
+
+
 class SlowRequest(EventLogError):
     """The body did not arrive in time."""
 
@@ -86,6 +93,7 @@ _KINDS: tuple[tuple[type[EventLogError], int, str, tuple[str, ...]], ...] = (
     (AlreadyHeld, 409, "CONFLICT", ("queue", "execution_id", "state", "fencing_token")),
     (SlotCancelled, 409, "CONFLICT", ("queue", "execution_id", "state")),
     (SlotRefused, 409, "CONFLICT", ("queue", "execution_id")),
+    (HeadTooLarge, 431, "HEAD_TOO_LARGE", ()),
     (ForeignHost, 421, "HOST_NOT_ALLOWED", ()),
     (UnsupportedMediaType, 415, "UNSUPPORTED_MEDIA_TYPE", ()),
 )

@@ -18,6 +18,7 @@ from eventlog.model.strictjson import strict_loads
 
 from .logs import Logs
 from .problems import SlowRequest, UnsupportedMediaType
+from .room import Room
 from .schemas.base import Query
 
 JSON = "application/json"
@@ -135,16 +136,19 @@ async def receive_json(logs: Logs, scope: Scope, receive: Receive) -> Any:
 
 
 async def receive_body(logs: Logs, scope: Scope, receive: Receive) -> bytes:
-    """The whole body, bounded in size and time. Raises `PayloadTooLarge`, `SlowRequest`, `Disconnected`."""
+    """The whole body, bounded in size and time, and held until it is answered.
+
+    Raises `PayloadTooLarge`, `SlowRequest`, `Overloaded`, `Disconnected`.
+    """
     settings = logs.settings
     try:
         with logs.deadlines.within(settings.receive_timeout_s):
-            return await _receive(scope, receive, settings.body_max_bytes)
+            return await _receive(logs.room, scope, receive, settings.body_max_bytes)
     except TimeoutError:
         raise SlowRequest(f"The body did not arrive within {settings.receive_timeout_s:g} s.") from None
 
 
-async def _receive(scope: Scope, receive: Receive, most_bytes: int) -> bytes:
+async def _receive(room: Room, scope: Scope, receive: Receive, most_bytes: int) -> bytes:
     for name, value in scope["headers"]:
         if name == b"content-length" and value.isdigit() and int(value) > most_bytes:
             raise _too_large(most_bytes)
@@ -158,6 +162,7 @@ async def _receive(scope: Scope, receive: Receive, most_bytes: int) -> bytes:
         size += len(part)
         if size > most_bytes:
             raise _too_large(most_bytes)
+        room.hold(scope, len(part))
         if not message.get("more_body", False):
             return b"".join((*parts, part)) if parts else part
         parts.append(part)

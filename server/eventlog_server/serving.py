@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import resource
 import signal
 import socket
 import threading
@@ -17,7 +18,7 @@ from fastapi import FastAPI
 from eventlog.errors import EventLogError
 
 from .app import create_app
-from .connection import GuardedConnection
+from .connection import Connections, GuardedConnection
 from .hosts import is_loopback
 from .settings import ServerSettings
 
@@ -27,6 +28,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Clients that take their `closing` event do so at once; the others are not waited for any longer.
 _FAREWELL_S = 0.5
 _START_S = 60.0
+# Open files that are not clients: connections to Redis, the log, the embedded server's.
+_OWN_FILES = 128
 
 
 class AddressUnavailable(EventLogError):
@@ -132,6 +135,8 @@ class _Serving:
         self._address = Address(settings.host, listener.getsockname()[1])
         self._on_ready = on_ready
         self.app = create_app(settings)
+        most = min(settings.connections_max, max(1, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _OWN_FILES))
+        self.app.state.connections = Connections(most, settings.send_timeout_s, self.app.state.logs.room)
         self._server = _Server(_config(settings, self.app), self.app, self._ready)
 
     def _ready(self) -> None:

@@ -28,6 +28,8 @@ class ServerSettings(Settings):
     send_timeout_s: float = setting(30.0, least=0.1, most=3600)
     receive_timeout_s: float = setting(30.0, least=0.1, most=3600)
     follower_buffer: int = setting(1000, least=1, most=1_000_000)
+    held_max_bytes: int = setting(64 * 1024 * 1024, least=1024 * 1024, most=2**40)
+    connections_max: int = setting(12_000, least=1, most=1_000_000)
     streams_max: int = setting(10_000, least=1, most=1_000_000)
     workspaces_max: int = setting(1000, least=1, most=1_000_000)
     request_deadline_s: float = setting(1.5, least=0.1, most=60)

@@ -59,6 +59,17 @@ class RawConnection:
             raise ConnectionError(f"closed by the server after {self._received!r}")
         self._received += data
 
+    def rest(self) -> bytes:
+        """All until the server closes."""
+        while data := self._socket.recv(65536):
+            self._received += data
+        rest, self._received = self._received, b""
+        return rest
+
+    def end_sending(self) -> None:
+        """Send no more, and still read."""
+        self._socket.shutdown(socket.SHUT_WR)
+
     def refuses_before_long(self, data: bytes, *, pause_s: float = 0.0, patience_s: float = 15.0) -> bool:
         """Send the same again and again; True once the server has dropped the connection."""
         deadline = time.monotonic() + patience_s

@@ -150,3 +150,161 @@ def test_a_name_that_is_none_is_refused_by_its_variable(wrong: str) -> None:
         ServerSettings.load(environ={"EVENTLOG_ALLOWED_HOSTS": f"log.example.com,{wrong}"})
     assert caught.value.field == "EVENTLOG_ALLOWED_HOSTS"
     assert json.dumps(wrong)[1:-1] in caught.value.problem
+
+
+# What lies under HTTP: framing, old versions, offers of other protocols
+
+EVENT = b'{"kind":"a"}'
+LENGTH = b"content-length: 12"
+CHUNKED = b"transfer-encoding: chunked"
+CHUNKS = b"c\r\n" + EVENT + b"\r\n0\r\n\r\n"
+OFFERS = [
+    (b"connection: Upgrade, HTTP2-Settings", b"upgrade: h2c", b"http2-settings: AAMAAABkAAQBAAAAAAIAAAAA"),
+    (b"connection: keep-alive, upgrade", b"upgrade: websocket", b"sec-websocket-version: 13"),
+    (b"Upgrade: h2c, foo/1", b"CONNECTION: UPGRADE", b"upgrade: bar"),
+]
+
+
+def request(body: bytes, *fields: bytes, path: str, method: str = "POST", version: str = "1.1") -> bytes:
+    line = f"{method} {path} HTTP/{version}".encode()
+    return b"\r\n".join((line, b"host: localhost", *fields, b"", body))
+
+
+def events_of(api: Api) -> list[tuple[str, dict[str, int]]]:
+    return [(event["kind"], event["payload"]) for event in api.get("/events").json()["events"]]
+
+
+@pytest.mark.parametrize("offer", OFFERS)
+@pytest.mark.parametrize("chunked", [False, True])
+def test_an_offer_to_speak_another_protocol_costs_no_body(
+    server_url: str, api: Api, offer: tuple[bytes, ...], chunked: bool
+) -> None:
+    def ask(connection: RawConnection, method: str, path: str, body: bytes, kind: str = "application/json") -> None:
+        framing = CHUNKED if chunked else b"content-length: %d" % len(body)
+        chunks = b"%x\r\n%s\r\n" % (len(body), body) if body else b""
+        framed = chunks + b"0\r\n\r\n" if chunked else body
+        fields = (*offer, framing, b"content-type: " + kind.encode())
+        connection.send(request(framed, *fields, path=api.base + path, method=method))
+
+    with RawConnection(server_url) as connection:
+        ask(connection, "POST", "/events", b'{"kind":"a","payload":{"n":1}}')
+        assert connection.response().status_code == 201
+        ask(connection, "PUT", "/policies/global", b'{"max_concurrent":5}')
+        assert connection.response().json()["max_concurrent"] == 5
+        ask(connection, "POST", "/actions/build/slots", b'{"execution_id":"e"}')
+        assert connection.response().json()["state"] == "granted"
+        ask(connection, "PUT", "/actions/build/slots/e/lease", b'{"fencing_token":1}')
+        assert connection.response().status_code == 409
+        ask(connection, "GET", "/log", b"")
+        assert connection.response().json()["last_offset"] >= 1
+        ask(connection, "POST", "/events", b'{"kind":"b"}\n{"kind":"c"}\n' * 500, NDJSON)
+        connection.until(b"0\r\n\r\n")
+        ask(connection, "POST", "/events", b"[]")
+        assert connection.response().json() == {"events": []}, "the connection is in step"
+    kinds = [kind for kind, _ in events_of(api) if not kind.startswith("slot.")]
+    assert kinds == ["a", *["b", "c"] * 500][: len(kinds)]
+    assert api.last_offset() >= 1001
+
+
+@pytest.mark.parametrize("version", ["1.0", "0.9", "2.0"])
+@pytest.mark.parametrize("accept", ["text/event-stream", NDJSON])
+def test_a_version_without_chunks_gets_none(server_url: str, api: Api, version: str, accept: str) -> None:
+    api.fill(1, run_id="r")
+    api.post({"kind": "run.finished", "run_id": "r"})
+    with RawConnection(server_url) as connection:
+        path = f"{api.base}/events/stream?since=0&run_id=r&until_terminal=true"
+        connection.send(request(b"", b"accept: " + accept.encode(), path=path, method="GET", version=version))
+        head, body = connection.until(b"\r\n\r\n"), connection.rest()
+    assert b"transfer-encoding" not in head
+    assert b"connection: close" in head
+    assert body.startswith(b'{"id"' if accept == NDJSON else b"id: ")
+    assert body.endswith(b"\n")
+
+
+def test_lines_and_documents_over_http_1_0_are_whole(server_url: str, api: Api) -> None:
+    lines = b'{"kind":"a"}\n' * 3
+    with RawConnection(server_url) as connection:
+        fields = (b"content-type: " + NDJSON.encode(), b"content-length: %d" % len(lines), b"connection: keep-alive")
+        connection.send(request(lines, *fields, path=api.base + "/events", version="1.0"))
+        connection.until(b"\r\n\r\n")
+        assert [json.loads(line)["offset"] for line in connection.rest().splitlines()] == [1, 2, 3]
+    with RawConnection(server_url) as connection:
+        fields = (LENGTH, b"expect: 100-continue")
+        connection.send(request(EVENT, *fields, path=api.base + "/events", version="1.0"))
+        assert connection.response().status_code == 201
+        assert connection.closed_by_server()
+
+
+@pytest.mark.parametrize(
+    ("fields", "body"),
+    [
+        ((LENGTH, LENGTH), EVENT),
+        ((LENGTH, b"content-length: 5"), EVENT),
+        ((b"content-length: 12, 12",), EVENT),
+        ((b"content-length: +12",), EVENT),
+        ((b"content-length: 0xc",), EVENT),
+        ((b"content-length: -1",), EVENT),
+        ((b"content-length:",), EVENT),
+        ((b"content-length: 99999999999999999999999",), EVENT),
+        ((b"content-length : 12",), EVENT),
+        ((LENGTH, CHUNKED), CHUNKS),
+        ((CHUNKED, LENGTH), CHUNKS),
+        ((CHUNKED, CHUNKED), CHUNKS),
+        ((b"transfer-encoding: chunked, identity",), CHUNKS),
+        ((b"transfer-encoding: xchunked",), CHUNKS),
+        ((b"transfer-encoding: \x0bchunked",), CHUNKS),
+        ((b"transfer-encoding : chunked",), CHUNKS),
+        ((LENGTH, b"x: a\r\n b"), EVENT),
+        ((LENGTH, b"x: a\0b"), EVENT),
+        ((LENGTH, b"x"), EVENT),
+        ((CHUNKED,), b"0xc\r\n" + EVENT + b"\r\n0\r\n\r\n"),
+        ((CHUNKED,), b"c\n" + EVENT + b"\n0\n\n"),
+        ((CHUNKED,), b"c\r\n" + EVENT + b"0\r\n\r\n"),
+        ((CHUNKED,), b"fffffffffffffffff\r\n" + EVENT),
+        ((*OFFERS[0], LENGTH, CHUNKED), CHUNKS),
+        ((*OFFERS[0], CHUNKED), b"c\r\n" + EVENT + b"x"),
+    ],
+)
+def test_a_body_that_could_be_read_in_two_ways_is_refused(
+    server_url: str, api: Api, fields: tuple[bytes, ...], body: bytes
+) -> None:
+    path = api.base + "/events"
+    with RawConnection(server_url) as connection:
+        connection.send(request(EVENT, LENGTH, path=path) + request(body, *fields, path=path))
+        assert connection.response().status_code == 201, "what came before it is answered, and first"
+        assert_problem(connection.response(), 400, "INVALID_PARAMS", "request")
+        assert connection.closed_by_server()
+    assert api.last_offset() == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "body"),
+    [
+        ((b"content-length: 13",), EVENT),
+        ((b"content-length: 100000",), EVENT + b" " * 50_000),
+        ((CHUNKED,), b""),
+        ((CHUNKED,), b"c\r\n" + EVENT),
+        ((CHUNKED,), b"c\r\n" + EVENT + b"\r\n"),
+        ((CHUNKED,), b"c\r\n" + EVENT + b"\r\n0\r\n"),
+        ((*OFFERS[0], b"content-length: 13"), EVENT),
+        ((b"content-length: 30", b"content-type: " + NDJSON.encode()), EVENT),
+    ],
+)
+@pytest.mark.parametrize("ends", ["sending", "all"])
+def test_a_body_that_is_cut_is_never_taken_for_whole(
+    server_url: str, api: Api, fields: tuple[bytes, ...], body: bytes, ends: str
+) -> None:
+    with RawConnection(server_url) as connection:
+        connection.send(request(body, *fields, path=api.base + "/events"))
+        if ends == "sending":
+            connection.end_sending()
+            assert connection.closed_by_server()
+    assert api.post({"kind": "b"}).json()["offset"] == 1
+
+
+@pytest.mark.parametrize("target", ["localhost:443", "/healthz"])
+def test_connect_is_refused_once(server_url: str, target: str) -> None:
+    with RawConnection(server_url) as connection:
+        connection.send(request(b"", path=target, method="CONNECT"))
+        assert_problem(connection.response(), 400, "INVALID_PARAMS", "request")
+        assert connection.rest() == b""

@@ -3,6 +3,7 @@
 NDJSON, which is streamed in and out, goes on in `ndjson.py`.
 """
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Annotated, Any, NamedTuple
 from urllib.parse import unquote
@@ -20,6 +21,7 @@ from ..logs import Logs
 from ..ndjson import NDJSON, append_lines
 from ..problems import UnsupportedMediaType
 from ..requests import JSON, content_type, header, media_type, read_query, receive_body
+from ..room import EVENT_BYTES
 from ..route import Workspace, problems, reference
 from ..schemas.base import Absent
 from ..schemas.events import AppendQuery, BatchOut, CloudEvent, EventIn, EventOut
@@ -106,10 +108,12 @@ async def append(request: Request, workspace: Workspace) -> Response:
     try:
         if type(data) is dict:
             body = Body.from_mapping(data, payload_max_bytes=logs.limits.payload_max_bytes)
+            del data
             event = await logs.in_time(log.append_body(body, expected_offset=head.expected_offset))
             return Json(event.to_json(), 200 if event.duplicate else 201)
+        logs.room.hold(request.scope, EVENT_BYTES * len(data))
         events = await logs.in_time(
-            log.append_many(data, idempotency_key=head.key, expected_offset=head.expected_offset)
+            log.append_many(_given_away(data), idempotency_key=head.key, expected_offset=head.expected_offset)
         )
     except InvalidInput as error:
         raise _in_words_of(head, error) from None
@@ -117,6 +121,13 @@ async def append(request: Request, workspace: Workspace) -> Response:
     if events and all(event.duplicate for event in events):
         return Json(b'{"events":[%s],"duplicate":true}' % encoded)
     return Json(b'{"events":[%s]}' % encoded, 201)
+
+
+def _given_away(events: list[Any]) -> Iterator[Any]:
+    """What was parsed is not kept while its append waits: it is many times as large as the bytes of it are."""
+    events.reverse()
+    while events:
+        yield events.pop()
 
 
 def _read_head(scope: Scope) -> Head:
