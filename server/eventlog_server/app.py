@@ -20,6 +20,7 @@ from .hosts import Hosts
 from .logs import Logs
 from .problems import MEDIA_TYPE
 from .requests import Disconnected, complaint
+from .room import Room
 from .route import reference
 from .routes import actions, append, events, health, log, policies, runs, slots
 from .schemas.base import Problem
@@ -38,19 +39,16 @@ _BEFORE_WORKSPACE, _BEHIND_WORKSPACE = "/v1/workspaces/", "/events"
 class App(FastAPI):
     """Calls the route of an append itself: what the framework does around a route costs more than the append."""
 
+    hosts: Hosts
+    room: Room
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI. A path means the same with a slash behind it: redirects would lead out of a proxy's TLS."""
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
             return
         try:
-            await self._answer(scope, receive, send)
-        finally:
-            self.state.logs.room.leave(scope)
-
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            self.state.hosts.check(scope)
+            self.hosts.check(scope)
         except EventLogError as error:
             await ProblemAnswer(error)(scope, receive, send)
             return
@@ -64,7 +62,10 @@ class App(FastAPI):
                 return
         elif scope["method"] == "HEAD":
             scope, send = {**scope, "method": "GET"}, only_head(send)
-        await super().__call__(scope, receive, send)
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self.room.leave(scope)
 
     async def _append(self, workspace: str, scope: Scope, receive: Receive, send: Send) -> None:
         scope["app"] = self
@@ -76,6 +77,8 @@ class App(FastAPI):
         except Exception as error:
             # `problem_of` foresees every failure, or logs it and answers with an internal error.
             await ProblemAnswer(error)(scope, receive, send)
+        finally:
+            self.room.leave(scope)
 
 
 def create_app(settings: ServerSettings | None = None) -> FastAPI:
@@ -105,7 +108,7 @@ def create_app(settings: ServerSettings | None = None) -> FastAPI:
         # What is read strictly is documented as it is sent, what is answered too: nothing is there by default.
         separate_input_output_schemas=False,
     )
-    app.state.hosts = Hosts(settings.host, settings.allowed_hosts)
+    app.hosts, app.room = Hosts(settings.host, settings.allowed_hosts), logs.room
     app.state.logs = logs
     app.state.completions = completions
     app.state.streams = Streams(settings.streams_max)

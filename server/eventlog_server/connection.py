@@ -55,8 +55,6 @@ class GuardedConnection(HttpToolsProtocol):
     head_timeout_s = HEAD_TIMEOUT_S
     flow: _Reading
     _head_deadline: float | None = None
-    _in_head = False
-    _trailers = 0
     # What was sent since a head began, or since the last piece of its body.
     _overhead = 0
     _in_work: RequestResponseCycle | None = None
@@ -173,24 +171,16 @@ class GuardedConnection(HttpToolsProtocol):
         super().on_message_begin()
         scope: Any = self.scope
         scope[ABORT] = self.transport.abort
-        self._in_head, self._trailers = True, 0
         if self._head_deadline is None:
             self._head_deadline = self.loop.time() + self.head_timeout_s
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """A field of the head; or a trailer, which nobody asked for."""
-        if self._in_head:
-            super().on_header(name, value)
-        else:
-            self._trailers += 1
-        if len(self.headers) + self._trailers > HEAD_MAX_FIELDS:
-            raise _TOO_LARGE
-
     def on_headers_complete(self) -> None:
         """The head is whole."""
-        if self.parser.should_upgrade():
-            return
-        self._in_head, self._overhead, self._head_deadline = False, 0, None
+        if len(self.headers) > HEAD_MAX_FIELDS:
+            raise _TOO_LARGE
+        # The scope has its fields; trailers, which nobody asked for, are none of them.
+        self.headers = []
+        self._overhead, self._head_deadline = 0, None
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -198,17 +188,16 @@ class GuardedConnection(HttpToolsProtocol):
         self._overhead = 0
         super().on_body(body)
 
-    def on_message_complete(self) -> None:
-        """The request is whole."""
-        if not self.parser.should_upgrade():
-            super().on_message_complete()
+    def _should_upgrade(self) -> bool:
+        """Asked where an upgrade is offered: the request as it was sent is not carried out, see `_decline`."""
+        return True
 
     def _decline(self, rest: bytes) -> None:
         """The parser takes what follows an offer for the other protocol: have it read the request without the offer."""
         if self.parser.get_method() == b"CONNECT":
             self._refuse(_NOT_HTTP)
             return
-        fields = [b"%s: %s\r\n" % field for field in self.headers if field[0] != b"upgrade"]
+        fields = [b"%s: %s\r\n" % field for field in self.scope["headers"] if field[0] != b"upgrade"]
         line = b"%s %s HTTP/%s\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
         self.parser = httptools.HttpRequestParser(self)
         self._overhead = 0

@@ -25,6 +25,8 @@ JSON = "application/json"
 
 Q = TypeVar("Q", bound=Query)
 _MOST_PARAMETERS = 200
+# Smaller bodies are as many as connections at most, and no larger than those.
+_NOT_COUNTED = 4096
 _SUBJECT = re.compile(r"^\w+ (?=should )")
 _CHARSETS = ("utf-8", "utf8", "us-ascii")
 
@@ -162,8 +164,10 @@ async def _receive(room: Room, scope: Scope, receive: Receive, most_bytes: int) 
         size += len(part)
         if size > most_bytes:
             raise _too_large(most_bytes)
-        room.hold(scope, len(part))
-        if not message.get("more_body", False):
+        is_last = not message.get("more_body", False)
+        if not is_last or size > _NOT_COUNTED:
+            room.hold(scope, len(part))
+        if is_last:
             return b"".join((*parts, part)) if parts else part
         parts.append(part)
 
