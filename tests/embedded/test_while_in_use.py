@@ -87,7 +87,7 @@ def test_nor_into_an_append_only_file_that_was_deleted(data_dir: Path) -> None:
 
 
 @WHEELS
-@pytest.mark.parametrize("cut", [3, 60, 400])
+@pytest.mark.parametrize("cut", [3, 400])
 def test_a_transaction_that_a_crash_has_torn_never_comes_back(
     wheel: str, cut: int, wheels: Callable[..., None], data_dir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
