@@ -181,6 +181,7 @@ class _Start:
         self._options = options
         self._log_began = 0
         self._loaded = ""
+        self._told_at = time.monotonic()
 
     def run(self) -> tuple[FileLock, dict[str, str]]:
         """The share, and the server's `INFO server`."""
@@ -224,11 +225,17 @@ class _Start:
     def _allow_for_loading(self) -> None:
         """Have the deadline wait while data is loaded: giving up would stop the server, and the next begin anew."""
         with contextlib.suppress(wire.NoAnswer):
-            loading = wire.info(self._layout.socket, "persistence", timeout_s=self._answer_s())
+            loading = wire.info(self._layout.socket, "persistence", timeout_s=ANSWER_S)
             loaded = loading.get("loading_loaded_bytes", "")
             if loaded != self._loaded:
                 self._loaded = loaded
                 self._deadline = time.monotonic() + self._timeout_s
+                if time.monotonic() > self._told_at + self._timeout_s:
+                    self._told_at = time.monotonic()
+                    percent = loading.get("loading_loaded_perc", "?")
+                    logger.warning(
+                        "the server of %s is loading its data: %s %% of it yet", self._layout.data_dir, percent
+                    )
 
     def _introduction(self, started: bool) -> dict[str, str]:
         server = wire.info(self._layout.socket, "server", timeout_s=self._answer_s())
@@ -285,6 +292,8 @@ class _Start:
 
     def _poll(self, done: Callable[[], bool], otherwise: str) -> None:
         while not done():
+            if time.monotonic() > self._deadline:
+                self._allow_for_loading()
             if time.monotonic() > self._deadline:
                 raise self._failure(f"no answer within {self._timeout_s:g} s: {otherwise}")
             time.sleep(POLL_S)
