@@ -180,7 +180,7 @@ class _Start:
         self._timeout_s = timeout_s
         self._options = options
         self._log_began = 0
-        self._loaded = ""
+        self._loaded: str | None = None
         self._told_at = time.monotonic()
 
     def run(self) -> tuple[FileLock, dict[str, str]]:
@@ -226,16 +226,14 @@ class _Start:
         """Have the deadline wait while data is loaded: giving up would stop the server, and the next begin anew."""
         with contextlib.suppress(wire.NoAnswer):
             loading = wire.info(self._layout.socket, "persistence", timeout_s=ANSWER_S)
-            loaded = loading.get("loading_loaded_bytes", "")
-            if loaded != self._loaded:
+            loaded = loading.get("loading_loaded_bytes")
+            if loaded not in (None, self._loaded):
                 self._loaded = loaded
                 self._deadline = time.monotonic() + self._timeout_s
                 if time.monotonic() > self._told_at + self._timeout_s:
                     self._told_at = time.monotonic()
-                    percent = loading.get("loading_loaded_perc", "?")
-                    logger.warning(
-                        "the server of %s is loading its data: %s %% of it yet", self._layout.data_dir, percent
-                    )
+                    percent = loading.get("loading_loaded_perc")
+                    logger.warning("the server of %s has loaded %s %% of its data", self._layout.data_dir, percent)
 
     def _introduction(self, started: bool) -> dict[str, str]:
         server = wire.info(self._layout.socket, "server", timeout_s=self._answer_s())
