@@ -10,6 +10,9 @@ from .links import LinkLost, Refused
 from .restarts import may_hold_half, parsed_info
 
 _NEARLY_FULL = 0.8
+NEARLY_FULL = (
+    "Redis uses over 80 % of its maxmemory, and refuses appends when it is full. Raise maxmemory, or keep less."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +66,7 @@ class RedisInfo:
                 "transaction comes back at the next start. Run BGREWRITEAOF."
             )
         if self.nearly_full:
-            found.append(
-                f"Redis uses {self.used_memory_bytes / self.maxmemory_bytes:.0%} of its maxmemory: full, it refuses "
-                "appends. Raise maxmemory, or keep less."
-            )
+            found.append(NEARLY_FULL)
         if self.maxmemory_policy != "noeviction":
             found.append(
                 f"maxmemory-policy is {self.maxmemory_policy}: a full Redis may silently drop a log. Set noeviction."

@@ -16,6 +16,7 @@ from eventlog.plan.drive import arun
 from eventlog.plan.effects import Plan
 from eventlog.slots.core import SlotCore
 from eventlog.store.links import AsyncLink
+from eventlog.store.server_info import inspect_redis
 from eventlog.store.workspaces import list_workspaces
 
 from .logs import Logs
@@ -34,6 +35,7 @@ class _Loop(CompletionLoop):
 
     def __init__(self, logs: Logs) -> None:
         super().__init__()
+        self._logs = logs
         self._config = logs.config
         self._slots: dict[str, SlotCore] = {}
         self._noted_at: dict[str, float] = {}
@@ -54,6 +56,7 @@ class _Loop(CompletionLoop):
     def upkeep(self) -> Plan[None]:
         now = time.monotonic()
         if now >= self._discover_at:
+            self._logs.note((yield from inspect_redis(deadline_s=self._config.deadline_seconds)))
             yield from self._discover()
             self._discover_at = now + _DISCOVER_S
         if now >= self._tend_at:

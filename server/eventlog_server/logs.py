@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import logging
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -24,13 +25,15 @@ from eventlog.plan.effects import Command, Plan
 from eventlog.slots.awaited import AsyncSlotQueue
 from eventlog.store.keys import WorkspaceKeys
 from eventlog.store.links import AsyncLink
-from eventlog.store.server_info import RedisInfo, inspect_redis, lacking_commands
+from eventlog.store.server_info import NEARLY_FULL, RedisInfo, inspect_redis, lacking_commands
 from eventlog.store.workspaces import list_workspaces
 from eventlog.tail.hub import Hub
 
 from .deadlines import Deadlines
 from .room import Room
 from .settings import ServerSettings
+
+_log = logging.getLogger("eventlog.server")
 
 T = TypeVar("T")
 CONNECTIONS = 8
@@ -68,6 +71,7 @@ class Logs:
         self.connect: Callable[[int], AsyncLink] | None = None
         self.on_slots: Callable[[AsyncEventLog], None] | None = None
         self.hub = Hub(None, None)
+        self._nearly_full = False
 
     async def open(self) -> None:
         """Start the embedded Redis if it is the one to use; raises `EmbeddedRedisError`. Idempotent.
@@ -184,11 +188,19 @@ class Logs:
         deadline_s = self.settings.request_deadline_s
         yield from probe_append(keys, deadline_s=deadline_s)
         info = yield from inspect_redis(deadline_s=deadline_s)
+        self.note(info)
         warnings = [] if info is None else info.warnings()
         warnings += yield from lacking_commands(scratch_key(keys), deadline_s=deadline_s)
         if self.hub.trouble is not None:
             warnings.append(f"Streams are not live: {self.hub.trouble}.")
         return info, warnings
+
+    def note(self, info: RedisInfo | None) -> None:
+        """Log it once when the memory of Redis runs short: that comes while nobody looks."""
+        nearly_full = info is not None and info.nearly_full
+        if nearly_full and not self._nearly_full:
+            _log.warning("%s", NEARLY_FULL)
+        self._nearly_full = nearly_full
 
     async def close(self) -> None:
         """Wait, bounded, for appends under way; close all connections and our share of the embedded Redis."""

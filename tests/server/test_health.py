@@ -53,6 +53,18 @@ def test_ready_warns_of_what_may_cost_events(serve: Serve, options: tuple[str, .
     assert word in answer.json()["warnings"][0]
 
 
+def test_that_memory_runs_short_is_a_warning_and_is_logged_once(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    with RedisProcess(*HEALTHY) as redis, redis.client() as client, serve(redis.url) as url:
+        assert httpx.get(url + "/readyz").json()["warnings"] == []
+        for n in range(200):
+            client.set(f"others{n}", "x" * 100_000)
+        client.config_set("maxmemory", round(client.info("memory")["used_memory"] * 1.1))
+        for _ in range(2):
+            (warning,) = httpx.get(url + "/readyz").json()["warnings"]
+            assert "over 80 % of its maxmemory" in warning
+    assert caplog.text.count(warning) == 1
+
+
 def test_a_memory_backend_is_ready_with_a_warning(serve: Serve) -> None:
     memory = {"backend": "memory"}
     with serve("redis://nowhere.invalid", log=memory) as url, closing(httpx.Client(base_url=url)) as client:
