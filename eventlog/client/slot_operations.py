@@ -27,6 +27,7 @@ from .asking import Asker, Asking
 
 _POLL_S = 20.0
 _PAUSE_S = 0.2
+_LEEWAY_S = 0.1
 # A grant that was heard of later than this part of its lease is renewed before it is handed out.
 _FRESH = 0.8
 
@@ -103,7 +104,8 @@ class SlotCalls(Asker, SlotOperations):
             if moment() >= ends_at or state.state == "none":
                 return (yield from self._give_up(acquisition, began, ends_at, queued_at))
             asked_at = moment()
-            wait_s = min(_POLL_S, ends_at - asked_at)
+            # A little longer, so that the server ends the wait: it knows a time-out from a cancellation.
+            wait_s = min(_POLL_S, ends_at - asked_at + _LEEWAY_S)
             try:
                 state = yield from self._look(acquisition.queue, acquisition.execution_id, wait_s)
                 heard_at = moment()
