@@ -67,4 +67,8 @@ __getattr__, __all__ = exporter(
         "telemetry.host": "HostMetrics",
         "telemetry.sampler": "TelemetrySampler asample_run sample_run",
     },
+    {
+        **dict.fromkeys(("client.awaited", "client.blocking"), "httpx"),
+        **dict.fromkeys(("telemetry.host", "telemetry.sampler"), "psutil"),
+    },
 )

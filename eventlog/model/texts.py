@@ -32,7 +32,8 @@ class Text:
         """The text, by value; raises `InvalidInput` naming the field if it is not of this form."""
         if not isinstance(value, str):
             raise InvalidInput(field, f"must be a string, not {json_type(value)}")
-        value = plain(value)
+        if type(value) is not str:
+            value = plain(value)
         if value in self.known:
             return value
         if self._fullmatch(value) is None:

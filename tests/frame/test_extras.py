@@ -107,3 +107,9 @@ def test_a_missing_module_of_our_own_is_no_missing_extra() -> None:
     with pytest.raises(ModuleNotFoundError) as raised, imports_of("client", "the HTTP client"):
         import eventlog.nothing  # type: ignore[import-not-found]  # noqa: F401
     assert not isinstance(raised.value, MissingExtra)
+
+
+def test_a_light_installation_can_be_imported_from_as_a_whole() -> None:
+    code = "from eventlog import *; got = dir(); print(*(n for n in ('EventLog', 'EventLogClient') if n in got))"
+    assert run(code, *OPTIONAL).stdout == "EventLog\n"
+    assert run(code, "yaml").stdout == "EventLog EventLogClient\n"
