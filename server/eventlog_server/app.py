@@ -24,7 +24,7 @@ from .room import Room
 from .route import reference
 from .routes import actions, append, events, health, log, policies, runs, slots
 from .schemas.base import Problem
-from .schemas.events import CloudEvent, EventIn
+from .schemas.events import EventIn
 from .settings import ServerSettings
 from .streaming import Streams
 
@@ -33,6 +33,7 @@ _DESCRIPTION = (
     "A shared, bounded event log for the processes of a workspace, and slots that they queue for, first come, first "
     "served. Every error is a problem (RFC 9457)."
 )
+_NOWHERE = 1 << 16
 _BEFORE_WORKSPACE, _BEHIND_WORKSPACE = "/v1/workspaces/", "/events"
 
 
@@ -70,7 +71,7 @@ class App(FastAPI):
     async def _append(self, workspace: str, scope: Scope, receive: Receive, send: Send) -> None:
         scope["app"] = self
         try:
-            answer = await append.append(Request(scope, receive), workspace)
+            answer = await append.append_event(Request(scope, receive), workspace)
             await answer(scope, receive, send)
         except Disconnected:
             return
@@ -107,6 +108,8 @@ def create_app(settings: ServerSettings | None = None) -> FastAPI:
         redirect_slashes=False,
         # What is read strictly is documented as it is sent, what is answered too: nothing is there by default.
         separate_input_output_schemas=False,
+        # Clients that are generated have a method of this name.
+        generate_unique_id_function=lambda route: route.name,
     )
     app.hosts, app.room = Hosts(settings.host, settings.allowed_hosts), logs.room
     app.state.logs = logs
@@ -150,13 +153,18 @@ def _document(app: FastAPI) -> None:
             document = generate()
             found = document.setdefault("components", {}).setdefault("schemas", {})
             # Those that routes only refer to.
-            models = [(model, "validation") for model in (Problem, EventIn, CloudEvent)]
+            models = [(model, "validation") for model in (Problem, EventIn)]
             found.update(models_json_schema(models, ref_template=template)[1]["$defs"])  # type: ignore[arg-type]
             for name in ("HTTPValidationError", "ValidationError"):
                 found.pop(name, None)
-            for path in document["paths"].values():
-                for operation in path.values():
-                    _finish(operation["responses"], found)
+            operations = [(path, operation) for path, ways in document["paths"].items() for operation in ways.values()]
+            for path, operation in operations:
+                _finish(operation["responses"], found)
+                # Generated clients take arguments in this order.
+                operation.get("parameters", []).sort(key=lambda one: path.find(f"{{{one['name']}}}") % _NOWHERE)
+            for schema in found.values():
+                for field in schema.get("properties", {}).values():
+                    _say_default(field)
         return app.openapi_schema or {}
 
     app.openapi = openapi  # type: ignore[method-assign]
@@ -170,3 +178,10 @@ def _finish(responses: dict[str, Any], schemas: dict[str, Any]) -> None:
         schema = answer.get("content", {}).get("application/json", {}).get("schema", {})
         if answer["description"] == "Successful Response" and "$ref" in schema:
             answer["description"] = schemas[schema["$ref"].rpartition("/")[2]].get("description", "Done.")
+
+
+def _say_default(field: dict[str, Any]) -> None:
+    """In words: from a default, generators make a field that must be sent, or a value that an answer never had."""
+    default = field.pop("default", None)
+    if default:
+        field["description"] = f"{field.get('description', '')} Default: {default}.".lstrip()

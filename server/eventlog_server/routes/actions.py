@@ -21,7 +21,7 @@ router = routes("/{workspace}/actions", "slots")
 
 
 @router.get("", summary="All queues", response_model=ActionsOut)
-async def actions(slots: Slots, query: Annotated[ActionsQuery, Query()]) -> Response:
+async def list_actions(slots: Slots, query: Annotated[ActionsQuery, Query()]) -> Response:
     """The queues that were used within the last week, by name, 100 unless `limit` says otherwise.
 
     Pass `cursor` as `after` for the next page.
@@ -31,7 +31,7 @@ async def actions(slots: Slots, query: Annotated[ActionsQuery, Query()]) -> Resp
 
 
 @router.get("/{ref}/queue-stats", summary="One queue", response_model=QueueStatsOut)
-async def queue_stats(slots: Slots, ref: Action, query: Annotated[StatsQuery, Query()]) -> Response:
+async def get_queue_stats(slots: Slots, ref: Action, query: Annotated[StatsQuery, Query()]) -> Response:
     """How many hold and wait, and their names; one that was never used is empty."""
     stats = await slots.stats(ref, group_key=query.group_key, listed=query.listed)
     return Json(stats.to_dict())
@@ -58,14 +58,14 @@ def _limit(ref: str, query: GroupQuery, limit: int | None, version: int) -> Resp
 
 
 @router.delete("/{ref}/queue", summary="Emergency reset of one queue", response_model=QueuesCleared)
-async def clear(slots: Slots, ref: Action, query: Annotated[GroupQuery, Query()]) -> Response:
+async def clear_queue(slots: Slots, ref: Action, query: Annotated[GroupQuery, Query()]) -> Response:
     """Take everybody out: holders lose their lease, waiters their place. Limits, counters and fences stay."""
     cleared = await slots.clear(ref, group_key=query.group_key)
     return Json(cleared._asdict())
 
 
 @router.delete("", summary="Emergency reset of all queues", response_model=QueuesCleared)
-async def clear_all(slots: Slots) -> Response:
+async def clear_queues(slots: Slots) -> Response:
     """Take everybody out of every queue."""
     cleared = await slots.clear_all()
     return Json(cleared._asdict())

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from starlette.types import Scope
 
 from eventlog.errors import InvalidInput
+from eventlog.log.awaited import AsyncEventLog
 from eventlog.model.cloudevents import append_fields, attribute_of, is_json_type
 from eventlog.model.events import Body
 from eventlog.model.strictjson import is_blank, strict_loads
@@ -24,7 +25,7 @@ from ..requests import JSON, content_type, header, media_type, read_query, recei
 from ..room import EVENT_BYTES
 from ..route import Workspace, problems, reference
 from ..schemas.base import Absent
-from ..schemas.events import AppendQuery, BatchOut, CloudEvent, EventIn, EventOut
+from ..schemas.events import AppendQuery, BatchOut, EventIn, EventOut
 
 CLOUDEVENT = "application/cloudevents+json"
 CLOUDEVENTS = "application/cloudevents-batch+json"
@@ -55,6 +56,13 @@ async def _documented(
     """For the documentation: what `append` reads from the query and the headers itself."""
 
 
+_PROBLEMS = problems(400, 408, 409, 413, 415, 422, 503)
+
+
+def _body(content: dict[str, Any]) -> dict[str, Any]:
+    return {"requestBody": {"required": True, "content": {JSON: content}}}
+
+
 router = APIRouter(prefix="/v1/workspaces/{workspace}", tags=["events"])
 
 
@@ -64,40 +72,21 @@ router = APIRouter(prefix="/v1/workspaces/{workspace}", tags=["events"])
     status_code=201,
     dependencies=[Depends(_documented)],
     response_class=Json,
-    response_model=EventOut | BatchOut,
-    response_description="Appended: the event, or the batch's events.",
+    response_model=EventOut,
+    response_description="Appended.",
     responses={
-        200: {
-            "model": EventOut | BatchOut,
-            "description": "A repetition: the first append's result, marked `duplicate`. For NDJSON, the results.",
-            "content": {NDJSON: {"schema": {"type": "string", "description": "One result a line, in order."}}},
-        },
-        **problems(400, 408, 409, 413, 415, 422, 503),
+        200: {"model": EventOut, "description": "A repetition: the first append's result, marked `duplicate`."},
+        **_PROBLEMS,
     },
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {
-                JSON: {
-                    "schema": {
-                        "oneOf": [
-                            reference(EventIn),
-                            {"type": "array", "items": reference(EventIn), "maxItems": 1000},
-                        ]
-                    }
-                },
-                NDJSON: {"schema": {"type": "string", "description": "One event a line."}},
-                CLOUDEVENT: {"schema": reference(CloudEvent)},
-                CLOUDEVENTS: {"schema": {"type": "array", "items": reference(CloudEvent)}},
-            },
-        },
-    },
+    # What generated clients can send: one form. The others are in words.
+    openapi_extra=_body({"schema": reference(EventIn)}),
 )
-async def append(request: Request, workspace: Workspace) -> Response:
-    """One event (an object), or an atomic batch (an array; an empty one appends nothing).
+async def append_event(request: Request, workspace: Workspace) -> Response:
+    """One event. An array is an atomic batch, answered as by `/events/batch`.
 
-    As `application/x-ndjson`, one event a line: each is appended by itself and answered by a line with the event or
-    with `{"error": problem, "line": n}`. CloudEvents 1.0 are taken structured, binary and batched.
+    As `application/x-ndjson`, one event a line: each is appended by itself and answered (200) by a line with the event
+    or with `{"error": problem, "line": n}`. CloudEvents 1.0 are taken structured
+    (`application/cloudevents+json`), batched (`application/cloudevents-batch+json`) and binary (headers `ce-…`).
     """
     logs: Logs = request.app.state.logs
     head = _read_head(request.scope)
@@ -111,12 +100,42 @@ async def append(request: Request, workspace: Workspace) -> Response:
             del data
             event = await logs.in_time(log.append_body(body, expected_offset=head.expected_offset))
             return Json(event.to_json(), 200 if event.duplicate else 201)
-        logs.room.hold(request.scope, EVENT_BYTES * len(data))
-        events = await logs.in_time(
-            log.append_many(_given_away(data), idempotency_key=head.key, expected_offset=head.expected_offset)
-        )
+        return await _append_batch(logs, log, head, data, request.scope)
     except InvalidInput as error:
         raise _in_words_of(head, error) from None
+
+
+@router.post(
+    "/events/batch",
+    summary="Append a batch",
+    status_code=201,
+    dependencies=[Depends(_documented)],
+    response_class=Json,
+    response_model=BatchOut,
+    response_description="Appended.",
+    responses={
+        200: {"model": BatchOut, "description": "A repetition of all: the first append's result, marked `duplicate`."},
+        **_PROBLEMS,
+    },
+    openapi_extra=_body({"schema": {"type": "array", "items": reference(EventIn), "maxItems": 1000}}),
+)
+async def append_batch(request: Request, workspace: Workspace) -> Response:
+    """An atomic batch: all of its events, contiguous, or none. An empty one appends nothing."""
+    logs: Logs = request.app.state.logs
+    head = _read_head(request.scope)
+    if head.media_type != JSON or head.attributes is not None:
+        raise UnsupportedMediaType(f"{head.media_type!r} is not taken here; an array as {JSON} is.")
+    data = _read_body(head, await receive_body(logs, request.scope, request.receive))
+    if type(data) is not list:
+        raise InvalidInput("body", "must be a batch of events (an array)")
+    return await _append_batch(logs, logs.of(workspace), head, data, request.scope)
+
+
+async def _append_batch(logs: Logs, log: AsyncEventLog, head: Head, data: list[Any], scope: Scope) -> Response:
+    logs.room.hold(scope, EVENT_BYTES * len(data))
+    events = await logs.in_time(
+        log.append_many(_given_away(data), idempotency_key=head.key, expected_offset=head.expected_offset)
+    )
     encoded = b",".join([event.to_json() for event in events])
     if events and all(event.duplicate for event in events):
         return Json(b'{"events":[%s],"duplicate":true}' % encoded)

@@ -9,26 +9,24 @@ from ..answers import Handover, Json
 from ..ndjson import NDJSON
 from ..pages import encode_activity, encode_cloudevents, encode_page, page_headers
 from ..requests import accepts
-from ..route import Log, Workspace, logs_of, problems, reference, routes, streams_of
+from ..route import Log, Workspace, logs_of, problems, routes, streams_of
 from ..schemas.base import CURSOR, Absent
-from ..schemas.events import ActivityOut, ActivityQuery, Cleared, CloudEvent, EventOut, PageOut, PageQuery, StreamQuery
+from ..schemas.events import ActivityOut, ActivityQuery, Cleared, EventOut, PageOut, PageQuery, StreamQuery
 from ..streaming import serve_stream
 from .append import CLOUDEVENTS
 
 router = routes("/{workspace}", "events")
-
-_BATCH = {CLOUDEVENTS: {"schema": {"type": "array", "items": reference(CloudEvent)}}}
 
 
 @router.get(
     "/events",
     summary="Read a page",
     response_model=PageOut,
-    responses={
-        200: {"description": "A page.", "content": _BATCH},
-    },
+    response_description="A page.",
 )
-async def read(request: Request, workspace: Workspace, log: Log, query: Annotated[PageQuery, Query()]) -> Response:
+async def read_events(
+    request: Request, workspace: Workspace, log: Log, query: Annotated[PageQuery, Query()]
+) -> Response:
     """The events after `since`, oldest first. A filtered page may be short: `cursor` moves on all the same.
 
     With `Accept: application/cloudevents-batch+json` the answer is CloudEvents, and the headers Eventlog-Cursor,
@@ -49,7 +47,7 @@ async def read(request: Request, workspace: Workspace, log: Log, query: Annotate
         200: {"content": {"text/event-stream": {"schema": {"type": "string"}}, NDJSON: {"schema": {"type": "string"}}}},
     },
 )
-async def follow(
+async def follow_events(
     request: Request,
     log: Log,
     query: Annotated[StreamQuery, Query()],
@@ -73,20 +71,20 @@ async def follow(
 
 # Behind the stream, whose path would else be an event's id.
 @router.get("/events/{event_id}", summary="Look an event up", response_model=EventOut, responses=problems(404))
-async def look_up(log: Log, event_id: str) -> Response:
+async def get_event(log: Log, event_id: str) -> Response:
     """One event by its id, e.g. 1763720000123-41."""
     event = await log.get(event_id)
     return Json(event.to_json())
 
 
 @router.delete("/events", summary="Clear the log", response_model=Cleared)
-async def clear(log: Log) -> Response:
+async def clear_log(log: Log) -> Response:
     """Remove every event. The next one has the next offset; readers get to know what they missed."""
     return Json({"removed": await log.clear()})
 
 
 @router.get("/activity", summary="Latest activity", response_model=ActivityOut)
-async def activity(log: Log, query: Annotated[ActivityQuery, Query()]) -> Response:
+async def read_activity(log: Log, query: Annotated[ActivityQuery, Query()]) -> Response:
     """Newest first, 50 unless `limit` says otherwise, each with a one-line `summary`.
 
     Pass `cursor` as `until` to go further back.

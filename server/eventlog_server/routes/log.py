@@ -15,7 +15,7 @@ router = routes("", "workspaces")
 
 
 @router.get("/{workspace}/log", summary="State of the log", response_model=LogOut)
-async def state(log: Log) -> Response:
+async def get_log(log: Log) -> Response:
     """Length, first and last id, epoch, how many were trimmed, bytes, retention."""
     info = await log.info()
     return Json(info.to_dict())
@@ -43,7 +43,7 @@ def _retention(info: LogInfo) -> Response:
 
 
 @router.get("", summary="List workspaces", response_model=WorkspacesOut)
-async def workspaces(request: Request, query: Annotated[WorkspacesQuery, Query()]) -> Response:
+async def list_workspaces(request: Request, query: Annotated[WorkspacesQuery, Query()]) -> Response:
     """Every workspace that has a log, the latest active first.
 
     Where there are more than `limit`, they come page by page, by name: pass `cursor` as `after` for the next page.

@@ -63,7 +63,7 @@ def _answer(scope: str, stored: StoredPolicy) -> Response:
 
 
 @router.get("", summary="All policies", response_model=PoliciesOut)
-async def policies(slots: Slots) -> Response:
+async def list_policies(slots: Slots) -> Response:
     """All that are set, the queues' own limits among them."""
     found = await slots.policies()
     return Json({"policies": [_wire(str(scope), stored) for scope, stored in found.items()]})
@@ -76,9 +76,9 @@ _READ: dict[str, Any] = {
 }
 
 
-@router.get("/global", **_READ)
+@router.get("/global", name="get_global_policy", **_READ)
 @router.get("/{kind}/{name}", **_READ, **_NAMED)
-async def read(slots: Slots, scope: Scope) -> Response:
+async def get_policy(slots: Slots, scope: Scope) -> Response:
     """The limits of one scope, null for those that it leaves open; 404 if it is not set."""
     stored = await slots.get_policy(scope)
     if stored is None:
@@ -93,9 +93,9 @@ _WRITE: dict[str, Any] = {
 }
 
 
-@router.put("/global", **_WRITE)
+@router.put("/global", name="set_global_policy", **_WRITE)
 @router.put("/{kind}/{name}", **_WRITE, **_NAMED)
-async def write(slots: Slots, scope: Scope, expected: Version, asked: PolicyIn) -> Response:
+async def set_policy(slots: Slots, scope: Scope, expected: Version, asked: PolicyIn) -> Response:
     """Replace the policy of a scope; it takes effect at once. 409 `CONFLICT` if it has not the expected version."""
     policy = Policy.of(**asked.given())
     version = await slots.put_policy(scope, policy, expected_version=expected)
@@ -109,9 +109,9 @@ _REMOVE: dict[str, Any] = {
 }
 
 
-@router.delete("/global", **_REMOVE)
+@router.delete("/global", name="delete_global_policy", **_REMOVE)
 @router.delete("/{kind}/{name}", **_REMOVE, **_NAMED)
-async def remove(slots: Slots, scope: Scope, expected: Version) -> Response:
+async def delete_policy(slots: Slots, scope: Scope, expected: Version) -> Response:
     """The scope's limits are left to the others from now on. Idempotent."""
     version = await slots.delete_policy(scope, expected_version=expected)
     return Json({"scope": scope, "version": version})

@@ -25,7 +25,7 @@ router = routes("/{workspace}/runs", "runs")
 
 
 @router.get("", summary="All runs", response_model=RunsPage)
-async def runs(log: Log, query: Annotated[RunsQuery, Query()]) -> Response:
+async def list_runs(log: Log, query: Annotated[RunsQuery, Query()]) -> Response:
     """Those that have events in the log, the latest active first, 100 unless `limit` says otherwise.
 
     Pass `cursor` as `until` to go further back. A page with a `status` may be short before the end is reached.
@@ -35,14 +35,14 @@ async def runs(log: Log, query: Annotated[RunsQuery, Query()]) -> Response:
 
 
 @router.get("/{run_id}", summary="One run", response_model=RunSummary, responses=problems(404))
-async def run(log: Log, run_id: RunId) -> Response:
+async def get_run(log: Log, run_id: RunId) -> Response:
     """Its status, when it began and ended, how many events in which lanes. 404 once its last event has left the log."""
     found = await log.run(run_id)
     return Json(found.to_dict())
 
 
 @router.get("/{run_id}/events", summary="Replay a run", response_model=ReplayOut, responses=problems(404))
-async def replay(log: Log, run_id: RunId, query: Annotated[ReplayQuery, Query()]) -> Response:
+async def replay_run(log: Log, run_id: RunId, query: Annotated[ReplayQuery, Query()]) -> Response:
     """Its events after `since_seq` of every lane, or of `lane_id`, oldest first.
 
     Pass `cursor` as `since` for the next page, with the same parameters otherwise. `missed` says for each lane how many
@@ -53,14 +53,14 @@ async def replay(log: Log, run_id: RunId, query: Annotated[ReplayQuery, Query()]
 
 
 @router.get("/{run_id}/stages", summary="The stages of a run", response_model=StagesOut, responses=problems(404))
-async def stages(log: Log, run_id: RunId) -> Response:
+async def list_stages(log: Log, run_id: RunId) -> Response:
     """One view a stage, folded from the run's `stage.*` events: where it stands, which attempt, when, how it ended."""
     found = await log.stages(run_id)
     return Json({"run_id": run_id, "stages": [stage.to_dict() for stage in found]})
 
 
 @router.get("/{run_id}/telemetry", summary="Read samples", response_model=TelemetryOut, responses=problems(404))
-async def telemetry(log: Log, run_id: RunId, query: Annotated[TelemetryQuery, Query()]) -> Response:
+async def read_telemetry(log: Log, run_id: RunId, query: Annotated[TelemetryQuery, Query()]) -> Response:
     """The samples after `from_seq`, oldest first. Pass `next_seq` as `from_seq` to go on.
 
     `missed` says how many samples after `from_seq` are gone: evicted, or freed with the ring.
@@ -79,7 +79,7 @@ async def telemetry(log: Log, run_id: RunId, query: Annotated[TelemetryQuery, Qu
         **problems(404, 408, 413, 415, 422),
     },
 )
-async def push(
+async def push_telemetry(
     log: Log,
     run_id: RunId,
     asked: SamplesIn,

@@ -21,7 +21,7 @@ _STATUS = {"granted": 200, "queued": 202}
     response_model=SlotOut,
     responses={202: {"model": SlotOut, "description": "It waits."}, **problems(408, 409, 413, 415, 429)},
 )
-async def take(request: Request, slots: Slots, ref: Action, asked: SlotIn) -> Response:
+async def acquire_slot(request: Request, slots: Slots, ref: Action, asked: SlotIn) -> Response:
     """A slot if one is free and nobody waits, else a place in the line: first come, first served.
 
     With `wait_seconds` the answer waits for the slot. A client that goes away keeps its place until
@@ -32,7 +32,7 @@ async def take(request: Request, slots: Slots, ref: Action, asked: SlotIn) -> Re
 
 
 @router.get("/{execution_id}", summary="Where an execution stands", response_model=SlotOut, responses=problems(404))
-async def look(
+async def get_slot(
     request: Request, slots: Slots, ref: Action, execution_id: Execution, query: Annotated[StateQuery, Query()]
 ) -> Response:
     """Granted or queued, 404 if neither. With `wait_seconds` the answer waits while it is queued."""
@@ -43,7 +43,7 @@ async def look(
 @router.put(
     "/{execution_id}/lease", summary="Renew a lease", response_model=SlotOut, responses=problems(408, 409, 413, 415)
 )
-async def renew(
+async def renew_lease(
     slots: Slots,
     ref: Action,
     execution_id: Execution,
@@ -62,7 +62,9 @@ async def renew(
 
 
 @router.delete("/{execution_id}", summary="Release or cancel", response_model=LeftOut)
-async def leave(slots: Slots, ref: Action, execution_id: Execution, query: Annotated[LeaveQuery, Query()]) -> Response:
+async def release_slot(
+    slots: Slots, ref: Action, execution_id: Execution, query: Annotated[LeaveQuery, Query()]
+) -> Response:
     """Give the slot back (`released`), or leave the line (`cancelled`). Repeated, it does nothing (`none`).
 
     With a `fencing_token` only the slot that was granted with it is given back; with `only_queued=true` a slot is kept.

@@ -18,7 +18,6 @@ CURSOR = r"^([0-9]{1,16}-)?[0-9]{1,16}$"
 RUN = f"^{RUN_PATTERN}$"
 NAME = f"^{NAME_PATTERN}$"
 Visibility = Literal["public", "internal", "private"]
-Duplicate = Literal[True]
 
 _INTEGER = re.compile(r"\d{1,16}", re.ASCII)
 _SECONDS = re.compile(r"\d{1,13}(\.\d{1,9})?", re.ASCII)
@@ -85,6 +84,8 @@ WHOLE = _read(_INTEGER, int, "a whole number in decimal digits")
 SECONDS = _read(_SECONDS, float, "a number of seconds")
 Counter = Annotated[int, Field(ge=0, le=MAX_COUNTER), WHOLE]
 Flag = Annotated[bool, BeforeValidator(_flag)]
+LEFT_OUT: Any = None
+"""The default of what an answer may leave out: none, as the document says of it."""
 Absent = SkipJsonSchema[None]
 """What a parameter is that was not given; it cannot be sent."""
 Position = Annotated[str, Field(pattern=CURSOR)]
@@ -102,5 +103,7 @@ class Problem(BaseModel):
     status: int
     code: str = Field(examples=["INVALID_PARAMS"])
     detail: str
-    field: str = ""
-    index: int = 0
+    field: str = LEFT_OUT
+    index: int = LEFT_OUT
+    reason: Literal["full", "refused", "overloaded"] = Field(default=LEFT_OUT, description="What kind of outage it is.")
+    outcome_unknown: bool = Field(default=LEFT_OUT, description="The request may have been carried out.")

@@ -11,7 +11,7 @@ from eventlog.model.ids import MAX_COUNTER
 from eventlog.model.pages import DEFAULT_PAGE, MAX_PAGE
 from eventlog.model.retention import LARGEST_MAX_ENTRIES, LONGEST_TTL_S
 
-from .base import CURSOR, ID, SECONDS, WHOLE, Absent, Counter, Duplicate, Flag, Position, Query, Sent, with_fields
+from .base import CURSOR, ID, LEFT_OUT, SECONDS, WHOLE, Absent, Counter, Flag, Position, Query, Sent, with_fields
 
 Payload = dict[str, Any]
 _LATEST_TIME_S = MAX_COUNTER // 1000
@@ -27,7 +27,7 @@ def _sent(field: EventField) -> tuple[Any, Any]:
 
 def _shown(field: EventField) -> tuple[Any, Any]:
     always = _DEFAULTS[field.name] is not None
-    return _text(field), Field(default=... if always else "", description=field.help)
+    return _text(field), Field(default=... if always else None, description=field.help)
 
 
 def _text(field: EventField) -> Any:
@@ -53,9 +53,9 @@ class EventOut(BaseModel):
     timestamp: float = Field(description="Seconds since the Unix epoch, by the Redis clock.")
     kind: str
     payload: Payload
-    seq: int = Field(default=1, description="1, 2, 3, … within (run, lane).")
-    duplicate: Duplicate = Field(
-        default=True, description="Only on an answer to an append that repeated an earlier one."
+    seq: int = Field(default=LEFT_OUT, description="1, 2, 3, … within (run, lane).")
+    duplicate: bool = Field(
+        default=LEFT_OUT, description="Only on an answer to an append that repeated an earlier one."
     )
 
 
@@ -63,22 +63,7 @@ class BatchOut(BaseModel):
     """The events of a batch, in order."""
 
     events: list[EventOut]
-    duplicate: Duplicate = Field(default=True, description="Only where all of them are repetitions.")
-
-
-@with_fields({field.name.replace("_", ""): (_text(field), "") for field in _SHOWN if field.name != "source"})
-class CloudEvent(BaseModel):
-    """A CloudEvent 1.0 in structured mode. `source` and `id` together are its idempotency key."""
-
-    model_config = ConfigDict(extra="allow")
-
-    specversion: Literal["1.0"]
-    id: str = Field(min_length=1)
-    source: str = Field(min_length=1, max_length=256)
-    type: str = Field(pattern=f"^{KIND_PATTERN}$")
-    time: str = Field(default="", description="Not kept on the way in: the log's clock counts.")
-    datacontenttype: str = "application/json"
-    data: Payload = {}
+    duplicate: bool = Field(default=LEFT_OUT, description="Only where all of them are repetitions.")
 
 
 class Gap(BaseModel):

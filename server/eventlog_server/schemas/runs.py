@@ -11,7 +11,7 @@ from eventlog.runs.records import MOST_RUNS, RunStatus
 from eventlog.telemetry.sample import MOST_PUSHED, OLDEST_MS
 from eventlog.telemetry.terms import DEFAULT_SAMPLES, MOST_SAMPLES
 
-from .base import CURSOR, WHOLE, Absent, Counter, Duplicate, Position, Query, Sent
+from .base import CURSOR, LEFT_OUT, WHOLE, Absent, Counter, Position, Query, Sent
 from .events import LIMIT, SINCE, EventOut, Gap, Limit, ReplayFilters
 
 
@@ -99,18 +99,18 @@ class SampleOut(BaseModel):
 
     seq: int
     timestamp: float = Field(description="Seconds since the Unix epoch, by the Redis clock.")
-    stage_name: str = ""
-    source: str = ""
-    host: HostSample = HostSample()
-    guest: dict[str, Any] = {}
-    duplicate: Duplicate = Field(default=True, description="Only on a repetition of a push.")
+    stage_name: str = LEFT_OUT
+    source: str = LEFT_OUT
+    host: HostSample = LEFT_OUT
+    guest: dict[str, Any] = LEFT_OUT
+    duplicate: bool = Field(default=LEFT_OUT, description="Only on a repetition of a push.")
 
 
 class SamplesOut(BaseModel):
     """The samples that were added, in order; none where the ring keeps none."""
 
     samples: list[SampleOut]
-    duplicate: Duplicate = Field(default=True, description="Only on a repetition.")
+    duplicate: bool = Field(default=LEFT_OUT, description="Only on a repetition.")
 
 
 class TelemetryOut(BaseModel):

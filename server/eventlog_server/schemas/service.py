@@ -1,6 +1,6 @@
 """What the server says of itself and of its workspaces."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, Field
 
@@ -60,7 +60,7 @@ class RedisOut(BaseModel):
 class Ready(BaseModel):
     """The server can append and read; `warnings` say what may cost events."""
 
-    ready: Literal[True]
+    ready: bool
     backend: str
     redis: RedisOut | None
     warnings: list[str]
@@ -69,5 +69,5 @@ class Ready(BaseModel):
 class Alive(BaseModel):
     """The server's process lives."""
 
-    ok: Literal[True]
+    ok: bool
     version: str

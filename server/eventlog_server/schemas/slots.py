@@ -16,7 +16,7 @@ from eventlog.slots.request import (
     SHORTEST_LEASE_S,
 )
 
-from .base import SECONDS, WHOLE, Absent, Counter, Flag, Query, Sent, SlotName
+from .base import LEFT_OUT, SECONDS, WHOLE, Absent, Counter, Flag, Query, Sent, SlotName
 
 LONGEST_POLL_S = 60.0
 _MOST_FENCES = (1 << 53) - 1
@@ -132,15 +132,15 @@ class SlotOut(BaseModel):
     """Where an execution stands. What does not apply is left out. Times are seconds since the Unix epoch."""
 
     state: Literal["granted", "queued"]
-    fencing_token: int = Field(default=1, description="Of the grant; each is greater than those before.")
-    lease_expires_at: float = 0.0
-    position: int = Field(default=1, ge=1, description="1 is next.")
-    limited_by: Literal["busy", "rate", "quota"] = Field(default="busy", description="What is in the way.")
-    retry_at: float = Field(default=0.0, description="When a rate or a quota allows the next grant.")
-    queue_expires_at: float = Field(default=0.0, description="Until when the place stands.")
-    already: Literal[True] = Field(default=True, description="It was here before it asked.")
+    fencing_token: int = Field(default=LEFT_OUT, description="Of the grant; each is greater than those before.")
+    lease_expires_at: float = LEFT_OUT
+    position: int = Field(default=LEFT_OUT, ge=1, description="1 is next.")
+    limited_by: Literal["busy", "rate", "quota"] = Field(default=LEFT_OUT, description="What is in the way.")
+    retry_at: float = Field(default=LEFT_OUT, description="When a rate or a quota allows the next grant.")
+    queue_expires_at: float = Field(default=LEFT_OUT, description="Until when the place stands.")
+    already: bool = Field(default=LEFT_OUT, description="It was here before it asked.")
     max_concurrent: Count | None = Field(description="How many may hold a slot at once; null: any number.")
-    warning: str = Field(default="", description="Why the `max_concurrent` that was asked for does not count.")
+    warning: str = Field(default=LEFT_OUT, description="Why the `max_concurrent` that was asked for does not count.")
     time: float = Field(description="When this was so, by the Redis clock.")
 
 
