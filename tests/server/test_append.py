@@ -29,6 +29,22 @@ def test_a_batch_with_one_bad_event_appends_nothing_and_names_it(api: Api) -> No
     assert api.last_offset() == 0
 
 
+def test_the_route_for_batches_takes_an_array_and_nothing_else(api: Api) -> None:
+    path = f"{api.base}/events/batch"
+    batch, key = [{"kind": "a"}, {"kind": "b"}], {"Idempotency-Key": "k"}
+    first, again = (api.client.post(path, json=batch, headers=key) for _ in range(2))
+    assert (first.status_code, [event["offset"] for event in first.json()["events"]]) == (201, [1, 2])
+    assert (again.status_code, again.json()["duplicate"]) == (200, True)
+    refused = api.client.post(path, json=[{"kind": "c"}, {"kind": ""}])
+    assert assert_problem(refused, 400, "INVALID_PARAMS", "kind")["index"] == 1
+    assert_problem(api.client.post(path, json={"kind": "a"}), 400, "INVALID_PARAMS", "body")
+    assert_problem(api.client.post(path + "?expected_offset=7", json=batch), 409, "CONFLICT")
+    for kind in ("application/x-ndjson", "application/cloudevents-batch+json", "text/plain"):
+        answer = api.client.post(path, content="[]", headers={"Content-Type": kind})
+        assert_problem(answer, 415, "UNSUPPORTED_MEDIA_TYPE")
+    assert api.last_offset() == 2
+
+
 def test_an_empty_batch_appends_nothing(api: Api) -> None:
     answer = api.post([])
     assert (answer.status_code, answer.json()) == (201, {"events": []})
