@@ -439,6 +439,10 @@ class AsyncConnection:
         if self._closed:
             return
         self._closed = True
+        if self._loop not in (None, asyncio.get_running_loop()):
+            with contextlib.suppress(RuntimeError):
+                await self._client.aclose()
+            return
         _end(self._reading)
         await self._until_nothing_is_asked(patience_s)
         _end(self._asking)

@@ -2,6 +2,7 @@
 
 import asyncio
 import atexit
+import contextlib
 import inspect
 import threading
 import time
@@ -107,11 +108,19 @@ class Threads:
         backlog = self.backlog
         if not wait or threading.current_thread() in self._threads:
             return not backlog.in_flight
+        if not self._has_thread:
+            self._deliver_here(timeout_s)
         in_time = backlog.wait_until_empty(timeout_s if self._has_thread else 0.0)
         backlog.give_up()
         self.wake()
         backlog.report(at_once=True)
         return in_time
+
+    def _deliver_here(self, timeout_s: float) -> None:
+        """Deliver in this thread: as the interpreter ends, another may not be had."""
+        until = time.monotonic() + timeout_s
+        while time.monotonic() < until and (batch := self.backlog.take()) is not None:
+            self.backlog.settle(batch, self._deliver(batch))
 
 
 class LoopThread(Threads):
@@ -131,6 +140,11 @@ class LoopThread(Threads):
         # At its end it cancels the tasks that still run, and closes the loop.
         asyncio.run(self._tasks.until_ended())
         self._leave()
+
+    def _deliver_here(self, timeout_s: float) -> None:
+        if self.backlog.in_flight and timeout_s > 0:
+            with contextlib.suppress(TimeoutError, RuntimeError):
+                asyncio.run(asyncio.wait_for(self._tasks.until_ended(), timeout_s))
 
     def shutdown(self, timeout_s: float, *, wait: bool) -> bool:
         """See `Threads.shutdown`. Without `wait` what is in flight is given up, and what runs is cancelled."""

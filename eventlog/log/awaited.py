@@ -29,7 +29,11 @@ AsyncExecute = Callable[[Any], Awaitable[Any]]
 
 
 class AsyncEventLog(OfOneProcess):
-    """The asyncio twin of `EventLog`, for the tasks of one event loop. Use `async with`, or `await close()`."""
+    """The asyncio twin of `EventLog`, for the tasks of one event loop. Use `async with`, or `await close()`.
+
+    When its loop is closed, the next one that uses it takes over; its slots and a log behind a server do not go along.
+    On another loop beside one that is not closed it raises `RuntimeError` before anything is sent (not in memory).
+    """
 
     operations: LogOperations
     workspace: str

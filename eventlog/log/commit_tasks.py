@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from ..errors import BackendUnavailable, LogClosed, Overloaded, failure_for_each
 from ..model.log_values import Append, Outcome
+from ..plan.drive import running_loop
 from .commit import OVERRUN_S, Bounds, CommitStats, size_of
 
 SendCall = Callable[[Sequence[Append], int], Awaitable[list[Outcome]]]
@@ -23,14 +24,18 @@ class TaskCommitter:
         self._send = send
         self._bounds = bounds
         self._deadline_s = deadline_s
+        self._call_number = 0
+        self._closed = False
+        self._stats = CommitStats()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._begin()
+
+    def _begin(self) -> None:
         self._queue: deque[_Waiting] = deque()
         self._flusher: asyncio.Task[None] | None = None
         self._room: deque[asyncio.Future[None]] = deque()
         self._pending_events = 0
         self._pending_bytes = 0
-        self._call_number = 0
-        self._closed = False
-        self._stats = CommitStats()
 
     async def submit(self, append: Append) -> Outcome:
         """Append with others; returns this append's own outcome.
@@ -41,6 +46,10 @@ class TaskCommitter:
             raise LogClosed("the log was closed")
         events, size = size_of(append)
         loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._loop = running_loop(self._loop, "this log")
+            # Whoever waited on a loop that is closed by now waits no more.
+            self._begin()
         send_until = loop.time() + self._deadline_s + OVERRUN_S
         if self._room or not self._fits(events, size):
             await self._await_room(events, size)
@@ -150,7 +159,7 @@ class TaskCommitter:
         """Refuse new appends and wait, bounded, for those under way. Idempotent."""
         self._closed = True
         self._wake_head()
-        if self._flusher is not None:
+        if self._flusher is not None and self._loop is asyncio.get_running_loop():
             await asyncio.wait([self._flusher], timeout=self._deadline_s)
 
     def stats(self) -> CommitStats:

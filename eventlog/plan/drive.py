@@ -80,6 +80,14 @@ async def arun(plan: Plan[T], execute: Callable[[Any], Awaitable[Any]]) -> T:
             failure = error
 
 
+def running_loop(known: asyncio.AbstractEventLoop | None, what: str) -> asyncio.AbstractEventLoop:
+    """The loop that `what` is used on: its first one, or the next once that is closed; raises `RuntimeError`."""
+    loop = asyncio.get_running_loop()
+    if known is None or known is loop or known.is_closed():
+        return loop
+    raise RuntimeError(f"{what} belongs to the event loop that used it first: give each loop its own")
+
+
 def no_transport(effect: object) -> Any:
     """The `execute` of what needs no connection: nothing should ask for one."""
     raise AssertionError(f"this backend sends no commands, yet it was asked for {effect!r}")

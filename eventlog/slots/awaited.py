@@ -96,6 +96,7 @@ class AsyncSlotQueue(OfOneProcess):
 
     def __init__(self) -> None:
         self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.keeper = TaskKeeper(self._carry_out_all)
         self._farewells: set[asyncio.Task[None]] = set()
 
@@ -114,6 +115,11 @@ class AsyncSlotQueue(OfOneProcess):
     def _refuse_if_closed(self) -> None:
         if self._closed:
             raise LogClosed("the slot queue was closed")
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            if self._loop is not None:
+                raise RuntimeError("these slots belong to the event loop that used them first: give each loop its own")
+            self._loop = loop
 
     async def _carry_out_all(self, acts: Sequence[Act], within_s: float) -> Sequence[Answer]:
         return await arun(self.operations.carry_out_all(acts, within_s), self._execute)

@@ -22,6 +22,7 @@ from redis.exceptions import ConnectionError as Disconnected
 from redis.retry import Retry
 
 from ..errors import LogClosed
+from ..plan.drive import running_loop
 from ..plan.effects import Command
 from ..plan.interrupts import raised_by_a_handler
 from . import restarts
@@ -189,15 +190,24 @@ class AsyncLink:
         self._kwargs = {**kwargs, **_OPTIONS, "retry": _async_retry()}
         self._size = size
         self._on_lost = on_lost
-        self._looked = False
-        self._free: list[Any] = []
-        self._room = asyncio.Semaphore(size)
         self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._free: list[Any] = []
+
+    def _enter(self) -> None:
+        """Begin on a loop; what a former one, closed by now, has left is let go."""
+        loop = running_loop(self._loop, "this connection to Redis")
+        self._let_go()
+        self._loop = loop
+        self._looked = False
+        self._room = asyncio.Semaphore(self._size)
 
     async def execute(self, command: Command) -> Any:
         """Send one command and wait for its reply, at most `command.timeout_s`."""
         if self._closed:
             raise LogClosed("the log was closed")
+        if self._loop is not asyncio.get_running_loop():
+            self._enter()
         connection = transport = None
         sent = False
         try:
@@ -261,7 +271,31 @@ class AsyncLink:
     async def close(self) -> None:
         """Close the idle connections now and those in use after their reply. Idempotent."""
         self._closed = True
-        await self._drop_idle()
+        if self._loop is asyncio.get_running_loop():
+            await self._drop_idle()
+        else:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Close the idle connections of a loop that does not run here."""
+        while self._free:
+            connection = self._free.pop()
+            writer, connection._writer, connection._reader = connection._writer, None, None
+            assert self._loop is not None
+            if writer is None:
+                continue
+            try:
+                self._loop.call_soon_threadsafe(_abort, writer)
+            except RuntimeError:
+                # A closed loop does not tell the transport; it would warn that it was left open.
+                with contextlib.suppress(RuntimeError):
+                    writer.transport.abort()
+                with contextlib.suppress(RuntimeError, AttributeError):
+                    writer.transport._call_connection_lost(None)
+
+
+def _abort(writer: asyncio.StreamWriter) -> None:
+    writer.transport.abort()
 
 
 # redis-py's packer calls this too, but goes over the arguments first, which takes twice as long again.

@@ -133,6 +133,7 @@ class TelemetrySampler(OfOneProcess):
         self._warned: set[str] = set()
         self._stopping = self._sampled_all = self._abandoned = False
         self._threads: list[threading.Thread] = []
+        self._left_to_stop: tuple[Callable[[], None], ...] = ()
         self._process = os.getpid()
 
     def start(self) -> None:
@@ -150,8 +151,12 @@ class TelemetrySampler(OfOneProcess):
             threading.Thread(target=work, name=f"eventlog-telemetry-{name}", daemon=True)
             for name, work in (("sampler", self._keep_sampling), ("pusher", self._keep_pushing))
         ]
-        for thread in self._threads:
-            thread.start()
+        for thread, work in zip(self._threads, (self._keep_sampling, self._keep_pushing), strict=True):
+            try:
+                thread.start()
+            except RuntimeError:
+                # None can be had, as the interpreter ends.
+                self._left_to_stop += (work,)
 
     def sample(self) -> bool:
         """Take a sample now, in this thread, besides those of its own. False if there is nothing to take."""
@@ -212,6 +217,9 @@ class TelemetrySampler(OfOneProcess):
         for thread in self._threads:
             if thread.is_alive() and thread is not threading.current_thread():
                 thread.join(max(deadline - time.monotonic(), 0.0))
+        left, self._left_to_stop = self._left_to_stop, ()
+        for work in left:
+            work()
         # A batch that is under way may still arrive, but nothing waits for it.
         lost = self._dropped - dropped + self._held()
         why = self._problem or "the log does not answer"
