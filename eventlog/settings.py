@@ -73,17 +73,8 @@ OTHER_NAMES = frozenset(
     (
         *("URL", "DEBUG", "ACTION", "EXECUTION_ID", "FENCING_TOKEN", "LANE", "RUN_ID", "STAGE"),
         *("HOST", "PORT", "ALLOWED_HOSTS", "BODY_MAX_BYTES", "BATCH_MAX_EVENTS", "HEARTBEAT_S", "SEND_TIMEOUT_S"),
-        *(
-            "RECEIVE_TIMEOUT_S",
-            "FOLLOWER_BUFFER",
-            "HELD_MAX_BYTES",
-            "CONNECTIONS_MAX",
-            "STREAMS_MAX",
-            "WORKSPACES_MAX",
-            "REQUEST_DEADLINE_S",
-            "GRACE_S",
-        ),
-        *("ACCESS_LOG", "COMPLETIONS"),
+        *("RECEIVE_TIMEOUT_S", "FOLLOWER_BUFFER", "STREAMS_MAX", "WORKSPACES_MAX", "REQUEST_DEADLINE_S", "GRACE_S"),
+        *("ACCESS_LOG", "COMPLETIONS", "HELD_MAX_BYTES", "CONNECTIONS_MAX"),
     )
 )
 # A Kubernetes service that is called `eventlog`, or `eventlog-redis`, puts such variables into every pod.

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import math
 import resource
 import signal
 import socket
@@ -168,7 +169,7 @@ def _config(settings: ServerSettings, app: FastAPI) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=max(1, round(settings.grace_s)),
+        timeout_graceful_shutdown=math.ceil(settings.grace_s + settings.request_deadline_s) + 1,
     )
 
 
@@ -191,11 +192,29 @@ class _Server(uvicorn.Server):
         streams = self._app.state.streams
         streams.begin_closing()
         await self._app.state.logs.hub.close()
-        farewell = asyncio.get_running_loop().call_later(_FAREWELL_S, streams.abort)
+        logs = self._app.state.logs
+        loop = asyncio.get_running_loop()
+        timers = (
+            loop.call_later(_FAREWELL_S, streams.abort),
+            # Before uvicorn cancels what is left, each with a traceback: a request that lost its client ends by itself.
+            loop.call_later(logs.settings.grace_s, self._drop_connections),
+        )
         try:
             await super().shutdown(sockets=sockets)
+            if self.force_exit:
+                # A second Ctrl-C means that requests are not waited for; what is open is closed all the same.
+                self._drop_connections()
+                if self.server_state.tasks:
+                    await asyncio.wait(self.server_state.tasks, timeout=logs.answer_s)
+                await self.lifespan.shutdown()
         finally:
-            farewell.cancel()
+            for timer in timers:
+                timer.cancel()
+
+    def _drop_connections(self) -> None:
+        for connection in list(self.server_state.connections):
+            if connection.transport is not None:
+                connection.transport.abort()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:

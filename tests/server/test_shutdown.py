@@ -51,6 +51,30 @@ def server_process(**environ: str) -> Iterator[tuple[subprocess.Popen[str], str]
         process.communicate(timeout=20)
 
 
+@pytest.mark.parametrize(("grace_s", "signals"), [("60", 2), ("0.3", 1)])
+def test_a_request_that_is_not_waited_for_leaves_no_trace(
+    redis_server: RedisProcess, key_prefix: str, grace_s: str, signals: int
+) -> None:
+    environ = {"EVENTLOG_REDIS_URL": redis_server.url, "EVENTLOG_KEY_PREFIX": key_prefix, "EVENTLOG_GRACE_S": grace_s}
+    with server_process(**environ) as (process, url):
+        with RawConnection(url) as connection:
+            connection.post_head("w", "content-length: 12")
+            connection.send(b'{"kind"')
+            for _ in range(signals):
+                process.send_signal(signal.SIGINT)
+                eventually(lambda: refuses_connections(url), "the server listens no more")
+            output, errors = process.communicate(timeout=20)
+        assert (process.returncode, output, errors) == (0, "", "")
+
+
+def refuses_connections(url: str) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_tells_100_streams_and_ends_the_process_at_once(
     redis_server: RedisProcess, key_prefix: str, how: signal.Signals
