@@ -171,6 +171,8 @@ def _found(backend: str | None, options: LogOptions, *, default: str, fallback: 
             raise InvalidInput("redis_url", "is given as url")
         if backend is None and url is not None:
             backend = "redis"
+        if url is not None and _BACKENDS.get((backend or "").lower()) == "memory":
+            raise InvalidInput("url", f"is that of a Redis: with the backend {backend!r} it cannot be used")
         config = EventLogConfig.load(otherwise=default, backend=backend, redis_url=url, **options)
     if config.backend.lower() == "http":
         raise InvalidInput("url", f"the backend 'http' needs one that begins with {' or '.join(SERVER_SCHEMES)}")

@@ -40,6 +40,8 @@ MOST_FAILURES = 5
 BACKOFF_S = 0.025
 # How long a server may go on that writes to files which were deleted.
 LOOK_S = 0.25
+# How soon the socket of a server is looked for that has just been started.
+SOCKET_S = 0.005
 PR_SET_PDEATHSIG = 1
 
 
@@ -56,6 +58,7 @@ class Supervisor:
         self._socket = socket_path
         self._stopping = threading.Event()
         self._has_manifest = False
+        self._has_socket = False
         self._server: subprocess.Popen[bytes] | None = None
         self._users_fd = _open_lock(self._file(USERS_LOCK))
         self._wakeup_read, self._wakeup_write = os.pipe()
@@ -110,9 +113,12 @@ class Supervisor:
         while not self._stopping.is_set():
             began = time.monotonic()
             self._start_server()
-            while not self._rest(LOOK_S, lambda: self._stopping.is_set() or self._ended()):
+            while not self._rest(
+                LOOK_S if self._has_socket else SOCKET_S, lambda: self._stopping.is_set() or self._ended()
+            ):
                 if self._lost_files():
                     return
+                self._look_for_socket()
             if self._stopping.is_set():
                 return
             lived_s = time.monotonic() - began
@@ -135,8 +141,22 @@ class Supervisor:
             self._server.wait()
         return True
 
+    def _look_for_socket(self) -> None:
+        """Stop the server if its socket was deleted, as cleaners of /tmp do: it is started again, with a new one."""
+        if os.path.exists(self._socket):
+            self._has_socket = True
+        elif self._has_socket:
+            folder = os.path.dirname(self._socket)
+            if not os.path.isdir(folder):
+                os.makedirs(folder, 0o700)
+                if os.lstat(os.path.dirname(folder)).st_uid != os.geteuid():
+                    return  # somebody else has made it, who could put a socket of their own there
+            _log(f"{self._socket} was deleted while the server ran: it is started again")
+            self._stop_server()
+
     def _start_server(self) -> None:
         self._server = None
+        self._has_socket = False
         self._has_manifest = os.path.exists(self._file(APPEND_ONLY, MANIFEST))
         lock = _open_lock(self._file(SERVER_LOCK))
         try:

@@ -149,6 +149,12 @@ def test_slots_behind_a_server_refuse_what_needs_the_backend_itself() -> None:
             slots.acquire("build", adopt=True)
 
 
+def test_memory_does_not_take_the_url_of_a_redis(colour: Opening) -> None:
+    with pytest.raises(InvalidInput, match="with the backend 'memory'") as refused:
+        colour(backend="memory", url="redis://127.0.0.1:1")
+    assert refused.value.field == "url"
+
+
 CONFIG = EventLogConfig(backend="Memory", workspace="mine")
 
 

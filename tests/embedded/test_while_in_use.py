@@ -11,6 +11,7 @@ import pytest
 
 from eventlog import EventLog, create_async_event_log, create_event_log
 from eventlog.embedded.binary import installed_wheels
+from eventlog.embedded.layout import prepare
 from eventlog.errors import BackendUnavailable
 from tests.embedded.processes import answering_pid, eventually, lives, pid_in
 
@@ -104,3 +105,20 @@ def test_a_transaction_that_a_crash_has_torn_never_comes_back(
         assert offsets(log) == [1, 2, 3, 4]
         assert log.verify().clean
     assert caplog.text.count("a crash has torn") == (data_dir / "redis.log").read_text().count("has torn") == 1
+
+
+@pytest.mark.parametrize("deep", ["", "d" * 120])
+def test_a_socket_that_was_swept_away_comes_back(data_dir: Path, deep: str) -> None:
+    data_dir /= deep
+    with opened(data_dir) as log:
+        log.append("a")
+        socket = prepare(data_dir).socket
+        if deep:
+            shutil.rmtree(socket.parent)
+        else:
+            socket.unlink()
+        with opened(data_dir) as other:
+            assert other.append("a").offset == 2
+        assert log.append("a").offset == 3
+    if deep:
+        shutil.rmtree(socket.parent)
