@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from ..model.events import Body
 from ..plan.records import say_aside
+from ..plan.threads import Waiters, free, held_lock
 
 DropReason = Literal["full", "displaced", "shutdown"]
 _DROPS: tuple[DropReason, ...] = ("full", "displaced", "shutdown")
@@ -100,19 +101,21 @@ class Backlog:
 
     A terminal event that finds no place takes that of the oldest ordinary one that waits. Where none waits it has a
     place in the reserve; only with that full too is it dropped. Events are taken in the order in which they came.
-    `changed` is notified when there is work, and when nothing is in flight any more.
+    `work` is freed for one worker when there may be something to do, `emptied` is woken when nothing is in flight.
     """
 
     def __init__(self, bounds: Bounds, *, closed: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
         self.lock = threading.RLock()
-        self.changed = threading.Condition(self.lock)
+        self.work = held_lock()
+        self.emptied = Waiters()
         self.closed = closed
+        self.gave_up = False
         self.hanging: set[Batch] = set()
         self._bounds = bounds
         self._clock = clock
         self._ordinary: deque[Call] = deque()
         self._terminal: deque[Call] = deque()
-        self._running: dict[Batch, int] = {}  # the number of events in each, in the order of their deadlines
+        self._running: dict[Batch, None] = {}  # in the order of their deadlines
         self._running_calls = 0
         self._number = 0
         self._high_water = 0
@@ -150,23 +153,33 @@ class Backlog:
                 in_flight = self.in_flight
                 if in_flight > self._high_water:
                     self._high_water = in_flight
-                if self.may_take:
-                    self.changed.notify()
             else:
                 self._count("full")
+        if self.may_take:
+            free(self.work)
         self.report()
 
     def _has_place(self, call: Call) -> bool:
+        if self.in_flight >= self._bounds.in_flight:
+            self.expire()  # a sink that holds up its event loop holds up the clock there too
         in_flight = self.in_flight
         if in_flight < self._bounds.in_flight:
             return True
         if not call.is_terminal:
             return False
+        if self._drop(self._ordinary, "displaced"):
+            self._add_news("displaced", 1)
+            return True
+        return in_flight < 2 * self._bounds.in_flight
+
+    def _drop(self, waiting: deque[Call], what: str) -> bool:
+        """Drop the oldest that waits there, and count it. False if none does."""
         try:
-            self._ordinary.popleft()
+            # No call in between, after which an interrupt might leave one without the other.
+            del waiting[0]
+            self._counts[what] += 1
         except IndexError:
-            return in_flight < 2 * self._bounds.in_flight
-        self._count("displaced")
+            return False
         return True
 
     def refuse(self, error: Exception) -> None:
@@ -182,29 +195,35 @@ class Backlog:
     def take(self) -> Batch | None:
         """What to deliver next; None where nothing waits, or no more workers may deliver."""
         with self.lock:
-            calls: list[Call] = []
-            size = 0
-            while self.may_take and len(calls) < self._bounds.batch_events and size < self._bounds.batch_bytes:
-                call = self._pop()
-                if call is None:
-                    break
-                calls.append(call)
-                size += 0 if call.body is None else len(call.body.payload_json)
-            if not calls:
+            if not (self.waiting and self.may_take):
                 return None
+            size = 0
+            calls: list[Call] = []
             batch = Batch(calls, self._clock() + self._bounds.timeout_s)
-            self._running[batch] = len(calls)
-            self._recount()
+            # From here on it is accounted for: what an interrupt leaves here times out.
+            self._running[batch] = None
+            while len(calls) < self._bounds.batch_events and size < self._bounds.batch_bytes and self._move(calls):
+                size += 0 if calls[-1].body is None else len(calls[-1].body.payload_json)
+            if not calls:
+                self._running.pop(batch, None)
+                return None
+            if self.waiting and self.may_take:
+                free(self.work)
             return batch
 
-    def _pop(self) -> Call | None:
-        """The oldest event that waits."""
+    def _move(self, calls: list[Call]) -> bool:
+        """Move the oldest event that waits to `calls`."""
+        waiting = self._ordinary
+        if self._terminal and not (waiting and waiting[0].number < self._terminal[0].number):
+            waiting = self._terminal
         try:
-            if self._terminal and not (self._ordinary and self._ordinary[0].number < self._terminal[0].number):
-                return self._terminal.popleft()
-            return self._ordinary.popleft()
+            moved = (waiting[0],)
+            del waiting[0]
+            calls += moved
+            self._running_calls += 1
         except IndexError:
-            return None
+            return False
+        return True
 
     def settle(self, batch: Batch, errors: Sequence[BaseException | None]) -> None:
         """A worker came to the end of its batch, in time or late. `errors` has None for what was delivered."""
@@ -212,27 +231,34 @@ class Backlog:
         for error in failures:
             say_aside(_log.debug, "event dispatch: an event failed", exc_info=error)
         detail = _named(failures[-1]) if failures else ""
-        delivered, calls = len(batch.calls) - len(failures), len(batch.calls)
+        calls, failed = len(batch.calls), len(failures)
         with self.lock:
             self.hanging.discard(batch)
-            if self._end(batch):
-                self._counts["delivered"] += delivered
-                self._count("failed", len(failures), detail)
-            else:
+            if not self._end(batch, delivered=calls - failed, failed=failed):
                 self._counts["late"] += calls
+            elif failed:
+                self._detail = detail
+                self._add_news("failed", failed)
         self.report()
 
-    def _end(self, batch: Batch) -> bool:
-        """Free the places of a batch. False if that was done before."""
-        was_running = self._running.pop(batch, 0) > 0
-        self._recount()
+    def _end(self, batch: Batch, delivered: int = 0, failed: int = 0, timed_out: int = 0) -> bool:
+        """Free the places of a batch, and count what became of its events. False if that was done before."""
+        counts, calls = self._counts, len(batch.calls)
+        hanging = {batch} if timed_out else set()
+        try:
+            # No call in between, after which an interrupt might leave one without the others.
+            del self._running[batch]
+            self._running_calls -= calls
+            counts["delivered"] += delivered
+            counts["failed"] += failed
+            counts["timed_out"] += timed_out
+            self.hanging |= hanging
+        except KeyError:
+            return False
+        free(self.work)  # one more may deliver, or all may end
         if not self.in_flight:
-            self.changed.notify_all()
-        return was_running
-
-    def _recount(self) -> None:
-        # From scratch, so that a count that an interrupt made wrong is soon right again.
-        self._running_calls = sum(self._running.values())
+            self.emptied.wake()
+        return True
 
     def expire(self) -> None:
         """Give up the batches whose time is up: their places are free, and their workers hang."""
@@ -246,36 +272,44 @@ class Backlog:
     def time_out(self, batch: Batch) -> None:
         """Give up a batch. It may still come to an end, late."""
         with self.lock:
-            if self._end(batch):
-                self.hanging.add(batch)
-                self._count("timed_out", len(batch.calls), f"no end within {self._bounds.timeout_s:g} s")
+            calls = len(batch.calls)
+            if self._end(batch, timed_out=calls):
+                self._detail = f"no end within {self._bounds.timeout_s:g} s"
+                self._add_news("timed_out", calls)
 
     def close(self) -> None:
         """Take no more events; those in flight are still delivered."""
-        with self.lock:
-            self.closed = True
-            self._recount()
-            self.changed.notify_all()
+        self.closed = True
+        free(self.work)
+        if not self.in_flight:
+            self.emptied.wake()
 
     def give_up(self) -> None:
         """Wait for nothing any more: what waits is dropped, what is being delivered counts as timed out."""
+        self.close()
         with self.lock:
-            self.close()
-            while self._pop() is not None:
-                self._counts["shutdown"] += 1
-                self._add_news("given_up", 1)
+            for waiting in (self._ordinary, self._terminal):
+                while self._drop(waiting, "shutdown"):
+                    self._given_up(1)
             for batch in list(self._running):
-                if self._end(batch):
-                    self.hanging.add(batch)
-                    calls = len(batch.calls)
-                    self._counts["timed_out"] += calls
-                    self._add_news("given_up", calls)
-            self.changed.notify_all()
+                calls = len(batch.calls)
+                if self._end(batch, timed_out=calls):
+                    self._given_up(calls)
+        self.emptied.wake()
+
+    def _given_up(self, calls: int) -> None:
+        self.gave_up = True
+        self._add_news("given_up", calls)
 
     def wait_until_empty(self, timeout_s: float) -> bool:
-        """Block until nothing is in flight. Lets go of the lock altogether, even in the middle of another method."""
-        with self.lock:
-            return self.changed.wait_for(lambda: not self.in_flight, timeout_s)
+        """Block until nothing is in flight. Lets go of the lock, even in the middle of another method."""
+        lock: Any = self.lock
+        held = lock._release_save() if lock._is_owned() else None
+        try:
+            return self.emptied.wait_for(lambda: not self.in_flight, timeout_s)
+        finally:
+            if held is not None:
+                lock._acquire_restore(held)
 
     def rest_s(self) -> float:
         """How long a worker may sleep that finds nothing to do: until something may be overdue, or is to be logged.
@@ -289,6 +323,7 @@ class Backlog:
 
     def stats(self) -> DispatchStats:
         """The counters as they are."""
+        self.expire()
         with self.lock:
             return DispatchStats(
                 delivered=self._counts["delivered"],

@@ -92,10 +92,10 @@ class EventDispatcher(_Dispatcher):
     def shutdown(self, wait: bool = True, *, timeout_s: float | None = None) -> bool:
         """Take no more events and deliver those in flight, within `timeout_s` seconds (`drain_timeout_s` unless given).
 
-        What is in flight then is given up: dropped if it still waited, else counted as timed out. True if there was
-        nothing to give up. With `wait=False`, or called by the sink, it returns at once, and they are delivered in the
-        background; what a coroutine function has not ended is given up and cancelled by `wait=False`. Idempotent; it is
-        called at the end of the process too.
+        What is in flight then is given up: dropped if it still waited, else counted as timed out. True if nothing was
+        given up, by this shutdown or an earlier one. With `wait=False`, or called by the sink, it returns at once, and
+        they are delivered in the background; what a coroutine function has not ended is given up and cancelled by
+        `wait=False`. Idempotent; it is called at the end of the process too.
         """
         return self._workers.shutdown(self._timeout(timeout_s), wait=wait)
 

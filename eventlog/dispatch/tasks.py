@@ -122,36 +122,29 @@ class Tasks:
     async def shutdown(self, timeout_s: float, *, wait: bool) -> bool:
         """Take no more events and wait until those in flight are delivered; cancel them when the time is up.
 
-        True if nothing had to be given up. Called by the sink it does not wait.
+        True if nothing had to be given up, now or earlier. Called by the sink it does not wait.
         """
         self.backlog.close()
         loop = self._bound()
         assert loop is not None
         if loop is not asyncio.get_running_loop():
             if loop.is_closed():
-                in_time = not self.backlog.in_flight
                 self.wake()
-                return in_time
+                return not self.backlog.gave_up
             there = asyncio.run_coroutine_threadsafe(self.shutdown(timeout_s, wait=wait), loop)
             return await asyncio.wrap_future(there)
         self._turn()
         if not wait or asyncio.current_task() in self._tasks:
             return not self.backlog.in_flight
-        in_time = await self._drained(timeout_s)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._ended.wait()
         self._give_up()
         left = [*self._tasks, *((self._watch,) if self._watch else ())]
         if left:
             await asyncio.wait(left, timeout=_GRACE_S)
         self.backlog.report(at_once=True)
-        return in_time
-
-    async def _drained(self, timeout_s: float) -> bool:
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._ended.wait()
-        except TimeoutError:
-            return not self.backlog.in_flight
-        return True
+        return not self.backlog.gave_up
 
 
 async def _call(effect: Callable[[], Any]) -> Any:

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from ..plan.drive import run
+from ..plan.threads import free
 from .backlog import Backlog, Batch, Bounds
 from .sinks import Errors, Sink
 from .tasks import Tasks
@@ -73,14 +74,16 @@ class Threads:
         """Wait for something to deliver. None at the end."""
         while True:
             backlog.report()
-            with backlog.lock:
-                backlog.expire()
-                batch = backlog.take()
-                if batch is None:
-                    if backlog.closed and not backlog.in_flight:
-                        return None
+            backlog.expire()
+            batch = backlog.take()
+            if batch is None:
+                if backlog.closed and not backlog.in_flight:
+                    free(backlog.work)  # for the next one, which is to end too
+                    return None
+                with backlog.lock:
                     self._idle += 1
-                    backlog.changed.wait(backlog.rest_s())
+                backlog.work.acquire(timeout=backlog.rest_s())
+                with backlog.lock:
                     self._idle -= 1
             if batch is not None:
                 if not self._idle and len(self._threads) <= self._bounds.workers + self._bounds.hanging:
@@ -102,7 +105,7 @@ class Threads:
     def shutdown(self, timeout_s: float, *, wait: bool) -> bool:
         """Take no more events and wait until those in flight are delivered; give them up when the time is up.
 
-        True if nothing had to be given up. Called by the sink it does not wait.
+        True if nothing had to be given up, now or earlier. Called by the sink it does not wait.
         """
         self.retire()
         backlog = self.backlog
@@ -110,11 +113,11 @@ class Threads:
             return not backlog.in_flight
         if not self._has_thread:
             self._deliver_here(timeout_s)
-        in_time = backlog.wait_until_empty(timeout_s if self._has_thread else 0.0)
+        backlog.wait_until_empty(timeout_s if self._has_thread else 0.0)
         backlog.give_up()
         self.wake()
         backlog.report(at_once=True)
-        return in_time
+        return not backlog.gave_up
 
     def _deliver_here(self, timeout_s: float) -> None:
         """Deliver in this thread: as the interpreter ends, another may not be had."""

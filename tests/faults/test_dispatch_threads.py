@@ -3,7 +3,6 @@
 import gc
 import logging
 import signal
-import sys
 import threading
 import time
 import tracemalloc
@@ -18,7 +17,7 @@ from eventlog.dispatch import backlog, dispatchers, threads
 from eventlog.dispatch.dispatchers import EventDispatcher
 from eventlog.plan import forks
 from tests.support.dispatchers import Gate, Threads, until
-from tests.support.interrupts import InterruptAt
+from tests.support.interrupts import at_each_step
 from tests.support.redis_process import eventually
 
 WATCHED = {module.__file__ for module in (backlog, dispatchers, threads)}
@@ -197,13 +196,6 @@ def is_watched(frame: FrameType) -> bool:
     return frame.f_code.co_filename in WATCHED
 
 
-def lines_of(work: Callable[[], object]) -> int:
-    """How many lines there are at which `work` can be interrupted."""
-    counter = InterruptAt(1_000_000, is_watched)
-    assert not counter.during(work)
-    return 1_000_000 - counter.left
-
-
 @pytest.mark.parametrize("is_first", [True, False])
 def test_a_producer_that_is_interrupted_at_any_line_leaves_the_dispatcher_sound(is_first: bool) -> None:
     def prepared() -> tuple[Gate, Threads]:
@@ -222,12 +214,9 @@ def test_a_producer_that_is_interrupted_at_any_line_leaves_the_dispatcher_sound(
         assert ("first" in gate.names) == (not is_first)
         assert gate.names.count("interrupted") <= 1
 
-    gate, here = prepared()
-    lines = lines_of(lambda: here.dispatch("interrupted"))
-    ended(gate, here)
-    for line in range(1, lines + 1):
+    for interrupt in at_each_step(is_watched, at_least=10):
         gate, here = prepared()
-        assert InterruptAt(line, is_watched).during(lambda here=here: here.dispatch("interrupted"))  # type: ignore[misc]
+        interrupt.during(lambda here=here: here.dispatch("interrupted"))  # type: ignore[misc]
         ended(gate, here)
 
 
@@ -244,81 +233,68 @@ def test_a_shutdown_that_is_interrupted_at_any_line_may_be_repeated() -> None:
         gate.open()
         here.shutdown(timeout_s=20)
         stats = here.stats()
-        assert stats.in_flight == 0
-        assert stats.dispatched in (1, 2), "an event that was being dropped just then may be missing"
+        assert (stats.dispatched, stats.in_flight) == (2, 0)
 
-    gate, here = prepared()
-    lines = lines_of(lambda: here.shutdown(timeout_s=0.01))
-    ended(gate, here)
-    for line in range(1, lines + 1):
+    for interrupt in at_each_step(is_watched, at_least=10):
         gate, here = prepared()
-        assert InterruptAt(line, is_watched).during(lambda here=here: here.shutdown(timeout_s=0.01))  # type: ignore[misc]
+        interrupt.during(lambda here=here: here.shutdown(timeout_s=0.01))  # type: ignore[misc]
         ended(gate, here)
 
 
-class NestedAt:
-    """Calls `nested` at the n-th line in watched frames, as a signal handler or a finalizer would, and goes on."""
-
-    def __init__(self, line: int, nested: Callable[[], object]) -> None:
-        self.left = line
-        self.nested = nested
-
-    def __call__(self, frame: FrameType, event: str, arg: Any) -> Any:
-        if not is_watched(frame):
-            return None
-        if event == "line":
-            self.left -= 1
-            if self.left == 0:
-                self.nested()
-        return self
-
-    def during(self, work: Callable[[], object]) -> bool:
-        sys.settrace(self)
-        try:
-            work()
-        finally:
-            sys.settrace(None)
-        return self.left <= 0
-
-
 @pytest.mark.parametrize("kind", ["a", "run.finished"])
-def test_a_handler_may_hand_over_at_any_line_of_a_dispatch_and_of_a_shutdown(kind: str) -> None:
-    for outer in (lambda here: here.dispatch("outer"), lambda here: here.shutdown(timeout_s=0)):
-        line = 1
-        while True:
-            gate = Gate()
-            here = dispatching(gate, max_workers=1, inflight_oversubscription=2)
-            for name in ("running", "waiting"):
-                here.dispatch(name)
-            eventually(lambda gate=gate: gate.began, "one is being delivered")  # type: ignore[misc]
-            nested = NestedAt(line, lambda here=here: here.dispatch(kind))  # type: ignore[misc]
-            interrupted = nested.during(lambda here=here, outer=outer: outer(here))  # type: ignore[misc]
-            stats = here.stats()
-            assert stats.in_flight <= 3, "at most one over the bound, for one that came in between"
-            gate.open()
-            here.shutdown(timeout_s=20)
-            stats = here.stats()
-            handed = 2 + (outer.__code__.co_names[0] == "dispatch") + interrupted
-            assert (stats.dispatched, stats.in_flight, stats.waiting) == (handed, 0, 0)
-            if not interrupted:
-                break
-            line += 1
-        assert line > 10
+@pytest.mark.parametrize("outer", [lambda here: here.dispatch("outer"), lambda here: here.shutdown(timeout_s=0)])
+def test_a_handler_may_hand_over_at_any_line_of_a_dispatch_and_of_a_shutdown(
+    kind: str, outer: Callable[[Threads], object]
+) -> None:
+    heres: list[Threads] = []
+    for interrupt in at_each_step(is_watched, at_least=10, handler=lambda: heres[-1].dispatch(kind)):
+        gate = Gate()
+        heres.append(here := dispatching(gate, max_workers=1, inflight_oversubscription=2))
+        for name in ("running", "waiting"):
+            here.dispatch(name)
+        eventually(lambda gate=gate: gate.began, "one is being delivered")  # type: ignore[misc]
+        interrupt.during(lambda here=here: outer(here))  # type: ignore[misc]
+        assert here.stats().in_flight <= 3, "at most one over the bound, for one that came in between"
+        gate.open()
+        here.shutdown(timeout_s=20)
+        stats = here.stats()
+        handed = 2 + ("dispatch" in outer.__code__.co_names) + (interrupt.left == 0)
+        assert (stats.dispatched, stats.in_flight, stats.waiting) == (handed, 0, 0)
 
 
 def test_a_handler_may_shut_down_at_any_line_of_a_dispatch_and_waits_for_what_is_in_flight() -> None:
-    line, interrupted = 1, True
-    while interrupted:
+    heres: list[Threads] = []
+    answers: list[bool] = []
+    for interrupt in at_each_step(
+        is_watched, at_least=10, handler=lambda: answers.append(heres[-1].shutdown(timeout_s=20))
+    ):
         gate = Gate(is_open=True)
-        here = dispatching(gate, max_workers=1, inflight_oversubscription=4)
+        heres.append(here := dispatching(gate, max_workers=1, inflight_oversubscription=4))
         here.dispatch("first")
-        answers: list[bool] = []
-        nested = NestedAt(line, lambda here=here, answers=answers: answers.append(here.shutdown(timeout_s=20)))  # type: ignore[misc]
-        interrupted = nested.during(lambda here=here: here.dispatch("outer"))  # type: ignore[misc]
+        interrupt.during(lambda here=here: here.dispatch("outer"))  # type: ignore[misc]
         here.shutdown(timeout_s=20)
         stats = here.stats()
-        assert answers == [True] * interrupted
         assert "first" in gate.names
         assert (stats.dispatched, stats.in_flight) == (2, 0)
-        line += 1
-    assert line > 10
+    assert all(answers)
+
+
+def test_a_coroutine_that_blocks_is_timed_out_all_the_same() -> None:
+    go_on = threading.Event()
+
+    async def blocks(**given: Any) -> None:
+        go_on.wait(20)
+
+    here = EventDispatcher(blocks, max_workers=1, inflight_oversubscription=2, call_timeout_s=0.05)
+    try:
+        for name in "ab":
+            here.dispatch(event_name=name)
+        eventually(lambda: here.stats().timed_out == 1, "its place is free")
+        here.dispatch(event_name="c")
+        stats = here.stats()
+        assert (stats.in_flight, stats.dropped_total, stats.hanging) == (2, 0, 1)
+    finally:
+        go_on.set()
+    eventually(lambda: here.stats().delivered == 2, "the others are delivered")
+    assert here.shutdown()
+    assert here.stats().late == 1

@@ -166,6 +166,8 @@ class AnyHistory(RuleBasedStateMachine):
     def hand_over(self, is_terminal: bool) -> None:
         call = Call("x", None, None, is_terminal)
         ordinary = [each for each in self.waiting if not each.is_terminal]
+        if self.in_flight >= self.CAPACITY and not self.closed:
+            self._hang([batch for batch in self.running if batch.deadline <= self.clock])
         in_flight = self.in_flight
         self.handed += 1
         self.backlog.admit(call)
