@@ -166,8 +166,6 @@ class AnyHistory(RuleBasedStateMachine):
     def hand_over(self, is_terminal: bool) -> None:
         call = Call("x", None, None, is_terminal)
         ordinary = [each for each in self.waiting if not each.is_terminal]
-        if self.in_flight >= self.CAPACITY and not self.closed:
-            self._hang([batch for batch in self.running if batch.deadline <= self.clock])
         in_flight = self.in_flight
         self.handed += 1
         self.backlog.admit(call)
@@ -251,6 +249,7 @@ class AnyHistory(RuleBasedStateMachine):
     @invariant()
     def everything_is_accounted_for(self) -> None:
         stats = self.backlog.stats()
+        self._hang([batch for batch in self.running if batch.deadline <= self.clock])
         assert stats.dispatched == self.handed
         assert stats == DispatchStats(
             delivered=self.outcomes["delivered"],
