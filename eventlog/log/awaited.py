@@ -207,6 +207,7 @@ class _Position:
 
     def __init__(self, cursor: str) -> None:
         self.cursor = cursor
+        self.handed_out = 0
 
 
 class AsyncFollower(OfOneProcess):
@@ -228,6 +229,11 @@ class AsyncFollower(OfOneProcess):
     def cursor(self) -> str:
         """See `Follower.cursor`."""
         return self._position.cursor
+
+    @property
+    def handed_out(self) -> int:
+        """How many events so far."""
+        return self._position.handed_out
 
     @property
     def epoch(self) -> str | None:
@@ -275,6 +281,7 @@ async def _events(
                 if isinstance(item, Gap):
                     on_gap(item)
                     continue
+                position.handed_out += 1
                 position.cursor = item.id
                 yield item
             position.cursor = tail.cursor

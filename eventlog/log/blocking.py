@@ -228,6 +228,7 @@ class Follower(OfOneProcess):
         self._hang_up = hang_up
         self._closed = threading.Event()
         self._cursor = tail.cursor
+        self.handed_out = 0
 
     @property
     def cursor(self) -> str:
@@ -263,6 +264,8 @@ class Follower(OfOneProcess):
                     if isinstance(item, Gap):
                         self._on_gap(item)
                         continue
+                    # In this order: who finds both unchanged, in another thread, knows that no event is under way.
+                    self.handed_out += 1
                     self._cursor = item.id
                     yield item
                     if self._closed.is_set():

@@ -145,13 +145,22 @@ class _Merged:
         if isinstance(buffer, bool) or not isinstance(buffer, int) or buffer < 1:
             raise InvalidInput("buffer", f"{buffer!r} is not a number of events")
         self._window = Window(followers, hold_back_s, buffer, time.monotonic())
+        self._all = followers
         cursors = {name: getattr(follower, "cursor", None) for name, follower in followers.items()}
         self._cursors: dict[str, str] = {name: cursor for name, cursor in cursors.items() if isinstance(cursor, str)}
+        # What `handed_out` of each is when none of its events waits here.
+        self._given: dict[str, int] = {name: getattr(each, "handed_out", -1) for name, each in followers.items()}
 
     @property
     def cursors(self) -> dict[str, str]:
         """By name: where to resume. A log without events so far is there if its follower has a cursor."""
-        return dict(self._cursors)
+        found = dict(self._cursors)
+        for name, follower in self._all.items():
+            # A follower moves on over what its filter leaves out. Its cursor first, see `Follower`.
+            cursor = getattr(follower, "cursor", None)
+            if getattr(follower, "handed_out", None) == self._given[name]:
+                found[name] = str(cursor)
+        return found
 
     def stats(self) -> MergeStats:
         """How many events wait, and how many were handed out late so far."""
@@ -159,6 +168,7 @@ class _Merged:
 
     def _handed_out(self, followed: Followed) -> Followed:
         self._cursors[followed.name] = followed.event.id
+        self._given[followed.name] += 1
         return followed
 
     def _raise_failure(self) -> None:

@@ -6,12 +6,13 @@ loop runs in a thread of its own, and waits for the answer.
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
 from eventlog import AsyncEventLog, Event, EventLog, Gap, create_async_event_log, create_event_log
 from eventlog.errors import EventLogError
+from eventlog.log.awaited import AsyncFollower
 from eventlog.model import Audit, LogInfo, Page
 from eventlog.runs.fold import StageView
 from eventlog.runs.records import ReplayPage, RunsPage, RunSummary
@@ -23,6 +24,12 @@ PATIENCE_S = 30.0
 
 class Following(Protocol):
     """An iteration over what a log is given, in either colour."""
+
+    @property
+    def cursor(self) -> str: ...
+
+    @property
+    def epoch(self) -> str | None: ...
 
     def __iter__(self) -> Iterator[Event]: ...
 
@@ -153,11 +160,19 @@ async def _opened(options: dict[str, Any]) -> AsyncEventLog:
 class AsyncFollowing:
     """`async for` as a plain iteration. `close` from another thread cancels the wait, as a cancelled task would."""
 
-    def __init__(self, colour: AsyncColour, events: AsyncIterator[Event]) -> None:
+    def __init__(self, colour: AsyncColour, events: AsyncFollower) -> None:
         self._colour = colour
         self._events = events
         self._task: asyncio.Task[Event | None] | None = None
         self._closed = False
+
+    @property
+    def cursor(self) -> str:
+        return self._events.cursor
+
+    @property
+    def epoch(self) -> str | None:
+        return self._events.epoch
 
     def __iter__(self) -> Iterator[Event]:
         while (event := self._colour.wait_for(self._next())) is not None:
@@ -180,7 +195,7 @@ class AsyncFollowing:
         if self._task is not None and not self._task.done():
             self._task.cancel()
             await asyncio.wait([self._task])
-        await self._events.aclose()  # type: ignore[attr-defined]
+        await self._events.aclose()
 
 
 class Gaps(list[Gap]):

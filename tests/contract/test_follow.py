@@ -236,3 +236,40 @@ def test_expired_events_are_not_shown_to_a_follower_who_comes_late(world: World)
         eventually(lambda: len(reading.events) == 1, "the young one is given")
     assert reading.events == [young]
     assert gaps == [Gap(3, 1, 3, "trimmed")]
+
+
+def test_the_cursor_moves_on_over_what_the_filter_leaves_out(world: World) -> None:
+    """Else a reader that resumes after a quiet time would be told that it missed what it did not want."""
+    log = world.open(max_entries=1500)
+    first = log.append("rare")
+    gaps = Gaps()
+    following = log.follow(0, kind="rare", on_gap=gaps)
+    with Reading(following) as reading:
+        eventually(lambda: reading.events == [first], "what was there is given")
+        last = log.append_many([{"kind": "a"}] * 1000)[-1]
+        eventually(lambda: following.cursor == last.id, "the cursor has moved on")
+        assert following.epoch == log.info().epoch
+    log.append_many([{"kind": "a"}] * 1000)
+    later = log.append("rare")
+    with Reading(log.follow(following.cursor, epoch=following.epoch, kind="rare", on_gap=gaps)) as reading:
+        eventually(lambda: reading.events == [later], "what came is given")
+    assert gaps == []
+
+
+def test_a_follower_of_an_empty_log_has_its_epoch_and_hears_that_it_was_lost(world: World) -> None:
+    log = world.open()
+    gaps = Gaps()
+    following = log.follow(0, on_gap=gaps)
+    with Reading(following) as reading:
+        first = log.append("a")
+        eventually(lambda: reading.events == [first], "the first event is given")
+        eventually(lambda: following.epoch == log.info().epoch, "the log has a name")
+        cursor, epoch = following.cursor, following.epoch
+    world.pass_time(0.002)
+    world.wipe(log)
+    log.append_many([{"kind": "b"}] * 3)
+    assert gaps == []
+    for since in (cursor, 1):
+        with Reading(log.follow(since, epoch=epoch, on_gap=gaps)) as reading:
+            eventually(lambda: len(reading.events) == 3, "the new log is given")
+    assert gaps == [Gap(0, 1, 0, "reset")] * 2

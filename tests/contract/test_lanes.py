@@ -19,6 +19,7 @@ from eventlog.runs.merge import AsyncMergedFollower, Followed, MergedFollower, a
 from tests.contract.colours import AsyncColour, Colour, Gaps, SyncColour
 from tests.contract.lane_worker import EACH, LANES, RUN, WORKERS, fill
 from tests.contract.worlds import RedisWorld, World
+from tests.support.redis_process import eventually
 
 ROOT = Path(__file__).parents[2]
 
@@ -138,6 +139,10 @@ class Merging:
         )
         self.late = 0
 
+    @property
+    def cursors(self) -> dict[str, str]:
+        return self._merged.cursors
+
     def first(self, count: int) -> list[Followed]:
         """The first `count` of the stream, or all of it."""
         if isinstance(self._merged, MergedFollower):
@@ -207,6 +212,16 @@ def test_a_log_where_nothing_happens_holds_up_another_for_a_moment_only(log: Col
     merging = Merging(log, {"busy": {"since": 0, "run_id": "r1"}, "idle": {"since": 0, "run_id": "r2"}}, 0.05)
     events = [log.append("a", run_id="r1") for _ in range(10)]
     assert merging.first(10) == [("busy", event) for event in events]
+
+
+def test_a_merge_may_be_resumed_behind_what_a_quiet_follower_passed_over(log: Colour) -> None:
+    merging = Merging(log, {"busy": {"since": 0, "run_id": "r1"}, "quiet": {"since": 0, "run_id": "r2"}}, 0.05)
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(merging.first, 11)
+        last = log.append_many([{"kind": "a", "run_id": "r1"}] * 10 + [{"kind": "b"}] * 5)[-1]
+        eventually(lambda: merging.cursors == {"busy": last.id, "quiet": last.id}, "both have passed all")
+        log.append("a", run_id="r1")
+        assert len(reading.result(30)) == 11
 
 
 def test_a_merge_ends_when_all_that_it_follows_has_ended(log: Colour) -> None:
