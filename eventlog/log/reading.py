@@ -21,6 +21,7 @@ _CHUNK = 250
 _SCAN_BUDGET = 2000
 _STEP_BUDGET = 16
 _FOLLOW_PAGE = 500
+_REMEMBERED = 16
 BLOCK_S = 2.0
 _STALE_S = 1.0
 _FIRST_PAUSE_S = 0.05
@@ -220,6 +221,8 @@ class Tail:
         self._failing_since: float | None = None
         self._pause_s = _FIRST_PAUSE_S
         self._looked_back = False
+        # Events on the way here, each with a hash of it: one a batch, the older the sparser.
+        self._seen: list[tuple[EventId, int]] = []
         self.epoch = epoch
         self.caught_up = False
         self.ended = False
@@ -289,19 +292,40 @@ class Tail:
             return []
         self._position = arrived[-1].position
         self._since = Cursor(*self._position)
+        self._remember(arrived[-1])
         return self._until_end(arrived)
 
     def _catch_up(self) -> Plan[list[Event | Gap]]:
         request = PageRequest.of(self._since, None, _FOLLOW_PAGE, self._filter, epoch=self.epoch)
         page = yield from read_page(self._backend, request)
+        gap = page.gap
+        if gap is not None and gap.reason == "rollback" and gap.from_offset == 1:
+            gap = yield from self._since_they_parted(gap)
+        if page.events:
+            self._remember(page.events[-1])
         self._stand_at(parse_cursor(page.cursor), page.epoch)
         self.caught_up = page.at_end
         self._fresh_at = self._monotonic()
         # The page may have filtered out the run's end.
         self._looked_back = False
-        items: list[Event | Gap] = [] if page.gap is None else [page.gap]
+        items: list[Event | Gap] = [] if gap is None else [gap]
         items += self._until_end(page.events)
         return items
+
+    def _remember(self, event: Event) -> None:
+        if len(self._seen) == _REMEMBERED:
+            del self._seen[1::2]
+        self._seen.append((event.position, _hash(event)))
+
+    def _since_they_parted(self, gap: Gap) -> Plan[Gap]:
+        """The gap without what comes before the newest event that both the reader saw and the log has."""
+        for place, known in reversed(self._seen.copy()):
+            before = Cursor(place.ms, place.offset - 1)
+            segment = yield from self._backend.read(ReadRequest(since=before, count=1))
+            if [(event.position, _hash(event)) for event in segment.events] == [(place, known)]:
+                return Gap(gap.to_offset - place.offset, place.offset + 1, gap.to_offset, "rollback")
+            self._seen.pop()
+        return gap
 
     def _until_end(self, events: list[Event]) -> list[Event | Gap]:
         """Those that match; with `until_terminal` none after the run's end, whether the reader is to see it or not."""
@@ -319,6 +343,11 @@ class Tail:
         self.epoch = epoch or None
         if cursor is not None and cursor.ms is not None:
             self._position = EventId(cursor.ms, cursor.offset)
+
+
+def _hash(event: Event) -> int:
+    body = event.body
+    return hash((body.kind, body.payload_json, body.run_id, event.seq))
 
 
 def joins(offset: int, arrived: list[Event]) -> bool:

@@ -177,6 +177,7 @@ class RedisBackend:
         command = Command(
             ("XREAD", "COUNT", str(_TAIL_BATCH), "BLOCK", str(block_ms), "STREAMS", self.keys.log, str(after)),
             timeout_s + _BLOCK_MARGIN_S,
+            goes_on=True,
         )
         try:
             reply = yield command

@@ -17,11 +17,14 @@ T = TypeVar("T")
 class Command:
     """One Redis command. `timeout_s` bounds the wait for its reply; the reply is sent back undecoded.
 
+    `goes_on`: only over the connection that there is. A new one may lead to another Redis, such as a new primary.
+
     Numbers are given as text: a signal handler that raises while the packer formats one ends the process.
     """
 
     args: tuple[bytes | str, ...]
     timeout_s: float
+    goes_on: bool = False
 
 
 @final

@@ -106,6 +106,8 @@ class SyncLink:
                 if connection.socket_timeout != command.timeout_s:
                     _bound(connection, command.timeout_s)
                 if connection._sock is None:
+                    if command.goes_on:
+                        raise Disconnected("the connection was closed")
                     connection.connect()
                 if not self._looked:
                     self._looked = True
@@ -218,6 +220,8 @@ class AsyncLink:
                     await connection.disconnect(nowait=True)
                     await self._drop_idle()
                 if not connection.is_connected:
+                    if command.goes_on:
+                        raise Disconnected("the connection was closed")
                     await connection.connect()
                 transport = connection._writer.transport
                 if not self._looked:

@@ -278,6 +278,7 @@ class Hub:
         command = Command(
             ("XREAD", "COUNT", str(_COUNT), "BLOCK", str(self._block_ms), "STREAMS", *topics, *positions),
             self._block_ms / 1000 + _BLOCK_MARGIN_S,
+            goes_on=self._client_id is not None,
         )
         self._stats.reads += 1
         try:
