@@ -19,9 +19,8 @@ def other_primary(world: World, log: Colour, **options: Any) -> Colour:
             if "{w}" in key:
                 world.client.copy(key, key.replace("{w}", "{other}"))
     else:
-        for name in ("_epoch", "_born", "_last"):
-            setattr(other.storage, name, getattr(log.storage, name))
-        other.storage._events = list(log.storage._events)
+        known = log.storage._log
+        other.storage._log = known._replace(events=list(known.events))
     return other
 
 
@@ -90,12 +89,11 @@ def test_both_primaries_gave_out_the_offset_that_the_reader_saw_last(world: Worl
 
 def torn(world: World) -> tuple[Colour, list[str], list[int]]:
     """A log that gave out offsets 4 and 5 twice, as after a start that applied half of an append; ids and offsets."""
+    if not isinstance(world, RedisWorld):
+        pytest.skip("memory loads no file")
     log = world.open()
     first = log.append_many([{"kind": "a", "run_id": "r"}] * 5)
-    if isinstance(world, RedisWorld):
-        world.client.hset(f"{world.key_prefix}:{{w}}:meta", "offset", 3)
-    else:
-        log.storage._last = first[2].position
+    world.client.hset(f"{world.key_prefix}:{{w}}:meta", "offset", 3)
     world.pass_time(0.001)
     again = log.append_many([{"kind": "a", "run_id": "r"}] * 4)
     return log, [event.id for event in first + again], [1, 2, 3, 4, 5, 4, 5, 6, 7]
