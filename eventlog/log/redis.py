@@ -54,7 +54,7 @@ class RedisBackend:
         self.retention = retention
         self.deadline_s = deadline_s
         self._retention = f"{retention.ttl_ms} {retention.max_entries}"
-        self._said = False
+        self._said: list[bool] = []  # shared with the other writers of the same log object
         self.become_new_writer()
         # Two processes that numbered their calls as one writer would take each other's appends for repetitions.
         call_in_child(self.become_new_writer)
@@ -149,7 +149,7 @@ class RedisBackend:
     def _keeps(self, ttl_ms: int, max_entries: int) -> None:
         """Say it once if the log's retention is not the one that was asked for here."""
         if not self._said and self.retention.differs(ttl_ms, max_entries):
-            self._said = True
+            self._said.append(True)
             _log.warning(
                 "the log of %s keeps ttl_seconds=%g, max_entries=%d; what is configured here (%g, %d) is for new logs: "
                 "change it with log.set_retention or `eventlog log retention`",
@@ -160,7 +160,7 @@ class RedisBackend:
     def set_retention(self, ttl_ms: int | None, max_entries: int | None) -> Plan[None]:
         """Calls of `log_retention.lua`, until it has come to all runs."""
         k, below = self.keys, "+inf"
-        self._said = True
+        self._said.append(True)
         while below:
             reply = yield from call_script(
                 script("log/log_retention"),
