@@ -147,10 +147,9 @@ class Supervisor:
             self._has_socket = True
         elif self._has_socket:
             folder = os.path.dirname(self._socket)
-            if not os.path.isdir(folder):
-                os.makedirs(folder, 0o700)
-                if os.lstat(os.path.dirname(folder)).st_uid != os.geteuid():
-                    return  # somebody else has made it, who could put a socket of their own there
+            os.makedirs(folder, 0o700, exist_ok=True)
+            if folder != self._data_dir and os.lstat(os.path.dirname(folder)).st_uid != os.geteuid():
+                return  # somebody else has made it, who could put a socket of their own there
             _log(f"{self._socket} was deleted while the server ran: it is started again")
             self._stop_server()
 
