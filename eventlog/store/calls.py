@@ -79,7 +79,7 @@ def _call(
                 args = loading
                 continue
             if error.code not in _PASSING:
-                source = loading[1] if loading is not args and isinstance(loading[1], bytes) else b""
+                source = loading[1] if loading[0] == "EVAL" and isinstance(loading[1], bytes) else b""
                 raise failure_of(error, args, source=source, unknown=unknown) from error
             failure: Exception = error
         except LinkLost as error:
@@ -117,6 +117,8 @@ def failure_of(
         return BackendFull(f"Redis refuses writes: {code}", outcome_unknown=unknown)
     if code in _CREDENTIALS or error.problem.startswith(_AUTH_PROBLEMS):
         return BackendRefused(f"Redis refuses the user name or the password ({code})", outcome_unknown=unknown)
+    if not error.sent and code != "NOPERM":
+        return BackendRefused(f"Redis refuses the connection: {error}", outcome_unknown=unknown)
     if error.lacks_right:
         lacks = _command_named(error.problem, source)
         keys = next((arg for arg in args[1:] if isinstance(arg, str) and "}:" in arg), None)
@@ -125,11 +127,11 @@ def failure_of(
             problem = f"Redis does not let its user use the keys {lacks} (NOPERM)"
         else:
             lacks = lacks or str(args[0])
-            has = code != "NOPERM" and "ACL" not in error.problem
-            problem = f"Redis does not {f'have {lacks}' if has else f'let its user run {lacks} (NOPERM)'}"
+            forbidden = code == "NOPERM" or error.problem.startswith("ACL ")
+            problem = f"Redis does not let its user run {lacks} (NOPERM)"
+            if not forbidden:
+                problem = f"Redis does not have the command {lacks}"
         return BackendRefused(problem, lacks=lacks, outcome_unknown=unknown)
-    if not error.sent:
-        return BackendRefused(f"Redis refuses the connection: {error}", outcome_unknown=unknown)
     if code in _CLUSTER:
         problem = f"Redis is a node of a cluster ({code}); what is supported is one Redis, or a primary with replicas"
         return BackendRefused(problem, outcome_unknown=unknown)
@@ -155,7 +157,7 @@ def failed_wait(error: LinkLost | Refused, args: tuple[bytes | str | int, ...], 
 
 def _command_named(problem: str, source: bytes) -> str | None:
     """The command that a refusal is about; where only the line of the script is named, the one that stands there."""
-    named = re.search(r"(?:run the|unknown command|for) '([^']+)'", problem)
+    named = re.search(r"(?:run the|command|available:) ['`]([^'`]+)['`]", problem)
     if named is not None:
         return named[1].upper().replace("|", " ")
     line = re.search(r"user_script:(\d+)", problem)

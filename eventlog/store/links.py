@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from time import monotonic
@@ -59,11 +60,13 @@ class Refused(Exception):
     @property
     def lacks_right(self) -> bool:
         """This Redis does not have the command, or its user no right to it or to the key."""
-        return self.code == "NOPERM" or self.problem.startswith(_LACKING)
+        return self.code == "NOPERM" or _LACKING.search(str(self)) is not None
 
 
-# Within a script both lose their code.
-_LACKING = ("ACL failure", "unknown command", "Unknown command", "Unknown Redis command")
+# Within a script a lacking right loses its code; hosted services and proxies have words of their own.
+_LACKING = re.compile(
+    r"ACL failure|(unknown|unsupported)( redis)? command|command (is )?not (supported|available|allowed)", re.IGNORECASE
+)
 
 
 class SyncLink:

@@ -80,6 +80,22 @@ def test_a_command_that_was_renamed_away_is_named(renamed: str) -> None:
                 call(server.url)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "ERR unknown command `EVALSHA`, with args beginning with: `x`",
+        "unsupported command 'EVALSHA'",
+        "ERR Command is not available: 'EVALSHA'. See the documentation.",
+        "ERR command not supported",
+    ],
+)
+def test_a_service_that_has_no_such_command_is_understood_in_its_own_words(said: str) -> None:
+    with answering(f"-{said}\r\n".encode()) as port:
+        for call in (append, append_on_asyncio):
+            with pytest.raises(BackendRefused, match="does not have the command EVALSHA"):
+                call(f"redis://127.0.0.1:{port}/0")
+
+
 @pytest.mark.parametrize("code", ["NOAUTH", "WRONGPASS"])
 def test_a_password_that_changes_is_a_clear_refusal_and_heals(own_server: RedisProcess, code: str) -> None:
     url = own_server.user("") if code == "WRONGPASS" else own_server.url
