@@ -147,7 +147,7 @@ def test_what_could_not_be_sent_was_not_carried_out(call: Call, fault: str, redi
             "password": redis_server.url.replace("://", "://nobody:x@", 1),
         }[fault]
         with pytest.raises(BackendUnavailable) as caught:
-            call(url, 0.3)
+            call(url, 0.1)
     assert not caught.value.outcome_unknown
     assert isinstance(caught.value, BackendRefused) == (fault in ("database", "password"))
 

@@ -196,48 +196,40 @@ class Refusing:
                 plain.config_set(name, value)
 
 
-@pytest.mark.parametrize(
-    ("how", "reason", "named"),
-    [
+def test_ready_means_that_an_append_would_be_taken(serve: Serve) -> None:
+    ways: tuple[tuple[Callable[[Refusing], None], str, str], ...] = (
         (Refusing.full, "full", "OOM"),
         (Refusing.without_replicas, "full", "NOREPLICAS"),
-        (Refusing.disk_full, "full", "MISCONF"),
         (Refusing.replica, "full", "replica"),
         (Refusing.password, "refused", "NOAUTH"),
         (Refusing.forbidden, "refused", "XADD"),
         (Refusing.other_keys, "refused", ":{default}:*"),
-    ],
-    ids=lambda value: getattr(value, "__name__", None),
-)
-def test_ready_means_that_an_append_would_be_taken(
-    serve: Serve, how: Callable[[Refusing], None], reason: str, named: str
-) -> None:
-    # A replica may become the primary any moment: that is waited for until the deadline.
-    deadline_s = 0.3 if how is Refusing.replica else 1.5
+        (Refusing.disk_full, "full", "MISCONF"),
+    )
     with (
         RedisProcess(*HEALTHY, appendonly=False) as redis,
-        serve(redis.url, request_deadline_s=deadline_s) as url,
+        # A replica may become the primary any moment: that is waited for until the deadline.
+        serve(redis.url, request_deadline_s=0.5) as url,
         closing(httpx.Client(base_url=url)) as client,
-        EventLogClient(url, workspace="default", deadline_s=20) as log,
+        EventLogClient(url, workspace="default", deadline_s=60) as log,
     ):
         api = Api(client, "default")
-        api.fill(3)
-        refusing = Refusing(redis)
-        how(refusing)
-        for answer in (client.get("/readyz"), api.post({"kind": "a"}), api.post([{"kind": "a"}])):
-            document = assert_problem(answer, 503, "BACKEND_UNAVAILABLE")
-            assert (document["reason"], "outcome_unknown" in document) == (reason, False)
-            assert named in document["detail"]
-        began = time.monotonic()
-        with pytest.raises(BackendFull if reason == "full" else BackendRefused, match=re.escape(named)) as caught:
-            log.append("a")
-        assert not caught.value.outcome_unknown
-        assert time.monotonic() - began < 15  # at once: it does not try again until its deadline
-        if reason == "full":
-            assert api.offsets() == [1, 2, 3]
-        refusing.end()
-        assert client.get("/readyz").status_code == 200
-        assert api.post({"kind": "a"}).status_code == 201
+        for number, (how, reason, named) in enumerate(ways, 1):
+            refusing = Refusing(redis)
+            how(refusing)
+            for answer in (client.get("/readyz"), api.post({"kind": "a"}), api.post([{"kind": "a"}])):
+                document = assert_problem(answer, 503, "BACKEND_UNAVAILABLE")
+                assert (document["reason"], "outcome_unknown" in document) == (reason, False), how
+                assert named in document["detail"]
+            began = time.monotonic()
+            with pytest.raises(BackendFull if reason == "full" else BackendRefused, match=re.escape(named)) as caught:
+                log.append("a")
+            assert not caught.value.outcome_unknown
+            assert time.monotonic() - began < 30  # at once: it does not try again until its deadline
+            refusing.end()
+            eventually(lambda: client.get("/readyz").status_code == 200, f"ready after {how.__name__}")
+            assert api.post({"kind": "a"}).status_code == 201
+            assert api.offsets() == list(range(1, number + 1))
 
 
 def test_asking_whether_it_is_ready_leaves_nothing_behind(serve: Serve) -> None:
@@ -250,10 +242,7 @@ def test_asking_whether_it_is_ready_leaves_nothing_behind(serve: Serve) -> None:
     ("rights", "named"),
     [
         ("-@dangerous", ["INFO", "CONFIG GET", "CLIENT UNBLOCK"]),
-        ("-info", ["INFO"]),
-        ("-config", ["CONFIG GET"]),
-        ("-client", ["CLIENT UNBLOCK"]),
-        ("-scan", ["SCAN"]),
+        ("-config -client -scan", ["CONFIG GET", "SCAN", "CLIENT UNBLOCK"]),
         ("-xread -blpop -memory", ["XREAD", "BLPOP", "MEMORY USAGE"]),
     ],
 )
