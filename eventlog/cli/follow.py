@@ -1,6 +1,7 @@
 """`eventlog follow`: the log as it grows, with the habits of `tail -f`."""
 
 import contextlib
+import logging
 import os
 import select
 import stat
@@ -57,11 +58,16 @@ def follow(
         following.go_on()
 
 
+def _is_no_outage(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith("following waits")
+
+
 class Outage:
-    """Reports an outage on stderr, once."""
+    """Reports an outage on stderr, once; the library's own warning of it is left out."""
 
     def __init__(self) -> None:
         self._reported = False
+        logging.getLogger("eventlog").addFilter(_is_no_outage)
 
     def report(self, error: EventLogError) -> None:
         """The log cannot be reached."""

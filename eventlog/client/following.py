@@ -109,7 +109,8 @@ class StreamTail:
         now = time.monotonic()
         if self._failing_since is None:
             self._failing_since = now
-            _log.warning("following waits: %s", error)
+            if not self._interrupted:
+                _log.warning("following waits: %s", error)
         if now - self._failing_since >= self._start.patience_s:
             raise error
         yield Park(self._until_interrupted, self._pause_s)
