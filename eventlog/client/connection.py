@@ -141,6 +141,7 @@ class _Line:
 
     def __init__(self, address: ServerAddress) -> None:
         self._client = opened(httpx.Client, address.base_url)
+        _bear_interrupts(self._client)
         self._sockets: deque[Any] = deque(maxlen=2)
 
     def send(self, request: wire.Request, timeout_s: float, *, stream: bool = False) -> httpx.Response:
@@ -167,6 +168,17 @@ class _Line:
             connection = stream.get_extra_info("socket")
             if connection is not None:
                 connection.close()
+
+
+def _bear_interrupts(client: httpx.Client) -> None:
+    """Let a call that is interrupted just when it took httpcore's lock take it again, to clean up: it would hang there.
+
+    A line is used by one thread at a time, so that the lock keeps nobody else out.
+    """
+    for transport in (client._transport, *client._mounts.values()):
+        lock: Any = getattr(getattr(transport, "_pool", None), "_optional_thread_lock", None)
+        if lock is not None:
+            lock._lock = threading.RLock()
 
 
 class Connection:

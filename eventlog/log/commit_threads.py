@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from types import CodeType, FrameType
 
 from ..errors import BackendUnavailable, LogClosed, Overloaded, failure_for_each
 from ..model.log_values import Append, Outcome
@@ -79,6 +80,13 @@ class _Waiting:
             waiting = waiting.next_to_wake
         if waiting is not None:
             free(waiting.turn)
+
+
+def _is_within(code: CodeType) -> bool:
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and frame.f_code is not code:
+        frame = frame.f_back
+    return frame is not None
 
 
 class ThreadCommitter:
@@ -252,7 +260,9 @@ class ThreadCommitter:
         """Refuse new appends and wait, bounded, for those under way. Idempotent."""
         self._closed = True
         until = time.monotonic() + self._deadline_s
-        while (self._gathering or any(lock.locked() for lock, _ in self._alone)) and time.monotonic() < until:
+        # What a signal handler closes in the middle of an append does not end before the handler does.
+        alone = [] if _is_within(ThreadCommitter.submit.__code__) else [lock for lock, _ in self._alone]
+        while (self._gathering or any(lock.locked() for lock in alone)) and time.monotonic() < until:
             time.sleep(_SHORT_S)
 
     def _pending(self) -> list[_Waiting]:

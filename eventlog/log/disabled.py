@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Collection, Sequence
+from itertools import count
 
 from ..model.events import Event
 from ..model.ids import ZERO, EventId
@@ -33,8 +34,9 @@ class DisabledBackend:
 
     def __init__(self, retention: Retention) -> None:
         self.retention = retention
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may append in the middle of an append
         self._last = ZERO
+        self._offsets = count(1)
 
     def another_writer(self) -> "DisabledBackend":
         """See `Backend.another_writer`; calls are not numbered here."""
@@ -45,13 +47,11 @@ class DisabledBackend:
         """Every event gets the next id; conditions and keys are not looked at."""
         with self._lock:
             ms = max(int(time.time() * 1000), self._last.ms)
-            offset = self._last.offset
             outcomes: list[Outcome] = []
             for append in appends:
-                events = [Event(ms, offset + i, body) for i, body in enumerate(append.bodies, 1)]
-                offset += len(events)
+                events = [Event(ms, next(self._offsets), body) for body in append.bodies]
+                self._last = max(self._last, events[-1].position)
                 outcomes.append(events)
-            self._last = EventId(ms, offset)
         return outcomes
 
     @at_once

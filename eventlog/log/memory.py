@@ -104,7 +104,7 @@ class MemoryBackend:
     def __init__(self, retention: Retention, clock: Callable[[], float] = time.time) -> None:
         self.retention = retention
         self.clock = clock
-        self._lock = threading.RLock()
+        self._lock = threading.RLock()  # of the rings; the log needs none, see `_change`
         self._slots: MemorySlots | None = None
         self._wakers: set[Callable[[], None]] = set()
         self.forget_everything()
@@ -141,14 +141,14 @@ class MemoryBackend:
 
     @at_once
     def append(self, appends: Sequence[Append], call_number: int) -> list[Outcome]:
-        """Carried out at once under one lock; `call_number` is not needed, as no reply can be lost."""
-        with self._lock:
-            outcomes = [self._change(partial(self._append, append)) for append in appends]
-            now = self._now()
-            self._evict(now)
-            for body in (body for append in appends for body in append.bodies):
-                run = None if body.run_id is None else self._runs.get(body.run_id)
-                if run is not None and run.ended_by is not None:
+        """Carried out at once; `call_number` is not needed, as no reply can be lost."""
+        outcomes = [self._change(partial(self._append, append)) for append in appends]
+        now = self._now()
+        self._evict(now)
+        for body in (body for append in appends for body in append.bodies):
+            run = None if body.run_id is None else self._runs.get(body.run_id)
+            if run is not None and run.ended_by is not None:
+                with self._lock:
                     self._rings.outlive(str(body.run_id), run.last.ms, now)
         for wake in tuple(self._wakers):
             wake()
@@ -374,8 +374,7 @@ class MemoryBackend:
 
     def _evict(self, now: int) -> _Log:
         """The log without what is no longer visible at `now`; runs go with their last event."""
-        with self._lock:
-            return self._change(lambda log, _: self._evicted(log, now))
+        return self._change(lambda log, _: self._evicted(log, now))
 
     def _evicted(self, log: _Log, now: int) -> _Change[_Log]:
         events = log.events

@@ -105,3 +105,15 @@ def test_finalizers_that_append_are_carried_out_wherever_the_collector_runs_them
     offsets = appended + freed
     assert sorted(offsets) == list(range(1, len(offsets) + 1))
     is_dense(log)
+
+
+def test_ids_of_a_disabled_log_grow_also_where_it_is_entered_again() -> None:
+    log = create_event_log("disabled")
+    offsets: list[int] = []
+    for line in range(1, 200):
+        interrupt = InterruptAt(line, is_ours, lambda: offsets.append(log.append("inner").offset))
+        interrupt.during(lambda: offsets.append(log.append("outer").offset))
+        if interrupt.left > 0:
+            break
+    assert len(offsets) > 20
+    assert sorted(offsets) == list(range(1, len(offsets) + 1))
