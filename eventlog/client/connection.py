@@ -142,6 +142,7 @@ class _Line:
     def __init__(self, address: ServerAddress) -> None:
         self._client = opened(httpx.Client, address.base_url)
         _bear_interrupts(self._client)
+        self._is_cut = False
         self._sockets: deque[Any] = deque(maxlen=2)
 
     def send(self, request: wire.Request, timeout_s: float, *, stream: bool = False) -> httpx.Response:
@@ -152,9 +153,12 @@ class _Line:
         """Keep the sockets (httpx's `trace`): a reader is woken by shutting its socket down, not by closing it."""
         if event.endswith(("connect_tcp.complete", "start_tls.complete")):
             self._sockets.append(info["return_value"])
+            if self._is_cut:
+                _cut(info["return_value"])
 
     def cut(self) -> None:
         """End what is under way in another thread; closing would have to wait for it."""
+        self._is_cut = True
         for stream in tuple(self._sockets):
             _cut(stream)
 
