@@ -50,7 +50,10 @@ class Emission:
             return None
 
     def __del__(self) -> None:
-        future = self._future
+        try:
+            future = self._future
+        except AttributeError:
+            return  # an interrupt ended its making
         if future is not None and not self._asked:
             with contextlib.suppress(RuntimeError):
                 future.add_done_callback(_log_failure)

@@ -127,6 +127,7 @@ class LocalBus(Fanout[Subscription]):
 
     def close(self) -> None:
         """Take nothing any more. Subscribers end when they have been given what there is. Idempotent."""
+        self._emit_late()
         self._closed = True
         waking(self._end)
 

@@ -60,11 +60,17 @@ class Slot(Holding):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        lost = self.lost
+        lost = False
         try:
+            lost = self.lost
             self.release()
         except (BackendUnavailable, LogClosed) as failure:
             _log.warning("a slot of %s is not released now: %s", self.acquisition.queue, failure)
+        except BaseException:
+            # An interrupt, perhaps before the release began.
+            if self.is_ours:
+                self.abandon()
+            raise
         if lost and kind is None:
             # What was done in the block may have been done beside another holder.
             raise LeaseLost(self.acquisition.queue, self.execution_id)
