@@ -214,7 +214,7 @@ def test_a_producer_that_is_interrupted_at_any_line_leaves_the_dispatcher_sound(
         assert ("first" in gate.names) == (not is_first)
         assert gate.names.count("interrupted") <= 1
 
-    for interrupt in at_each_step(is_watched, at_least=10):
+    for interrupt in at_each_step(is_watched, at_least=5):
         gate, here = prepared()
         interrupt.during(lambda here=here: here.dispatch("interrupted"))  # type: ignore[misc]
         ended(gate, here)
@@ -235,7 +235,7 @@ def test_a_shutdown_that_is_interrupted_at_any_line_may_be_repeated() -> None:
         stats = here.stats()
         assert (stats.dispatched, stats.in_flight) == (2, 0)
 
-    for interrupt in at_each_step(is_watched, at_least=10):
+    for interrupt in at_each_step(is_watched, at_least=5):
         gate, here = prepared()
         interrupt.during(lambda here=here: here.shutdown(timeout_s=0.01))  # type: ignore[misc]
         ended(gate, here)
@@ -247,7 +247,7 @@ def test_a_handler_may_hand_over_at_any_line_of_a_dispatch_and_of_a_shutdown(
     kind: str, outer: Callable[[Threads], object]
 ) -> None:
     heres: list[Threads] = []
-    for interrupt in at_each_step(is_watched, at_least=10, handler=lambda: heres[-1].dispatch(kind)):
+    for interrupt in at_each_step(is_watched, at_least=5, handler=lambda: heres[-1].dispatch(kind)):
         gate = Gate()
         heres.append(here := dispatching(gate, max_workers=1, inflight_oversubscription=2))
         for name in ("running", "waiting"):
@@ -266,7 +266,7 @@ def test_a_handler_may_shut_down_at_any_line_of_a_dispatch_and_waits_for_what_is
     heres: list[Threads] = []
     answers: list[bool] = []
     for interrupt in at_each_step(
-        is_watched, at_least=10, handler=lambda: answers.append(heres[-1].shutdown(timeout_s=20))
+        is_watched, at_least=5, handler=lambda: answers.append(heres[-1].shutdown(timeout_s=20))
     ):
         gate = Gate(is_open=True)
         heres.append(here := dispatching(gate, max_workers=1, inflight_oversubscription=4))

@@ -41,7 +41,7 @@ def test_an_event_emitted_in_the_middle_of_anything_that_a_bus_does_is_published
         buses[-1].emit_sync({"kind": "handler", "run_id": "r"})
         assert buses[-1].stats().emitted <= 4
 
-    for interrupt in at_each_step(within(bus), at_least=40, handler=emits):
+    for interrupt in at_each_step(within(bus), at_least=15, handler=emits):
         buses.append(here := EventBus())
         interrupt.during(lambda here=here: emits_and_reads(here))
         expected = ["a", "b"] if interrupt.left else ["a", "b", "handler", "handler"]
@@ -53,7 +53,7 @@ def test_an_event_emitted_in_the_middle_of_anything_that_a_bus_does_is_published
 
 
 def test_a_bus_whose_call_was_interrupted_goes_on() -> None:
-    for interrupt in at_each_step(within(bus), at_least=40):
+    for interrupt in at_each_step(within(bus), at_least=15):
         here = EventBus()
         reader = here.subscribe()
         interrupt.during(lambda here=here: emits_and_reads(here))
@@ -66,7 +66,7 @@ def test_a_bus_whose_call_was_interrupted_goes_on() -> None:
 
 
 def test_an_interrupted_emission_wakes_all_that_wait() -> None:
-    for interrupt in at_each_step(within(bus), at_least=15):
+    for interrupt in at_each_step(within(bus), at_least=5):
         here = EventBus()
         subscriptions = [here.subscribe() for _ in range(3)]
         got: list[str] = []
@@ -102,7 +102,7 @@ def test_a_sampler_that_is_stopped_in_the_middle_of_anything_ends() -> None:
             one.sample()
             one.stats()
 
-    for interrupt in at_each_step(within(telemetry, threads), at_least=15, handler=lambda: samplers[-1].stop()):
+    for interrupt in at_each_step(within(telemetry, threads), at_least=5, handler=lambda: samplers[-1].stop()):
         kept: list[int] = []
         samplers.append(one := sampler(kept))
         interrupt.during(lambda one=one: samples(one))
@@ -119,7 +119,7 @@ def test_a_sampler_whose_call_was_interrupted_ends_when_it_is_stopped() -> None:
         one.stats()
         one.stop()
 
-    for interrupt in at_each_step(within(telemetry, threads), at_least=15):
+    for interrupt in at_each_step(within(telemetry, threads), at_least=5):
         kept: list[int] = []
         one = sampler(kept)
         interrupt.during(lambda one=one: samples(one))
@@ -149,7 +149,7 @@ def assert_ended() -> None:
 
 def test_a_merged_stream_may_be_closed_in_the_middle_of_anything() -> None:
     streams: list[merge.MergedFollower] = []
-    for interrupt in at_each_step(within(merge, threads), at_least=15, handler=lambda: streams[-1].close()):
+    for interrupt in at_each_step(within(merge, threads), at_least=5, handler=lambda: streams[-1].close()):
         streams.append(one := merged())
         interrupt.during(lambda one=one: merging(one))
         one.close()
@@ -157,7 +157,7 @@ def test_a_merged_stream_may_be_closed_in_the_middle_of_anything() -> None:
 
 
 def test_a_merged_stream_that_was_interrupted_closes() -> None:
-    for interrupt in at_each_step(within(merge, threads), at_least=15):
+    for interrupt in at_each_step(within(merge, threads), at_least=5):
         one = merged()
         interrupt.during(lambda one=one: merging(one))
         one.close()
@@ -200,7 +200,7 @@ def test_slots_in_memory_are_whole_whatever_a_handler_does_in_the_middle_of_a_ca
             pass
 
     for interrupt in at_each_step(
-        within(memory, memory_queue, memory_acts), at_least=100, handler=takes_a_slot, many=True
+        within(memory, memory_queue, memory_acts), at_least=30, handler=takes_a_slot, many=True
     ):
         log, here = memory_slots()
         here.set_limit("build", 5)
@@ -213,7 +213,7 @@ def test_slots_in_memory_are_whole_whatever_a_handler_does_in_the_middle_of_a_ca
 
 
 def test_slots_in_memory_are_whole_after_an_interrupt() -> None:
-    for interrupt in at_each_step(within(memory, memory_queue, memory_acts), at_least=100, many=True):
+    for interrupt in at_each_step(within(memory, memory_queue, memory_acts), at_least=30, many=True):
         log, here = memory_slots()
         interrupt.during(lambda here=here: works_under_slots(here))
         here.leave("build", "first")

