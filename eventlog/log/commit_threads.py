@@ -158,13 +158,17 @@ class ThreadCommitter:
                 if self._attendant.thread is None and waiting.claim():
                     # None can be had (any more).
                     return self._send_apart(append)
-            self._await(waiting)
+            if self._deadline_s < _LOOK_S or not waiting.turn.acquire(timeout=_LOOK_S):
+                self._await(waiting)
+            if waiting.next_to_wake is not None:
+                waiting.wake_next()
             assert waiting.outcome is not None
             return waiting.outcome
-        finally:
+        except BaseException:
             waiting.left = True
             waiting.claim()
             waiting.wake_next()
+            raise
 
     def _has_room(self, events: int, size: int) -> bool:
         """True if as much as this may wait beside what waits; how much that is is counted only where it may matter."""

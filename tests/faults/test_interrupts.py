@@ -64,7 +64,7 @@ def test_an_interrupted_lone_caller_leaves_the_way_free() -> None:
 
 
 def test_an_interrupted_caller_that_waits_with_others_costs_them_nothing() -> None:
-    for interrupt in at_each_line(is_watched, at_least=40):
+    for interrupt in at_each_line(is_watched, at_least=25):
         interrupts_one_of_many(interrupt)
 
 
