@@ -104,7 +104,7 @@ def at_each_line(
     for line in count(1, every):
         interrupt = kind(line, watched, handler)
         yield interrupt
-        assert interrupt.left < line, "nothing that is watched was run"
+        assert interrupt.left < line or not at_least, "nothing that is watched was run"
         if interrupt.left > 0:
             assert line > at_least, f"only {line - 1} lines were interrupted"
             return
