@@ -37,7 +37,7 @@ from .encoding import decode_entry, decode_outcomes, decode_run, encode_appends,
 
 _log = logging.getLogger("eventlog")
 
-_CALL_MEMORY_MS = 600_000
+_CALL_MEMORY_MS = "600000"
 _BLOCK_MARGIN_S = 2.0
 _TAIL_BATCH = 1000
 _INDEX_STEP = 2000
@@ -77,8 +77,8 @@ class RedisBackend:
         reply = yield from call_script(
             script("log/log_append"),
             self._append_keys,
-            (call_number, _CALL_MEMORY_MS, self._retention, self._rare),
-            encode_appends(appends),
+            (),
+            (str(call_number), _CALL_MEMORY_MS, self._retention, self._rare, *encode_appends(appends)),
             deadline_s=self.deadline_s,
             writes=True,
         )

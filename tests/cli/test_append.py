@@ -73,7 +73,7 @@ def test_the_workspace_is_the_one_asked_for(program: Program, log: EventLog) -> 
         (["a", "--run", "r 1"], "run_id: 'r 1' does not match"),
         (["a", "--visibility", "secret"], "visibility: 'secret' is not one of"),
         (["a", "--traceparent", "x"], "traceparent: 'x' does not match"),
-        (["a", "--expected-offset", "-1"], "expected_offset: -1 is outside"),
+        (["a", "--expected-offset", "-1"], "expected_offset: -1 is not an integer from 0 to"),
         (["a", "--expected-offset", "x"], "--expected-offset"),
         (["a", "-w", "a/b"], "workspace: 'a/b'"),
         (["a", "--url", "ftp://x"], "url: 'ftp://x' does not begin with one of http://"),

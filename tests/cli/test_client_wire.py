@@ -82,7 +82,7 @@ def test_control_lines_are_told_from_events() -> None:
         b'{"control":"gap","missed":2,"from_offset":1,"to_offset":2,"reason":"trimmed","cursor":"5-2"}'
     )
     assert isinstance(gap, wire.Control)
-    assert gap == ("gap", "5-2", None, (2, 1, 2, "trimmed"))
+    assert gap == ("gap", "5-2", None, (2, 1, 2, "trimmed"), "")
     assert wire.read_line(b'{"control":"caught_up","cursor":"5-3"}') == wire.Control("caught_up", "5-3", None, None)
 
 

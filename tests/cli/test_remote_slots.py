@@ -353,8 +353,8 @@ def _lose_one_answer(monkeypatch: pytest.MonkeyPatch, method: str) -> list[str]:
     lost: list[str] = []
     send = httpx.Client.send
 
-    def lossy(client: httpx.Client, request: httpx.Request) -> httpx.Response:
-        answer = send(client, request)
+    def lossy(client: httpx.Client, request: httpx.Request, **options: Any) -> httpx.Response:
+        answer = send(client, request, **options)
         if request.method == method and not lost:
             lost.append(str(answer.url))
             raise httpx.ReadError("cut")
