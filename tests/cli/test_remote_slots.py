@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import httpx
 import pytest
 
 from eventlog import EventLog, EventLogConfig, create_event_log
@@ -32,6 +31,7 @@ from eventlog.errors import (
 from eventlog.slots.blocking import Slot, SlotQueue
 from eventlog.slots.policy import Policy, Rate, Scope
 from eventlog.slots.protocol import Cleared
+from tests.client.way import Way
 from tests.support.redis_process import RedisProcess, eventually
 
 from .program import Program
@@ -348,47 +348,43 @@ def test_no_server_is_told_within_the_deadline() -> None:
     assert time.monotonic() - began < 10
 
 
-def _lose_one_answer(monkeypatch: pytest.MonkeyPatch, method: str) -> list[str]:
-    """The next request of this method is carried out, and its answer lost on the way; the list then has its URL."""
-    lost: list[str] = []
-    send = httpx.Client.send
+@pytest.fixture
+def way(server: Server) -> Iterator[Way]:
+    """Where the server's answers may be lost."""
+    with Way(server.url) as opened:
+        yield opened
 
-    def lossy(client: httpx.Client, request: httpx.Request, **options: Any) -> httpx.Response:
-        answer = send(client, request, **options)
-        if request.method == method and not lost:
-            lost.append(str(answer.url))
-            raise httpx.ReadError("cut")
-        return answer
 
-    monkeypatch.setattr(httpx.Client, "send", lossy)
-    return lost
+@pytest.fixture
+def behind(way: Way, log: EventLog) -> Iterator[RemoteSlots]:
+    """The queues by that way."""
+    with RemoteSlots(way.url, workspace=log.workspace) as opened:
+        yield opened
 
 
 @pytest.mark.parametrize("call", ["acquire", "try_acquire"])
 def test_a_slot_whose_answer_was_lost_is_had_all_the_same(
-    remote: RemoteSlots, direct: SlotQueue, monkeypatch: pytest.MonkeyPatch, call: str
+    way: Way, behind: RemoteSlots, direct: SlotQueue, call: str
 ) -> None:
-    lost = _lose_one_answer(monkeypatch, "POST")
-    with getattr(remote, call)("build", "e1", max_concurrent=1) as slot:
-        assert len(lost) == 1
+    way.lose_answer_to = "POST"
+    with getattr(behind, call)("build", "e1", max_concurrent=1) as slot:
+        assert way.cuts == 1
         assert direct.state("build", "e1").fencing_token == slot.fencing_token
     assert direct.stats("build").active_count == 0
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
-def test_no_lost_answer_costs_a_slot_or_a_place(
-    remote: RemoteSlots, direct: SlotQueue, monkeypatch: pytest.MonkeyPatch, method: str
-) -> None:
-    first = remote.acquire("build", "e1", max_concurrent=1)
-    lost = _lose_one_answer(monkeypatch, method)
+def test_no_lost_answer_costs_a_slot_or_a_place(way: Way, behind: RemoteSlots, direct: SlotQueue, method: str) -> None:
+    first = behind.acquire("build", "e1", max_concurrent=1)
+    way.lose_answer_to = method
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(remote.acquire, "build", "e2", max_concurrent=1, timeout_s=20)
+        waiting = pool.submit(behind.acquire, "build", "e2", max_concurrent=1, timeout_s=20)
         _waits(direct, "e2")
         first.renew()
         first.release()
         second = waiting.result(20)
     assert second.fencing_token > first.fencing_token
-    assert len(lost) == 1
+    assert way.cuts == 1
     second.release()
     assert direct.stats("build").active_count == 0
 

@@ -14,13 +14,16 @@ UNAVAILABLE = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\nRetry-A
 class Way:
     """Use it with `with`; clients connect to `url`. Everything passes until told otherwise.
 
-    `answers_to_lose` requests are carried out, and the client is cut off. `answers_503` requests never arrive:
-    something else answers. With `cut_after_bytes` every connection is cut after so many bytes of answers.
+    `answers_to_lose` requests are carried out, and the client is cut off; so is the next request whose method is
+    `lose_answer_to`. `answers_503` requests never arrive: something else answers. With `cut_after_bytes` every
+    connection is cut after so many bytes of answers.
     """
 
     def __init__(self, upstream: str) -> None:
         self._port = urlsplit(upstream).port
         self.answers_to_lose = 0
+        self.lose_answer_to = ""
+        self._losing: set[asyncio.StreamWriter] = set()
         self.answers_503 = 0
         self.cut_after_bytes = 0
         self.cuts = 0
@@ -57,6 +60,7 @@ class Way:
         finally:
             self.open -= 1
             self._passages.discard(task)
+            self._losing.discard(writer)
             writer.transport.abort()
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -83,6 +87,9 @@ class Way:
                 await writer.drain()
                 continue
             await self._thawed.wait()
+            if self.lose_answer_to and chunk.startswith(self.lose_answer_to.encode()):
+                self.lose_answer_to = ""
+                self._losing.add(writer)
             up.write(chunk)
             await up.drain()
 
@@ -90,6 +97,9 @@ class Way:
         passed = 0
         while chunk := await up.read(_CHUNK):
             await self._thawed.wait()
+            if writer in self._losing:
+                self.cuts += 1
+                return
             if self.answers_to_lose:
                 self.answers_to_lose -= 1
                 self.cuts += 1

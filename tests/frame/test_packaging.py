@@ -135,13 +135,13 @@ def test_the_library_alone_is_light() -> None:
     assert core == {"orjson", "platformdirs", "redis"}
 
 
-def test_redis_py_alone_has_an_upper_bound_because_its_inner_classes_are_used() -> None:
+def test_only_what_is_leant_on_beyond_its_public_names_has_an_upper_bound() -> None:
     bounded = {
         requirement.name
         for requirement in direct_requirements()
         if any(spec.operator == "<" for spec in requirement.specifier)
     }
-    assert bounded == {"redis"}
+    assert bounded == {"redis", "pytest"}
 
 
 def test_all_is_every_part_that_runs() -> None:
@@ -227,3 +227,10 @@ def test_the_makefile_knows_every_goal_that_the_docs_name() -> None:
     (phony,) = re.findall(r"(?m)^\.PHONY: (.+)$", text)
     assert {"setup", "demo", "test", "check", "serve", "bench", "clean"} <= goals
     assert goals <= set(phony.split())
+
+
+@pytest.mark.xdist_group("together")
+def test_what_is_marked_as_a_group_runs_in_one_process(request: pytest.FixtureRequest) -> None:
+    # Each worker else starts the demo, the benchmarks and the servers that are to be started once.
+    if getattr(request.config.option, "loadgroup", False):
+        assert request.node.nodeid.endswith("@together")
