@@ -74,7 +74,9 @@ class Attendant:
         self._work = work
         self._is_idle = is_idle
         self._name = name
-        self._present = threading.Lock()  # held by the thread: of two that were started one ends at once
+        # Held by the thread: of two that were started one ends at once. `Thread.is_alive` is not asked: once a handler
+        # has raised in it, it is False for ever.
+        self._present = threading.Lock()
         self._called = held_lock()
         self.thread: threading.Thread | None = None
 
@@ -85,9 +87,7 @@ class Attendant:
 
     def see_to_it(self) -> None:
         """Have it look when it would anyway."""
-        thread = self.thread
-        # A signal may have come between the making of a thread and its start.
-        if thread is None or not thread.is_alive():
+        if not self._present.locked():
             self.thread = thread = threading.Thread(target=self._attend, name=self._name, daemon=True)
             try:
                 thread.start()

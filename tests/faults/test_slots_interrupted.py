@@ -19,7 +19,7 @@ HOME = str(Path(package.__file__).parent)
 
 
 # The few instructions between a call that has returned and the block that it is for, and within what cleans up after
-# an interrupt, cannot be guarded: there a slot is left to its lease.
+# an interrupt, cannot be guarded: there a slot stays held until its queue is closed.
 UNGUARDED = {"__enter__", "__exit__", "release", "_releasing", "abandon", "lost", "is_ours", "_abandon", "owe"}
 
 

@@ -101,6 +101,26 @@ def test_a_call_that_is_interrupted_at_any_line_keeps_none_from_being_attended_t
         eventually(lambda work=work: work.done[-1:] == [1], "the next is attended to")
 
 
+def test_an_attendant_at_work_is_not_started_again_after_a_call_that_was_interrupted() -> None:
+    started: list[threading.Thread] = []
+    for interrupt in at_each_step(within(threads, threading), at_least=1):
+        at_work, go_on = Flag(), Flag()
+
+        def do(at_work: Flag = at_work, go_on: Flag = go_on) -> None:
+            started.append(threading.current_thread())
+            at_work.set()
+            go_on.wait(PATIENCE_S)
+
+        attendant = Attendant(do, lambda: True, "attending")
+        attendant.call()
+        assert at_work.wait(PATIENCE_S)
+        interrupt.during(attendant.call)
+        attendant.call()
+        assert attendant.thread is started[-1]
+        go_on.set()
+        started[-1].join(PATIENCE_S)
+
+
 def test_a_call_in_the_middle_of_another_is_attended_to() -> None:
     works: list[Work] = []
     for interrupt in at_each_step(HERE, at_least=1, handler=lambda: works[-1].give(1)):
