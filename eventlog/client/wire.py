@@ -73,7 +73,9 @@ class Request:
 
 def prefix(workspace: str) -> str:
     """The path that all routes of a workspace begin with."""
-    return f"/v1/workspaces/{workspace}"
+    # `.` and `..` are names too, but a path is resolved where they stand for themselves.
+    name = workspace if workspace.strip(".") else workspace.replace(".", "%2E")
+    return f"/v1/workspaces/{name}"
 
 
 def append_request(bodies: list[Body], expected_offset: int | None, key: str | None, *, single: bool) -> Request:

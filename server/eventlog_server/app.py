@@ -19,7 +19,7 @@ from .completions import Completions
 from .hosts import Hosts
 from .logs import Logs
 from .problems import MEDIA_TYPE
-from .requests import Disconnected, complaint
+from .requests import Disconnected, check_path, complaint
 from .room import Room
 from .route import reference
 from .routes import actions, append, events, health, log, policies, runs, slots
@@ -50,6 +50,7 @@ class App(FastAPI):
             return
         try:
             self.hosts.check(scope)
+            check_path(scope)
         except EventLogError as error:
             await ProblemAnswer(error)(scope, receive, send)
             return

@@ -178,10 +178,18 @@ class GuardedConnection(HttpToolsProtocol):
         """The head is whole."""
         if len(self.headers) > HEAD_MAX_FIELDS:
             raise _TOO_LARGE
+        if not self.url.startswith((b"/", b"*")):
+            self._take_host(httptools.parse_url(self.url).host)
         # The scope has its fields; trailers, which nobody asked for, are none of them.
         self.headers = []
         self._overhead, self._head_deadline = 0, None
         super().on_headers_complete()
+
+    def _take_host(self, host: bytes) -> None:
+        """A target that names its host, as proxies are sent, goes before `Host`."""
+        named = b"[%s]" % host if b":" in host else host
+        others = [field for field in self.headers if field[0] != b"host"]
+        self.headers[:] = [*others, *[(b"host", named)] * max(1, len(self.headers) - len(others))]
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
@@ -207,8 +215,11 @@ class GuardedConnection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._in_work = cycle
-        knows_chunks = cycle.scope["http_version"] == "1.1"
-        super()._start_asgi_task(cycle, app if knows_chunks else partial(_without_chunks, cycle, app))
+        if cycle.scope["http_version"] != "1.1":
+            app = partial(_without_chunks, cycle, app)
+        elif cycle.waiting_for_100_continue:
+            app = partial(_without_body, cycle, app)
+        super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
         """Go on with what waits: the next request, or what was not parsed yet."""
@@ -253,6 +264,20 @@ class GuardedConnection(HttpToolsProtocol):
         self.transport.write(b"".join((STATUS_LINE[problem.status], *head, b"connection: close\r\n\r\n", body)))
         self.transport.close()
         self._take_leave()
+
+
+async def _without_body(cycle: RequestResponseCycle, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """A client that is answered before it was told to go on may still send its body, or not: close behind the answer.
+
+    Else what it sends next on this connection could be taken for that body.
+    """
+
+    async def send_last(message: Message) -> None:
+        if cycle.waiting_for_100_continue and cycle.more_body:
+            cycle.keep_alive = False
+        await send(message)
+
+    await app(scope, receive, send_last)
 
 
 async def _without_chunks(

@@ -16,7 +16,7 @@ from eventlog.errors import InvalidInput
 from .problems import ForeignHost
 
 _MOST_REMEMBERED = 1000
-_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\s:/@\[\]]*)(?::[0-9]*)?")
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_.-]*)(?::[0-9]*)?")
 _ALLOWED = re.compile(r"\*|(\*\.)?[^\s:/@*,]+")
 
 
@@ -32,15 +32,17 @@ class Hosts:
         self._has = lru_cache(_MOST_REMEMBERED)(self._look)
 
     def check(self, scope: Scope) -> None:
-        """Raises `ForeignHost`, or `InvalidInput` for a request with several hosts. HTTP/1.0 needs none."""
+        """Raises `ForeignHost`, or `InvalidInput` for a request with several hosts or none. HTTP/1.0 needs none."""
         hosts = [value for name, value in scope["headers"] if name == b"host"]
         if len(hosts) > 1:
             raise InvalidInput("Host", "was given more than once")
+        if not hosts and scope["http_version"] == "1.1":
+            raise InvalidInput("Host", "is required")
         if hosts and not self._has(hosts[0]):
             raise ForeignHost(hosts[0].decode("latin-1"))
 
     def _look(self, host: bytes) -> bool:
-        found = _HOST.fullmatch(host.decode("latin-1").lower())
+        found = _HOST.fullmatch(host.decode("latin-1").strip(" \t").lower())
         if self._any or found is None:
             return self._any
         name = found[1].strip("[]").removesuffix(".")
@@ -50,6 +52,7 @@ class Hosts:
             address = ipaddress.ip_address(name)
         except ValueError:
             return name.endswith(self._endings) or "." not in found[1]
+        address = getattr(address, "ipv4_mapped", None) or address
         return not self._only_local or address.is_loopback or address.is_unspecified
 
 

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 from pydantic import ValidationError
 from starlette.types import Receive, Scope
 
-from eventlog.errors import InvalidInput, PayloadTooLarge
+from eventlog.errors import InvalidInput, NotFound, PayloadTooLarge
 from eventlog.model.cloudevents import is_json_type
 from eventlog.model.numbers import shown
 from eventlog.model.strictjson import strict_loads
@@ -41,6 +41,13 @@ def header(scope: Scope, name: bytes) -> str | None:
     if len(values) > 1:
         raise InvalidInput(name.decode(), "was given more than once")
     return values[0].decode("latin-1").strip() if values else None
+
+
+def check_path(scope: Scope) -> None:
+    """Raises `NotFound` for a slash that is encoded: it is part of a name then, and must not part names."""
+    path: bytes = scope.get("raw_path") or b""
+    if b"%" in path and b"%2f" in path.lower():
+        raise NotFound("There is nothing at a path with an encoded slash (%2F): no name has one.")
 
 
 def accepts(scope: Scope, media_type: str) -> bool:

@@ -194,6 +194,15 @@ def test_the_data_of_an_operation_is_an_object(data: Any, operation_id: str | No
         tracked("a.b", data, operation_id)
 
 
+@pytest.mark.parametrize("name", [".", "..", "...", "..a"])
+def test_a_name_of_dots_is_a_name(shared: Behind, name: str) -> None:
+    with EventLogClient(shared.url, workspace=name) as log:
+        event = log.append("a", run_id=name)
+        assert (log.get(event.id).kind, log.info().workspace, log.run(name).run_id) == ("a", name, name)
+    with RemoteSlots(shared.url, workspace=name) as slots, slots.acquire(name, max_concurrent=1, execution_id=name):
+        assert slots.state(name, name).state == "granted"
+
+
 def test_a_forked_child_has_connections_of_its_own(shared: Behind, workspace: str) -> None:
     with shared.direct(workspace) as direct, EventLogClient(shared.url, workspace=workspace) as client:
         slot = client.slots().acquire("build", "e1", max_concurrent=1)

@@ -120,6 +120,11 @@ def test_binary_data_that_is_not_json_is_415(api: Api) -> None:
     assert_problem(api.post(b"<x/>", "application/xml", **headers), 415, "UNSUPPORTED_MEDIA_TYPE")
 
 
+def test_a_header_that_names_no_attribute_is_named(api: Api) -> None:
+    assert_problem(api.post({"x": 1}, **{"ce-": "7"}), 400, "INVALID_PARAMS", "ce-")
+    assert_problem(api.post({"x": 1}, **{"ce-a.b": "7"}), 400, "INVALID_PARAMS", "a.b")
+
+
 def test_what_goes_in_comes_out(api: Api) -> None:
     api.post([FULL, cloudevent(id="2", data={"text": "é\u2028"})], BATCH)
     api.post({"kind": "ours"})

@@ -71,6 +71,22 @@ def test_a_slash_behind_a_path_changes_nothing_and_leads_nowhere_else(api: Api) 
         assert_problem(api.client.get(nowhere, headers=through_tls), 404, "NOT_FOUND")
 
 
+@pytest.mark.parametrize("slash", ["%2F", "%2f"])
+def test_a_slash_that_is_encoded_parts_no_names(api: Api, slash: str) -> None:
+    api.fill(1, run_id="r")
+    for method, path in (
+        ("POST", f"{slash}events"),
+        ("DELETE", f"{slash}events"),
+        ("GET", f"{slash}log"),
+        ("GET", f"/runs/r{slash}events"),
+        ("POST", f"/events{slash}"),
+        ("PUT", f"/policies/pack{slash}p"),
+    ):
+        answer = api.client.request(method, api.base + path, json={"kind": "a"})
+        assert "%2F" in assert_problem(answer, 404, "NOT_FOUND")["detail"]
+    assert api.last_offset() == 1
+
+
 @pytest.mark.parametrize("name", ["lastEventId", "lastEventID", "last-event-id", "Last-Event-ID", "last_event_id"])
 def test_a_stream_resumes_by_the_parameter_of_a_polyfill(api: Api, name: str) -> None:
     ids = [event["id"] for event in api.fill(3)]
@@ -92,9 +108,10 @@ def test_a_bad_parameter_of_a_polyfill_is_refused_by_name(api: Api, query: str, 
 
 
 FOREIGN = ["rebound.example", "rebound.example:8707", "localhost.rebound.example", "10.1.1.1.rebound.example",
-           "192.0.2.7", "192.0.2.7:80", "[2001:db8::1]", "a.b.", "x.", "user@localhost", "localhost:80:8"]  # fmt: skip
+           "192.0.2.7", "192.0.2.7:80", "[2001:db8::1]", "a.b.", "x.", "user@localhost", "localhost:80:8",
+           "localhost#", "localhost,x", "%6cocalhost", "localhost..", "[::ffff:192.0.2.7]"]  # fmt: skip
 OURS = ["localhost", "LOCALHOST:1", "localhost.", "app.localhost:8707", "127.0.0.1", "127.8.8.8:99", "[::1]:8707",
-        "0.0.0.0:8707", "eventlog", "eventlog:8707"]  # fmt: skip
+        "0.0.0.0:8707", "eventlog", "eventlog:8707", "[::ffff:127.0.0.1]:8707"]  # fmt: skip
 
 
 @pytest.mark.parametrize("host", FOREIGN)
@@ -128,8 +145,34 @@ def test_several_hosts_are_refused_and_none_is_old(server_url: str, api: Api) ->
     with RawConnection(server_url) as connection:
         connection.send(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nhost: evil.example\r\n\r\n")
         assert_problem(connection.response(), 400, "INVALID_PARAMS", "Host")
+        connection.send(b"GET /healthz HTTP/1.1\r\n\r\n")
+        assert_problem(connection.response(), 400, "INVALID_PARAMS", "Host")
+        connection.send(b"GET /healthz HTTP/1.1\r\nhost: \tlocalhost\t \r\n\r\n")
+        assert connection.response().status_code == 200
         connection.send(b"GET /healthz HTTP/1.0\r\n\r\n")
         assert connection.response().status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("target", "fields", "status"),
+    [
+        ("http://localhost:8707", b"host: evil.example\r\n", 200),
+        ("HTTP://user@LOCALHOST", b"host: localhost\r\n", 200),
+        ("http://[::1]:8707", b"host: localhost\r\n", 200),
+        ("http://evil.example", b"host: localhost\r\n", 421),
+        ("http://localhost@evil.example:80", b"host: localhost\r\n", 421),
+        ("http://evil.example", b"", 421),
+        ("http://localhost", b"host: localhost\r\nhost: localhost\r\n", 400),
+    ],
+)
+@pytest.mark.parametrize("offer", [b"", b"connection: upgrade\r\nupgrade: h2c\r\n"])
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+def test_a_host_in_the_target_goes_before_the_field(
+    server_url: str, target: str, fields: bytes, status: int, offer: bytes, version: str
+) -> None:
+    with RawConnection(server_url) as connection:
+        connection.send(b"GET %s/healthz HTTP/%s\r\n" % (target.encode(), version.encode()) + fields + offer + b"\r\n")
+        assert connection.response().status_code == status
 
 
 def test_other_names_are_the_operators_to_give(redis_server: RedisProcess, serve: Serve) -> None:
@@ -233,6 +276,32 @@ def test_lines_and_documents_over_http_1_0_are_whole(server_url: str, api: Api) 
         connection.send(request(EVENT, *fields, path=api.base + "/events", version="1.0"))
         assert connection.response().status_code == 201
         assert connection.closed_by_server()
+
+
+@pytest.mark.parametrize("offer", [(), OFFERS[0]])
+def test_a_client_that_was_not_told_to_go_on_is_not_waited_for(
+    server_url: str, api: Api, offer: tuple[bytes, ...]
+) -> None:
+    path = api.base + "/events"
+    for fields, status in (
+        ((b"content-length: 99999999",), 413),
+        ((LENGTH, b"content-type: text/plain"), 415),
+        ((CHUNKED, b"content-encoding: gzip"), 415),
+    ):
+        with RawConnection(server_url) as connection:
+            connection.send(request(b"", *fields, *offer, b"expect: 100-continue", path=path))
+            answer = connection.response()
+            assert (answer.status_code, answer.headers["connection"]) == (status, "close")
+            assert connection.closed_by_server()
+    with RawConnection(server_url) as connection:
+        connection.send(request(b"", LENGTH, *offer, b"expect: 100-continue", path=path))
+        assert connection.until(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.send(EVENT)
+        assert connection.response().status_code == 201
+        connection.send(request(b"", b"expect: 100-continue", path="/healthz", method="GET"))
+        connection.send(request(b"", path="/healthz", method="GET"))
+        assert [connection.response().status_code for _ in range(2)] == [200, 200], "there was no body to wait for"
+    assert api.last_offset() == 1
 
 
 @pytest.mark.parametrize(

@@ -189,7 +189,7 @@ def _attributes(scope: Scope) -> dict[str, str] | None:
     found: dict[str, str] = {}
     for raw_name, raw_value in scope["headers"]:
         if raw_name.startswith(b"ce-"):
-            name = raw_name[3:].decode("latin-1")
+            name = raw_name[3:].decode("latin-1") or "ce-"
             if name in found:
                 raise InvalidInput(name[:64], "the header was given more than once")
             try:
