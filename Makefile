@@ -2,6 +2,7 @@
 # make test     set up, then the tests, on that Valkey
 # make check    lint, formatting and types
 # make serve    the server        make bench    the benchmarks        make clean    remove what make made
+# make generators   what makes clients from the HTTP document, for the tests to try
 #
 # PYTHON=…  the interpreter to build .venv with       ARGS=…  more arguments for demo, serve, bench, test
 # JOBS=…    how many processes run the tests    EVENTLOG_TEST_REDIS=…  the server to run them on instead
@@ -22,7 +23,7 @@ DEV := $(VENV)/.installed-dev
 BENCH := $(VENV)/.installed-bench
 DECIDES := pyproject.toml constraints.txt
 
-.PHONY: help setup demo serve bench test check clean FORCE
+.PHONY: help setup demo serve bench test check generators clean FORCE
 
 help:
 	@sed -n 's/^# \{0,1\}//p; /^$$/q' Makefile
@@ -54,6 +55,18 @@ check: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# They make clients from our HTTP document, for the tests to try: without npm, or Java when it comes to it, fewer of them.
+GENERATORS := $(VENV)/generators
+generators: $(GENERATORS)/.installed
+
+$(GENERATORS)/.installed: $(DEV)
+	@$(BIN)/python -m venv $(GENERATORS)
+	@$(GENERATORS)/bin/python -m pip install -qq --disable-pip-version-check openapi-python-client==0.29.1 \
+	    openapi-generator-cli==7.26.0 python-dateutil urllib3 pydantic
+	@npm install --silent --no-fund --no-audit --prefix $(GENERATORS) openapi-typescript@7.13.0 openapi-fetch@0.17.0 \
+	    typescript@5.9.3 @types/node@20 || echo "Not to be had: testing without what npm brings." >&2
+	@touch $@
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
