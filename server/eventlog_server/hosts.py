@@ -17,14 +17,14 @@ from .problems import ForeignHost
 
 _MOST_REMEMBERED = 1000
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_.-]*)(?::[0-9]*)?")
-_ALLOWED = re.compile(r"\*|(\*\.)?[^\s:/@*,]+")
+_ALLOWED = re.compile(r"\*|(\*\.)?[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 
 
 class Hosts:
     """The names of a server that is bound to `bound`: loopback, that address, and those that are `allowed`."""
 
     def __init__(self, bound: str, allowed: tuple[str, ...]) -> None:
-        names = [name.lower() for name in allowed]
+        names = [name.lower().removesuffix(".") for name in allowed]
         self._names = frozenset([bound.lower(), "localhost", *names])
         self._endings = (".localhost", *(name[1:] for name in names if name.startswith("*.")))
         self._any = "*" in names

@@ -68,6 +68,8 @@ def test_filters_narrow_a_page(api: Api) -> None:
 def test_since_time_leaves_out_what_is_older(api: Api) -> None:
     event = api.fill(1)[0]
     assert api.offsets(f"?since_time={event['timestamp']:.3f}") == [1]
+    assert api.offsets(f"?since_time={event['timestamp'] - 0.3}") == [1]
+    assert api.offsets("?since_time=0.30000000000000004") == [1]
     assert api.offsets(f"?since_time={event['timestamp'] + 1:.3f}") == []
 
 

@@ -20,7 +20,8 @@ NAME = f"^{NAME_PATTERN}$"
 Visibility = Literal["public", "internal", "private"]
 
 _INTEGER = re.compile(r"\d{1,16}", re.ASCII)
-_SECONDS = re.compile(r"\d{1,13}(\.\d{1,9})?", re.ASCII)
+# As many decimals as languages write of a double.
+_SECONDS = re.compile(r"\d{1,13}(\.\d{1,30})?", re.ASCII)
 _FLAGS = {"true": True, "false": False}
 
 
@@ -80,8 +81,8 @@ def _flag(text: object) -> object:
 
 
 # Decimal ASCII digits only: no sign, no exponent, no blanks. Bounds stand before these, as they are of the number.
-WHOLE = _read(_INTEGER, int, "a whole number in decimal digits")
-SECONDS = _read(_SECONDS, float, "a number of seconds")
+WHOLE = _read(_INTEGER, int, "a whole number of at most 16 decimal digits")
+SECONDS = _read(_SECONDS, float, "a number of seconds in decimal digits, such as 2.5")
 Counter = Annotated[int, Field(ge=0, le=MAX_COUNTER), WHOLE]
 Flag = Annotated[bool, BeforeValidator(_flag)]
 LEFT_OUT: Any = None
