@@ -210,8 +210,9 @@ class BackendFull(BackendUnavailable):
 class BackendRefused(BackendUnavailable):
     """Redis is up and refuses the name or password, a command or key that its user has no right to, or is a cluster.
 
-    It lasts until an operator changes that, so nothing is retried. `lacks` names the command, or the pattern of the
-    keys, that the user has no right to; None where it is the password or the cluster.
+    Or another program has put a value of another kind under one of the log's keys. It lasts until an operator changes
+    that, so nothing is retried. `lacks` names the command, or the pattern of the keys, that the user has no right to;
+    else it is None.
     """
 
     def __init__(self, problem: str, *, lacks: str | None = None, outcome_unknown: bool = False) -> None:

@@ -121,9 +121,9 @@ def failure_of(
         return BackendRefused(f"Redis refuses the connection: {error}", outcome_unknown=unknown)
     if error.lacks_right:
         lacks = _command_named(error.problem, source)
-        keys = next((arg for arg in args[1:] if isinstance(arg, str) and "}:" in arg), None)
+        keys = _keys(args)
         if lacks is None and keys is not None and "command" not in error.problem:
-            lacks = keys.partition("}:")[0] + "}:*"
+            lacks = keys
             problem = f"Redis does not let its user use the keys {lacks} (NOPERM)"
         else:
             lacks = lacks or str(args[0])
@@ -135,7 +135,16 @@ def failure_of(
     if code in _CLUSTER:
         problem = f"Redis is a node of a cluster ({code}); what is supported is one Redis, or a primary with replicas"
         return BackendRefused(problem, outcome_unknown=unknown)
+    if code == "WRONGTYPE":
+        problem = f"Redis holds another kind of value under one of the keys {_keys(args)} (WRONGTYPE)"
+        return BackendRefused(problem, outcome_unknown=unknown)
     return EventLogError(f"Redis refused a command: {error}")
+
+
+def _keys(args: tuple[bytes | str | int, ...]) -> str | None:
+    """The pattern of the keys that a command is about: those of one workspace."""
+    key = next((arg for arg in args[1:] if isinstance(arg, str) and "}:" in arg), None)
+    return None if key is None else key.partition("}:")[0] + "}:*"
 
 
 def done_without(error: Refused, args: tuple[bytes | str | int, ...], instead: str) -> bool:

@@ -210,6 +210,16 @@ def test_a_node_of_a_cluster_says_what_is_supported(code: str) -> None:
             assert "127.0.0.1" not in str(caught.value)
 
 
+def test_a_key_that_another_program_wrote_is_named_with_its_workspace(own_server: RedisProcess) -> None:
+    with own_server.client() as client:
+        for key in ("log", "slots:build:line"):
+            client.set(f"eventlog:{{w1}}:{key}", "x")
+    for call in (append, append_on_asyncio, acquire):
+        with pytest.raises(BackendRefused, match=r"eventlog:\{w1\}:\* \(WRONGTYPE\)") as caught:
+            call(own_server.url)
+        assert not caught.value.outcome_unknown
+
+
 def test_followers_and_waiters_do_without_blocking_reads(
     own_server: RedisProcess, caplog: pytest.LogCaptureFixture
 ) -> None:
