@@ -26,6 +26,7 @@ from .model.guard import (
 )
 from .model.ids import checked_workspace
 from .model.retention import DEFAULT_MAX_ENTRIES, DEFAULT_TTL_S, DEFAULT_WINDOW_S, Retention
+from .model.texts import shown_url
 from .settings import ENV_PREFIX, Settings, setting
 from .store.keys import DEFAULT_PREFIX
 from .telemetry.terms import DEFAULT_GRACE_S, DEFAULT_SAMPLES, RingTerms
@@ -55,11 +56,18 @@ def _checked_size(value: str | None) -> None:
         raise InvalidInput("redis_maxmemory", 'must be a size such as "256mb"; "0" is no bound')
 
 
+def _checked_redis(value: str | None) -> None:
+    if value is not None:
+        from .store.urls import check_url  # here, for it needs redis-py
+
+        check_url(value)
+
+
 def _checked_names(value: tuple[str, ...]) -> None:
     checked_names("names", value)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class EventLogConfig(Settings):
     """One log: which backend, where, and how much it keeps. Seconds and bytes; `redis_url=None` is the embedded Redis.
 
@@ -68,7 +76,7 @@ class EventLogConfig(Settings):
 
     backend: str = "redis"
     workspace: str = setting("default", check=checked_workspace)
-    redis_url: str | None = None
+    redis_url: str | None = setting(None, check=_checked_redis, shown=shown_url)
     data_dir: Path = field(default_factory=default_data_dir)
     redis_maxmemory: str | None = setting(None, check=_checked_size)
     key_prefix: str = setting(DEFAULT_PREFIX, check=_checked_prefix)

@@ -3,10 +3,11 @@
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict, Unpack
 
-from .config import SERVER_SCHEMES, EventLogConfig
+from .config import SERVER_SCHEMES, EventLogConfig, ObservabilityConfig
 from .embedded import EmbeddedRedis
 from .errors import InvalidInput
 from .log.awaited import AsyncDirectLog, AsyncEventLog
@@ -32,14 +33,16 @@ _BACKENDS = {
     "none": "disabled",
 }
 _CLIENT_OPTIONS = ("workspace", "deadline_seconds")
+_CLIENT_HAS = "a client has workspace and deadline_seconds"
 
 
 class LogOptions(TypedDict, total=False):
     """What the four functions here take by name.
 
     `url` is that of a Redis or of a server. A `config` takes the place of all other settings, and none may contradict
-    it; beside the `url` of a server it gives workspace and deadline. `clock` (seconds since the Unix epoch) is for
-    `memory`. The others are settings as `EventLogConfig` has them; what is not given comes from `EVENTLOG_*`.
+    it; beside the `url` of a server it gives workspace and deadline, and may set nothing else. `clock` (seconds since
+    the Unix epoch) is for `memory`. The others are settings as `EventLogConfig` has them; what is not given comes from
+    `EVENTLOG_*`.
     """
 
     url: str | None
@@ -159,26 +162,40 @@ class _Direct(NamedTuple):
 
 def _found(backend: str | None, options: LogOptions, *, default: str, fallback: bool) -> _Server | _Direct:
     url, config, clock = options.pop("url", None), options.pop("config", None), options.pop("clock", time.time)
+    if "redis_url" in options:
+        raise InvalidInput("redis_url", "is given as url: pass it as url=…")
+    if config is not None:
+        _check_kind(config)
     if url is not None and url.lower().startswith(SERVER_SCHEMES):
         if backend is not None and backend.lower() != "http":
             raise InvalidInput("url", f"is that of a server: with the backend {backend!r} it cannot be used")
         if config is not None:
             _refuse_beside(config, None, None, options)
+            _refuse_of_server(config)
         return _server(url, config, options)
     given = config
     if config is None:
-        if "redis_url" in options:
-            raise InvalidInput("redis_url", "is given as url")
         if backend is None and url is not None:
             backend = "redis"
         if url is not None and _BACKENDS.get((backend or "").lower()) == "memory":
             raise InvalidInput("url", f"is that of a Redis: with the backend {backend!r} it cannot be used")
-        config = EventLogConfig.load(otherwise=default, backend=backend, redis_url=url, **options)
+        try:
+            config = EventLogConfig.load(otherwise=default, backend=backend, redis_url=url, **options)
+        except InvalidInput as error:
+            if error.field != "redis_url":
+                raise
+            raise InvalidInput("url", error.problem) from error
     if config.backend.lower() == "http":
         raise InvalidInput("url", f"the backend 'http' needs one that begins with {' or '.join(SERVER_SCHEMES)}")
     if given is not None:
         _refuse_beside(given, backend, url, options)
     return _direct(config, clock, fallback=fallback)
+
+
+def _check_kind(config: object) -> None:
+    if not isinstance(config, EventLogConfig):
+        right = "pass its .event_log" if isinstance(config, ObservabilityConfig) else "make one: EventLogConfig(…)"
+        raise InvalidInput("config", f"must be an EventLogConfig, not {type(config).__name__}; {right}")
 
 
 def _refuse_beside(config: EventLogConfig, backend: str | None, url: str | None, options: LogOptions) -> None:
@@ -192,10 +209,19 @@ def _refuse_beside(config: EventLogConfig, backend: str | None, url: str | None,
             raise InvalidInput(told, f"contradicts config.{name}: give one of them, or dataclasses.replace(config, …)")
 
 
+def _refuse_of_server(config: EventLogConfig) -> None:
+    """A setting that a server decides: its value here would be forgotten. One that is as by default says nothing."""
+    default = EventLogConfig()
+    for name in (each.name for each in fields(config) if each.name not in _CLIENT_OPTIONS):
+        value = getattr(config, name)
+        if value != getattr(default, name) and (name, str(value).lower()) != ("backend", "http"):
+            raise InvalidInput(name, f"config.{name} is for the server to decide; {_CLIENT_HAS}")
+
+
 def _server(url: str, config: EventLogConfig | None, options: LogOptions) -> _Server:
     for name in options:
         if name not in _CLIENT_OPTIONS:
-            raise InvalidInput(name, "is for the server to decide; a client has workspace and deadline_seconds")
+            raise InvalidInput(name, f"is for the server to decide; {_CLIENT_HAS}")
     config = EventLogConfig.load(**options) if config is None else config
     return _Server(url, config.workspace, config.deadline_seconds)
 

@@ -25,10 +25,18 @@ _log = logging.getLogger("eventlog")
 
 
 def setting(
-    default: Any, *, least: float | None = None, most: float | None = None, check: Callable[[Any], object] | None = None
+    default: Any,
+    *,
+    least: float | None = None,
+    most: float | None = None,
+    check: Callable[[Any], object] | None = None,
+    shown: Callable[[Any], object] | None = None,
 ) -> Any:
-    """A field of `Settings` with bounds, both allowed themselves, or a check that raises InvalidInput."""
-    return field(default=default, metadata={"least": least, "most": most, "check": check})
+    """A field of `Settings` with bounds, both allowed themselves, or a check that raises InvalidInput.
+
+    `shown` is what `repr` shows of its value.
+    """
+    return field(default=default, metadata={"least": least, "most": most, "check": check, "shown": shown})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +50,14 @@ class Settings:
         for each in fields(self):
             if each.type in _CONVERTERS:
                 object.__setattr__(self, each.name, _checked(each, getattr(self, each.name)))
+
+    def __repr__(self) -> str:
+        """What is not as it is by default."""
+        default = type(self)()
+        values = ((each, getattr(self, each.name)) for each in fields(self))
+        others = ((each, value) for each, value in values if value != getattr(default, each.name))
+        shown = ((each.name, (each.metadata.get("shown") or (lambda value: value))(value)) for each, value in others)
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in shown)})"
 
     @classmethod
     def load_from(cls, environ: Mapping[str, str], given: Mapping[str, Any], section: Mapping[str, Any]) -> Self:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
-from urllib.parse import urlsplit
 
 from ..embedded import EmbeddedRedis, EmbeddedRedisError, find_redis_server
 from ..embedded.binary import installed_wheels
@@ -15,6 +14,7 @@ from ..embedded.layout import prepare
 from ..embedded.locks import is_locked
 from ..errors import BackendRefused, EventLogError, InvalidInput
 from ..log.probe import probe_append, scratch_key
+from ..model.texts import shown_url
 from ..plan.drive import run
 from ..store.calls import call_command
 from ..store.keys import WorkspaceKeys
@@ -139,14 +139,6 @@ def redis_checks(url: str, keys: WorkspaceKeys) -> Iterator[Check]:
         link.close()
 
 
-def shown_url(url: str) -> str:
-    """A URL without its password."""
-    parts = urlsplit(url)
-    if "@" not in parts.netloc:
-        return url
-    return parts._replace(netloc=f"…@{parts.netloc.rpartition('@')[2]}").geturl()
-
-
 def _version(info: RedisInfo) -> Check:
     name = "redis version"
     found = f"{info.name} {info.version}"
@@ -227,6 +219,7 @@ def _server(configured: str | None) -> Check:
 
     name = "server"
     url = (configured or _DEFAULT_SERVER).rstrip("/")
+    place = shown_url(url)
     try:
         with opened(httpx.Client, url) as client:
             answer = client.get("/readyz", timeout=_ANSWER_S)
@@ -234,15 +227,15 @@ def _server(configured: str | None) -> Check:
         return Check(name, "fail", str(error), "unset it, or let it name what is there")
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         if configured is None:
-            return Check(name, "ok", f"none at {url}; only needed for HTTP (start one: eventlog serve)")
+            return Check(name, "ok", f"none at {place}; only needed for HTTP (start one: eventlog serve)")
         return Check(
-            name, "fail", f"{url}: {str(error) or type(error).__name__}", "is it running? start: eventlog serve"
+            name, "fail", f"{place}: {str(error) or type(error).__name__}", "is it running? start: eventlog serve"
         )
     if answer.status_code == 200:
-        return Check(name, "ok", f"{url} is ready")
+        return Check(name, "ok", f"{place} is ready")
     status: Literal["warn", "fail"] = "warn" if configured is None else "fail"
     try:
         reason = str(answer.json()["detail"])
     except (ValueError, LookupError, TypeError):
         reason = "this is no eventlog server"
-    return Check(name, status, f"{url}/readyz answers HTTP {answer.status_code}: {reason}", "is its Redis up?")
+    return Check(name, status, f"{place}/readyz answers HTTP {answer.status_code}: {reason}", "is its Redis up?")

@@ -3,12 +3,16 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..config import SERVER_SCHEMES, EventLogConfig
 from ..errors import InvalidInput
 from ..log.blocking import EventLog
+from ..model.texts import shown_url
 from ..slots.blocking import SlotQueue
+
+if TYPE_CHECKING:
+    from ..factory import LogOptions
 
 REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 _URL_VARIABLE = "EVENTLOG_URL"
@@ -24,13 +28,19 @@ class Target(NamedTuple):
         """Open the log, starting the embedded Redis where that is meant. Close it."""
         from ..factory import create_event_log
 
-        return create_event_log(url=self.server, config=self.config)
+        return create_event_log(**self._options())
 
     def open_slots(self) -> SlotQueue:
         """Open the slot queues of the workspace. Close them."""
         from ..factory import create_slot_queue
 
-        return create_slot_queue(url=self.server, config=self.config)
+        return create_slot_queue(**self._options())
+
+    def _options(self) -> "LogOptions":
+        config = self.config
+        if self.server is None:
+            return {"config": config}
+        return {"url": self.server, "workspace": config.workspace, "deadline_seconds": config.deadline_seconds}
 
 
 def find_target(
@@ -53,8 +63,17 @@ def find_target(
         server, url = url, None
     elif url is not None and not url.lower().startswith(REDIS_SCHEMES):
         known = ", ".join((*SERVER_SCHEMES, *REDIS_SCHEMES))
-        raise InvalidInput(named, f"{url[:60]!r} does not begin with one of {known}")
-    config = EventLogConfig.load(
-        environ=environ, backend="redis", workspace=workspace, redis_url=url, data_dir=data_dir
-    )
+        raise InvalidInput(named, f"{shown_url(url)[:60]!r} does not begin with one of {known}")
+    try:
+        if server is not None:
+            from ..client.connection import checked_url
+
+            checked_url(server)
+        config = EventLogConfig.load(
+            environ=environ, backend="redis", workspace=workspace, redis_url=url, data_dir=data_dir
+        )
+    except InvalidInput as error:
+        if error.field not in ("url", "redis_url"):
+            raise
+        raise InvalidInput(named, error.problem) from error
     return Target(server, config)

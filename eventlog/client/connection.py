@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import math
 import os
+import re
 import socket
 import ssl
 import threading
@@ -21,6 +22,7 @@ from urllib.request import getproxies, proxy_bypass
 from ..errors import BackendUnavailable, EventLogError, InvalidInput, LogClosed, Overloaded
 from ..extras import imports_of
 from ..model.ids import checked_workspace
+from ..model.texts import shown_url
 from ..plan.forks import call_in_child
 from ..plan.interrupts import raised_by_a_handler
 from ..plan.records import is_ours, leave_out_requests, within
@@ -63,7 +65,7 @@ class ServerAddress:
     def of(cls, url: str, workspace: str, deadline_s: float) -> "ServerAddress":
         """Check what a caller gives; raises `InvalidInput` naming what is wrong."""
         name = checked_workspace(workspace)
-        base = _checked_url(url)
+        base = checked_url(url)
         return cls(
             base_url=str(base).rstrip("/") + wire.prefix(name),
             origin=f"{base.scheme}://{base.netloc.decode('ascii')}",
@@ -72,17 +74,21 @@ class ServerAddress:
         )
 
 
-def _checked_url(url: object) -> httpx.URL:
+def checked_url(url: object) -> httpx.URL:
+    """The URL of a server; raises `InvalidInput`, which never shows a password."""
     if not isinstance(url, str):
         raise InvalidInput("url", f"must be a string, not a {type(url).__name__}")
+    shown = shown_url(url)[:80]
     try:
         # Each of the two accepts something that the other refuses.
-        urlsplit(url)
+        port = urlsplit(url).port
         found = httpx.URL(url)
     except (ValueError, httpx.InvalidURL) as error:
-        raise InvalidInput("url", f"{url[:80]!r} is not a URL: {error}") from error
-    if found.scheme not in ("http", "https") or not found.host:
-        raise InvalidInput("url", f"{url[:80]!r} is not the http:// or https:// URL of a server")
+        raise InvalidInput("url", f"{shown!r} is not a URL: {error}") from error
+    if found.scheme not in ("http", "https") or not found.host or port == 0:
+        raise InvalidInput("url", f"{shown!r} is not the http:// or https:// URL of a server")
+    if (wrong := re.search(r"[\s?#]", url)) is not None:
+        raise InvalidInput("url", f"{shown!r} has {wrong[0]!r}; a server has a host, a port and perhaps a path")
     return found
 
 

@@ -51,6 +51,11 @@ def plain(value: object) -> str:
     return str.__str__(value) if isinstance(value, str) else str(value)
 
 
+def shown_url(url: str) -> str:
+    """A URL as people may see it: without user name and passwords, however wrong it is otherwise."""
+    return re.sub(r"(?s)^((?:\w+:)?//)?+(?!/).*@", r"\1…@", re.sub(r"(password=)[^&#]*", r"\1…", url))
+
+
 def json_type(value: object) -> str:
     """What JSON calls the type of a value."""
     names = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}

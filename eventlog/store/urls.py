@@ -44,6 +44,13 @@ def parsed_url(pool_class: Any, url: str) -> tuple[Any, dict[str, Any]]:
     return pool.connection_class, kwargs
 
 
+def check_url(url: str) -> None:
+    """Raise `InvalidInput` if it is none that `parsed_url` takes."""
+    from redis.connection import ConnectionPool
+
+    parsed_url(ConnectionPool, url)
+
+
 def _check_place(scheme: str, path: str, fragment: str) -> None:
     if scheme not in _KNOWN:
         raise InvalidInput("url", "not a Redis URL (redis://, rediss:// or unix://)")

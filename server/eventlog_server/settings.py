@@ -11,7 +11,7 @@ from eventlog.settings import Settings, setting
 from .hosts import checked_hosts
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class ServerSettings(Settings):
     """Bounds and times of one server. Times are seconds, sizes bytes.
 

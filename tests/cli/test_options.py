@@ -9,6 +9,8 @@ from eventlog.cli.app import app
 from eventlog.model.events import FIELDS
 from eventlog.model.filters import FILTERS
 
+from .conftest import Here
+
 _ROOT = typer.main.get_command(app)
 
 
@@ -32,3 +34,32 @@ def test_help_shows_variables_and_defaults(command: str, capsys: pytest.CaptureF
     assert run([command, "--help"]) == 0
     words = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "[env: EVENTLOG_WORKSPACE; default: default]" in words
+
+
+@pytest.mark.parametrize(
+    ("url", "redis_too"),
+    [
+        *[("http://me:secret@log" + rest, False) for rest in ("?a=1", "#f", ":65536", "/a b", " ")],
+        *[("redis://me:secret@log" + rest, True) for rest in ("/main", "?foo=1", ":port")],
+        ("redsi://me:secret@log", True),
+    ],
+)
+def test_a_bad_url_is_named_by_where_it_is_from_and_shows_no_password(
+    url: str, redis_too: bool, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*args: str) -> str:
+        done = here(*args)
+        said = done.stderr.decode()
+        assert (done.returncode, "secret" in said) == (2, False)
+        return said.removeprefix("eventlog: ").partition(":")[0]
+
+    for command in (["query"], ["doctor"], ["slots", "ls"]):
+        assert refused(*command, "--url", url) == "url"
+    monkeypatch.setenv("EVENTLOG_URL", url)
+    assert refused("query") == "EVENTLOG_URL"
+    monkeypatch.delenv("EVENTLOG_URL")
+    for bad in (url, "http://me:secret@log"):
+        if bad != url or redis_too:
+            assert refused("serve", "--redis-url", bad) == "redis_url"
+            monkeypatch.setenv("EVENTLOG_REDIS_URL", bad)
+            assert refused("query") == refused("serve") == "EVENTLOG_REDIS_URL"

@@ -1,13 +1,16 @@
 """Making logs: names of backends, the disabled one, closing."""
 
 import logging
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from eventlog import (
     EventLogConfig,
+    ObservabilityConfig,
     create_async_event_log,
     create_async_slot_queue,
     create_event_log,
@@ -109,6 +112,49 @@ class TestBehindAServer:
             open_(url="http://127.0.0.1:1", **option)
         assert refused.value.field == next(iter(option))
 
+    @pytest.mark.parametrize(
+        "setting",
+        [
+            {"backend": "disabled"},
+            {"redis_url": "redis://127.0.0.1:1"},
+            {"data_dir": Path("/d")},
+            {"key_prefix": "p"},
+            {"max_entries": 5},
+            {"ttl_seconds": 60},
+            {"payload_max_bytes": 100},
+            {"telemetry_samples": 0},
+            {"refused_fields": ()},
+            {"redact": True},
+        ],
+    )
+    def test_what_the_server_decides_is_refused_in_a_config_too(self, open_: Any, setting: dict[str, Any]) -> None:
+        config = EventLogConfig(workspace="mine", **setting)
+        with pytest.raises(InvalidInput, match="for the server to decide") as refused:
+            open_(url="http://127.0.0.1:1", config=config)
+        assert refused.value.field == next(iter(setting))
+
+    @pytest.mark.parametrize("backend", [None, "http"])
+    def test_a_config_may_name_the_backend_http(self, open_: Any, backend: str | None) -> None:
+        config = EventLogConfig(backend="HTTP", workspace="mine")
+        assert open_(backend, url="http://127.0.0.1:1", config=config).workspace == "mine"
+
+    @pytest.mark.parametrize(
+        "rest",
+        [
+            *("?a=1", "?", "/p?a", "#f", "/#", ":65536", ":99999", ":0", ":-1", ":x", "/a b", " ", "\n"),
+            *(".example .org", "/\t", ":80 /p"),
+        ],
+    )
+    def test_what_the_url_of_a_server_cannot_mean_is_refused_at_once(self, open_: Any, rest: str) -> None:
+        with pytest.raises(InvalidInput) as refused:
+            open_(url=f"http://me:secret@log{rest}")
+        assert refused.value.field == "url"
+        assert "secret" not in str(refused.value)
+
+    @pytest.mark.parametrize("rest", ["", "/", ":8707", ":65535/", "/behind/a/proxy", "/a%20b"])
+    def test_the_url_of_a_server_has_a_host_a_port_and_a_path(self, open_: Any, rest: str) -> None:
+        assert open_(url=f"http://log{rest}").backend == "http"
+
     @pytest.mark.parametrize("backend", ["redis", "memory", "disabled"])
     def test_another_backend_does_not_take_the_url_of_a_server(self, open_: Any, backend: str) -> None:
         with pytest.raises(InvalidInput, match=f"with the backend '{backend}'") as refused:
@@ -181,6 +227,40 @@ def test_what_contradicts_a_config_is_refused_and_both_are_named(open_: Any, giv
     with pytest.raises(InvalidInput, match=theirs) as refused:
         open_(config=CONFIG, **given)
     assert refused.value.field == list(given)[-1]
+
+
+@pytest.mark.parametrize(
+    "open_", [create_event_log, create_async_event_log, create_slot_queue, create_async_slot_queue]
+)
+class TestWhatIsNoSetting:
+    @pytest.mark.parametrize("beside", [{}, {"config": CONFIG}, {"url": "http://127.0.0.1:1"}, {"backend": "memory"}])
+    def test_the_url_of_redis_goes_by_another_name_in_code(self, open_: Any, beside: Any) -> None:
+        with pytest.raises(InvalidInput, match=r"^redis_url: is given as url: pass it as url="):
+            open_(redis_url="redis://127.0.0.1:1", **beside)
+
+    @pytest.mark.parametrize(
+        ("config", "right"),
+        [
+            (ObservabilityConfig(), "pass its .event_log"),
+            ({"backend": "memory"}, "EventLogConfig(…)"),
+            ("settings.toml", "EventLogConfig(…)"),
+            (EventLogConfig, "EventLogConfig(…)"),
+        ],
+    )
+    def test_what_is_no_config_is_refused_with_what_would_be_right(self, open_: Any, config: Any, right: str) -> None:
+        for beside in ({}, {"url": "http://127.0.0.1:1"}, {"url": "redis://127.0.0.1:1"}):
+            with pytest.raises(InvalidInput, match=re.escape(right)) as refused:
+                open_(config=config, **beside)
+            assert refused.value.field == "config"
+
+    @pytest.mark.parametrize("url", ["http://h", "localhost:6379", "redis://h/main", "redis://h?foo=1", "unix://"])
+    def test_a_bad_url_of_a_redis_is_named_by_its_variable(
+        self, open_: Any, url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("EVENTLOG_REDIS_URL", url)
+        with pytest.raises(InvalidInput) as refused:
+            open_("redis")
+        assert refused.value.field == "EVENTLOG_REDIS_URL"
 
 
 def test_a_data_directory_that_is_given_is_not_overruled_by_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:

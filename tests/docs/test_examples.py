@@ -67,3 +67,16 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
     targets = re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text("utf-8"))
     missing = [target for target in targets if not (page.parent / target).exists()]
     assert missing == []
+
+
+def _anchors(page: Path) -> set[str]:
+    """What GitHub makes of the headings: small letters, blanks as hyphens, and of signs only `-` and `_`."""
+    text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.M | re.S)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in re.findall(r"^#+ (.+)$", text, re.M)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_to_a_heading_finds_it(page: Path) -> None:
+    links = re.findall(r"\]\(((?!https?://)[^)#]*)#([^)]+)\)", page.read_text("utf-8"))
+    pages = ((page.parent / target if target else page, anchor) for target, anchor in links)
+    assert [anchor for target, anchor in pages if anchor not in _anchors(target)] == []

@@ -4,6 +4,7 @@ from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
 import pytest
+from eventlog_server import ServerSettings
 
 from eventlog import EventLogConfig, ObservabilityConfig, create_event_log
 from eventlog.errors import InvalidInput
@@ -190,9 +191,25 @@ def test_a_problem_is_named_once_and_in_our_words(given: dict[str, object], word
     assert str(refused.value).startswith(words)
 
 
-def test_the_url_of_redis_goes_by_another_name_in_code() -> None:
-    with pytest.raises(InvalidInput, match="redis_url: is given as url"):
-        create_event_log("redis", redis_url="redis://localhost")  # type: ignore[call-arg]
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://me:secret@h:1/0", "redis://…@h:1/0"),
+        ("rediss://:sec@ret@h", "rediss://…@h"),
+        ("unix://me:secret@/run/s?db=1", "unix://…@/run/s?db=1"),
+        ("redis://h/0?password=secret&db=1", "redis://h/0?password=…&db=1"),
+        ("rediss://h?ssl_password=sec@ret", "rediss://h?ssl_password=…"),
+        ("unix:///run/a@b", "unix:///run/a@b"),
+        ("redis://h", "redis://h"),
+    ],
+)
+def test_a_config_shows_what_was_set_and_no_password(url: str, shown: str) -> None:
+    config = EventLogConfig(redis_url=url, workspace="w")
+    assert repr(config) == f"EventLogConfig(workspace='w', redis_url='{shown}')"
+    assert repr(config) in repr(ObservabilityConfig(event_log=config))
+    assert repr(ServerSettings(log=config)) == f"ServerSettings(log={config!r})"
+    assert "secret" not in f"{config}{ServerSettings(log=config, port=0)}"
+    assert repr(EventLogConfig()) == "EventLogConfig()"
 
 
 @pytest.mark.parametrize(
