@@ -25,7 +25,7 @@ from .model.guard import (
     compiled_patterns,
 )
 from .model.ids import checked_workspace
-from .model.retention import DEFAULT_MAX_ENTRIES, DEFAULT_TTL_S, DEFAULT_WINDOW_S, Retention
+from .model.retention import DEFAULT_MAX_ENTRIES, DEFAULT_TTL_S, DEFAULT_WINDOW_S, Report, Retention, warn
 from .model.texts import shown_url
 from .settings import ENV_PREFIX, Settings, setting
 from .store.keys import DEFAULT_PREFIX
@@ -104,13 +104,29 @@ class EventLogConfig(Settings):
 
     @property
     def retention(self) -> Retention:
-        """Retention with nonsense replaced by the defaults."""
-        return Retention.of(self.ttl_seconds, self.max_entries, self.idempotency_window_seconds)
+        """Retention with nonsense replaced by the defaults, with a warning."""
+        return self._retention(self._warn)
 
     @property
     def telemetry(self) -> RingTerms:
-        """What runs keep of telemetry, with nonsense replaced by the defaults."""
-        return RingTerms.of(self.telemetry_samples, self.telemetry_grace_seconds)
+        """What runs keep of telemetry, with nonsense replaced by the defaults, with a warning."""
+        return self._telemetry(self._warn)
+
+    def fallbacks(self) -> list[tuple[str, str]]:
+        """The settings that make no sense, each by its name, or its variable, with its problem."""
+        found: list[tuple[str, str]] = []
+        for terms in (self._retention, self._telemetry):
+            terms(lambda name, problem: found.append((self.named(name), problem)))
+        return found
+
+    def _retention(self, report: Report) -> Retention:
+        return Retention.of(self.ttl_seconds, self.max_entries, self.idempotency_window_seconds, report=report)
+
+    def _telemetry(self, report: Report) -> RingTerms:
+        return RingTerms.of(self.telemetry_samples, self.telemetry_grace_seconds, report=report)
+
+    def _warn(self, name: str, problem: str) -> None:
+        warn(self.named(name), problem)
 
     @classmethod
     def load(

@@ -7,11 +7,11 @@ cost every process that opens a log as much time as the import of redis does.
 import json
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import Field, dataclass, field, fields
 from itertools import chain
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from .errors import InvalidInput
 
@@ -46,6 +46,8 @@ class Settings:
     Raises `InvalidInput` naming the setting whose value is wrong.
     """
 
+    _variables: ClassVar[Set[str]] = frozenset()
+
     def __post_init__(self) -> None:
         for each in fields(self):
             if each.type in _CONVERTERS:
@@ -76,11 +78,17 @@ class Settings:
         for name in values.keys() - {each.name for each in fields(cls)}:
             raise InvalidInput(name, "there is no setting of this name")
         try:
-            return cls(**values)
+            made = cls(**values)
         except InvalidInput as error:
             if error.field not in variables.keys() - given.keys():
                 raise
             raise InvalidInput(ENV_PREFIX + error.field.upper(), error.problem) from error
+        object.__setattr__(made, "_variables", variables.keys() - given.keys())
+        return made
+
+    def named(self, name: str) -> str:
+        """A setting as errors name it: by its variable where its value is from one."""
+        return ENV_PREFIX + name.upper() if name in self._variables else name
 
 
 # What the command line and the server read, and what `eventlog exec` gives to its command. A test holds the names here

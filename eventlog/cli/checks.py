@@ -45,6 +45,8 @@ def all_checks(target: Target) -> Iterator[Check]:
     # Behind a server, the Redis of this machine is not what holds the log.
     optional = not embedded or target.server is not None
     yield _python()
+    for name, problem in target.config.fallbacks():
+        yield Check("settings", "warn", f"{name}: {problem}", "give it a value that makes sense, or none")
     yield _wheel()
     yield _redis_binary(optional)
     if target.config.redis_url is not None:

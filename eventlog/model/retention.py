@@ -1,17 +1,23 @@
 """How long and how many events a log keeps, with the defaults that nonsense falls back to. Pure."""
 
 import logging
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ..errors import InvalidInput
-
-_log = logging.getLogger("eventlog")
 
 DEFAULT_TTL_S = 3600.0
 DEFAULT_MAX_ENTRIES = 10_000
 DEFAULT_WINDOW_S = 600.0
 LONGEST_TTL_S = 366 * 24 * 3600.0
 LARGEST_MAX_ENTRIES = 100_000_000
+Report = Callable[[str, str], None]
+"""Takes the name of a setting, and what is wrong with its value."""
+
+
+def warn(name: str, problem: str) -> None:
+    """Log what is wrong with a value."""
+    logging.getLogger("eventlog").warning("%s: %s", name, problem)
 
 
 class Retention(NamedTuple):
@@ -36,31 +42,36 @@ class Retention(NamedTuple):
         ttl_seconds: object = DEFAULT_TTL_S,
         max_entries: object = DEFAULT_MAX_ENTRIES,
         idempotency_window_seconds: object = DEFAULT_WINDOW_S,
+        *,
+        report: Report = warn,
     ) -> "Retention":
-        """Non-positive, absurd or non-numeric values fall back to the defaults with a warning."""
-        ttl_s = _sane("ttl_seconds", ttl_seconds, DEFAULT_TTL_S, LONGEST_TTL_S)
-        entries = _sane("max_entries", max_entries, DEFAULT_MAX_ENTRIES, LARGEST_MAX_ENTRIES)
-        window_s = _sane("idempotency_window_seconds", idempotency_window_seconds, DEFAULT_WINDOW_S, LONGEST_TTL_S)
-        return cls(max(1, round(ttl_s * 1000)), max(1, int(entries)), max(1, round(window_s * 1000)))
+        """Non-positive, absurd or non-numeric values are reported, and the defaults count in their place."""
+        window_s = idempotency_window_seconds
+        return cls(
+            round(1000 * sane("ttl_seconds", ttl_seconds, DEFAULT_TTL_S, 0.001, LONGEST_TTL_S, report)),
+            int(sane("max_entries", max_entries, DEFAULT_MAX_ENTRIES, 1, LARGEST_MAX_ENTRIES, report)),
+            round(1000 * sane("idempotency_window_seconds", window_s, DEFAULT_WINDOW_S, 0.001, LONGEST_TTL_S, report)),
+        )
 
 
 def checked_retention(ttl_seconds: float | None, max_entries: int | None) -> tuple[int | None, int | None]:
     """Milliseconds and events, None for what stays as it is; raises `InvalidInput` for nonsense, and for neither."""
     if ttl_seconds is None and max_entries is None:
         raise InvalidInput("ttl_seconds", "give it, or max_entries, or both")
-    if ttl_seconds is not None and not (_is_between(ttl_seconds, LONGEST_TTL_S) and ttl_seconds >= 0.001):
+    if ttl_seconds is not None and not _is_between(ttl_seconds, 0.001, LONGEST_TTL_S):
         raise InvalidInput("ttl_seconds", f"{ttl_seconds!r} is not a number from 0.001 to {LONGEST_TTL_S:.0f}")
-    if max_entries is not None and not (_is_between(max_entries, LARGEST_MAX_ENTRIES) and max_entries % 1 == 0):
+    if max_entries is not None and not (_is_between(max_entries, 1, LARGEST_MAX_ENTRIES) and max_entries % 1 == 0):
         raise InvalidInput("max_entries", f"{max_entries!r} is not an integer from 1 to {LARGEST_MAX_ENTRIES}")
     return None if ttl_seconds is None else round(ttl_seconds * 1000), None if max_entries is None else int(max_entries)
 
 
-def _is_between(value: Any, largest: float) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= largest
+def _is_between(value: Any, least: float, largest: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= largest
 
 
-def _sane(name: str, value: Any, default: float, largest: float) -> float:
-    if _is_between(value, largest):
+def sane(name: str, value: Any, default: float, least: float, largest: float, report: Report) -> float:
+    """The value, or the default for one out of bounds, which is reported by name and problem."""
+    if _is_between(value, least, largest):
         return value  # type: ignore[no-any-return]
-    _log.warning("%s=%r is not between 0 and %g; using %g", name, value, largest, default)
+    report(name, f"{value!r} is not from {least:g} to {largest:.0f}; the default {default:g} counts")
     return default

@@ -1,11 +1,8 @@
 """How many samples a run keeps, and for how long after its end, with the defaults that nonsense falls back to. Pure."""
 
-import logging
 from typing import NamedTuple
 
-from ..model.retention import LONGEST_TTL_S
-
-_log = logging.getLogger("eventlog")
+from ..model.retention import LONGEST_TTL_S, Report, sane, warn
 
 DEFAULT_SAMPLES = 5000
 DEFAULT_GRACE_S = 300.0
@@ -19,15 +16,10 @@ class RingTerms(NamedTuple):
     grace_ms: int = round(DEFAULT_GRACE_S * 1000)
 
     @classmethod
-    def of(cls, samples: object = DEFAULT_SAMPLES, grace_seconds: object = DEFAULT_GRACE_S) -> "RingTerms":
-        """Negative, absurd or non-numeric values fall back to the defaults with a warning."""
-        capacity = _sane("telemetry_samples", samples, DEFAULT_SAMPLES, MOST_SAMPLES)
-        grace_s = _sane("telemetry_grace_seconds", grace_seconds, DEFAULT_GRACE_S, LONGEST_TTL_S)
+    def of(
+        cls, samples: object = DEFAULT_SAMPLES, grace_seconds: object = DEFAULT_GRACE_S, *, report: Report = warn
+    ) -> "RingTerms":
+        """Negative, absurd or non-numeric values are reported, and the defaults count in their place."""
+        capacity = sane("telemetry_samples", samples, DEFAULT_SAMPLES, 0, MOST_SAMPLES, report)
+        grace_s = sane("telemetry_grace_seconds", grace_seconds, DEFAULT_GRACE_S, 0, LONGEST_TTL_S, report)
         return cls(int(capacity), round(grace_s * 1000))
-
-
-def _sane(name: str, value: object, default: float, largest: float) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= largest:
-        return value
-    _log.warning("%s=%r is not between 0 and %g; using %g", name, value, largest, default)
-    return default

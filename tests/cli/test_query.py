@@ -167,6 +167,12 @@ def test_doctor_says_what_is_right_and_what_is_not(program: Program) -> None:
     assert "→ set appendonly yes" in text
 
 
+def test_doctor_says_which_setting_makes_no_sense(program: Program) -> None:
+    code, checks = _doctor(program, EVENTLOG_MAX_ENTRIES="0")
+    assert (code, checks["settings"]["status"]) == (0, "warn")
+    assert checks["settings"]["found"].startswith("EVENTLOG_MAX_ENTRIES: 0 is not from 1 to 100000000")
+
+
 def test_doctor_fails_where_keys_would_be_evicted(program: Program) -> None:
     with RedisProcess("--maxmemory", "50mb", "--maxmemory-policy", "allkeys-lru") as server:
         code, checks = _doctor(program, "--url", server.url)

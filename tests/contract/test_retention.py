@@ -131,9 +131,9 @@ def test_retention_that_makes_no_sense_falls_back_with_a_warning(
     with caplog.at_level(logging.WARNING, "eventlog"):
         log = world.open(ttl_seconds=ttl, max_entries=entries, idempotency_window_seconds=-1)
     said = caplog.text
-    assert "ttl_seconds" in said
-    assert "max_entries" in said
-    assert "idempotency_window_seconds" in said
+    assert f"ttl_seconds: {float(ttl)!r} is not from 0.001 to 31622400; the default 3600 counts" in said
+    assert f"max_entries: {entries} is not from 1 to 100000000; the default 10000 counts" in said
+    assert "idempotency_window_seconds: -1.0 is not from 0.001 to 31622400; the default 600 counts" in said
     event = log.append("a", idempotency_key="k")
     assert log.query() == [event]
     assert log.append("a", idempotency_key="k").duplicate

@@ -171,6 +171,24 @@ def test_a_config_cannot_be_changed_and_a_changed_copy_is_checked() -> None:
         replace(config, workspace="a b")
 
 
+def test_what_falls_back_is_named_by_its_variable_where_it_is_from_one(caplog: pytest.LogCaptureFixture) -> None:
+    environ = {"EVENTLOG_MAX_ENTRIES": "0", "EVENTLOG_TELEMETRY_SAMPLES": "-1", "EVENTLOG_TTL_SECONDS": "-1"}
+    config = EventLogConfig.load(environ=environ, ttl_seconds=0)
+    assert (config.retention.ttl_ms, config.retention.max_entries, config.telemetry.capacity) == (
+        3_600_000,
+        10_000,
+        5000,
+    )
+    said = [
+        ("ttl_seconds", "0.0 is not from 0.001 to 31622400; the default 3600 counts"),
+        ("EVENTLOG_MAX_ENTRIES", "0 is not from 1 to 100000000; the default 10000 counts"),
+        ("EVENTLOG_TELEMETRY_SAMPLES", "-1 is not from 0 to 1000000; the default 5000 counts"),
+    ]
+    assert config.fallbacks() == said
+    assert {f"{name}: {problem}" for name, problem in said} == {record.getMessage() for record in caplog.records}
+    assert EventLogConfig(telemetry_samples=0, max_entries=1, ttl_seconds=0.001).fallbacks() == []
+
+
 def test_a_bad_value_in_code_is_named_as_in_code_even_if_a_variable_is_set() -> None:
     with pytest.raises(InvalidInput) as refused:
         EventLogConfig.load(environ={"EVENTLOG_WORKSPACE": "fine"}, workspace="not fine")
