@@ -20,6 +20,7 @@ from ..errors import BackendUnavailable
 from ..factory import create_event_log
 from ..log.blocking import EventLog
 from ..model.log_values import Gap
+from ..model.texts import shown_url
 from ..printing.output import put
 from .fleet import Process, stop
 from .view import View, open_view
@@ -160,7 +161,7 @@ def _introduction(options: DemoOptions, base: str, redis_url: str, where: str, l
             "Try, in another terminal:",
             f"  {program} follow --url {base}{of}",
             f"  {program} runs ls --url {base}{of}, then {program} runs show RUN --url {base}{of}",
-            f"  {program} slots show build --url {redis_url}{of}",
+            f"  {program} slots show build --url {shown_url(redis_url)}{of}",
             f"  curl -N {base}/v1/workspaces/{workspace}/events/stream",
             f'  {program} append hello.world \'{{"from": "me"}}\' --url {base}{of}',
             "",

@@ -19,6 +19,9 @@ import httpx
 import psutil
 import pytest
 
+from eventlog import EventLogConfig
+from eventlog.demo.show import DemoOptions, _introduction
+
 from .conftest import Here
 from .program import PATIENCE_S, Program, Running
 from .serving import free_port
@@ -302,6 +305,13 @@ def test_bad_input_is_named(
     done = here("demo", *args)
     assert done.returncode == 2
     assert said in done.stderr.decode()
+
+
+def test_what_to_try_shows_no_password() -> None:
+    url = "redis://me:secret@redis.example:1/0"
+    text = _introduction(DemoOptions(EventLogConfig(redis_url=url), 0, None, 0.5), "http://h", url, "there", 0)
+    assert "secret" not in text
+    assert "slots show build --url redis://…@redis.example:1/0" in text
 
 
 def test_the_tether_ends_its_module_when_the_other_end_is_gone(tmp_path: Path) -> None:
