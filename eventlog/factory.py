@@ -161,7 +161,7 @@ class _Direct(NamedTuple):
 
 
 def _found(backend: str | None, options: LogOptions, *, default: str, fallback: bool) -> _Server | _Direct:
-    url, config, clock = options.pop("url", None), options.pop("config", None), options.pop("clock", time.time)
+    url, config, clock = options.pop("url", None), options.pop("config", None), options.pop("clock", None)
     if "redis_url" in options:
         raise InvalidInput("redis_url", "is given as url: pass it as url=…")
     if config is not None:
@@ -169,6 +169,7 @@ def _found(backend: str | None, options: LogOptions, *, default: str, fallback: 
     if url is not None and url.lower().startswith(SERVER_SCHEMES):
         if backend is not None and backend.lower() != "http":
             raise InvalidInput("url", f"is that of a server: with the backend {backend!r} it cannot be used")
+        _check_clock(clock, "http")
         if config is not None:
             _refuse_beside(config, None, None, options)
             _refuse_of_server(config)
@@ -192,6 +193,11 @@ def _found(backend: str | None, options: LogOptions, *, default: str, fallback: 
     return _direct(config, clock, fallback=fallback)
 
 
+def _check_clock(clock: Callable[[], float] | None, kind: str) -> None:
+    if clock is not None and kind != "memory":
+        raise InvalidInput("clock", f"is for the backend memory: with {kind} it cannot be used")
+
+
 def _check_kind(config: object) -> None:
     if not isinstance(config, EventLogConfig):
         right = "pass its .event_log" if isinstance(config, ObservabilityConfig) else "make one: EventLogConfig(…)"
@@ -204,6 +210,8 @@ def _refuse_beside(config: EventLogConfig, backend: str | None, url: str | None,
     if backend is not None and backend.lower() != config.backend.lower():
         given["backend"] = backend
     for name, value in given.items():
+        if value is not None and not hasattr(config, name):
+            raise InvalidInput(name, "there is no setting of this name")
         if value not in (None, getattr(config, name, None)):
             told = "url" if name == "redis_url" else name
             raise InvalidInput(told, f"contradicts config.{name}: give one of them, or dataclasses.replace(config, …)")
@@ -234,7 +242,7 @@ def known_backend(name: str) -> str:
     return kind
 
 
-def _direct(config: EventLogConfig, clock: Callable[[], float], *, fallback: bool) -> _Direct:
+def _direct(config: EventLogConfig, clock: Callable[[], float] | None, *, fallback: bool) -> _Direct:
     try:
         kind = known_backend(config.backend)
     except InvalidInput as error:
@@ -242,11 +250,12 @@ def _direct(config: EventLogConfig, clock: Callable[[], float], *, fallback: boo
             raise
         _log.warning("backend: %s; using memory", error.problem)
         kind = "memory"
+    _check_clock(clock, kind)
     limits = LogLimits(
         payload_max_bytes=config.payload_max_bytes, deadline_s=config.deadline_seconds, telemetry=config.telemetry
     )
     if kind == "memory":
-        return _Direct(MemoryBackend(config.retention, clock), config.workspace, limits, config.guard)
+        return _Direct(MemoryBackend(config.retention, clock or time.time), config.workspace, limits, config.guard)
     if kind == "disabled":
         return _Direct(DisabledBackend(config.retention), config.workspace, limits, config.guard)
     backend = redis_backend(config)

@@ -238,6 +238,16 @@ class TestWhatIsNoSetting:
         with pytest.raises(InvalidInput, match=r"^redis_url: is given as url: pass it as url="):
             open_(redis_url="redis://127.0.0.1:1", **beside)
 
+    @pytest.mark.parametrize("beside", [{}, {"config": CONFIG}])
+    def test_a_misspelt_option_is_named(self, open_: Any, beside: Any) -> None:
+        with pytest.raises(InvalidInput, match=r"^max_entrys: there is no setting of this name"):
+            open_(max_entrys=5, **beside)
+
+    @pytest.mark.parametrize("beside", [{"url": "http://h"}, {"url": "redis://h"}, {"backend": "off"}])
+    def test_a_clock_is_for_memory(self, open_: Any, beside: Any) -> None:
+        with pytest.raises(InvalidInput, match=r"^clock: is for the backend memory"):
+            open_(clock=lambda: 0.0, **beside)
+
     @pytest.mark.parametrize(
         ("config", "right"),
         [
