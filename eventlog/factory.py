@@ -194,7 +194,7 @@ def _found(backend: str | None, options: LogOptions, *, default: str, fallback: 
 
 
 def _check_clock(clock: Callable[[], float] | None, kind: str) -> None:
-    if clock is not None and kind != "memory":
+    if clock is not None and kind in ("redis", "http"):
         raise InvalidInput("clock", f"is for the backend memory: with {kind} it cannot be used")
 
 

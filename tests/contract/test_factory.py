@@ -243,7 +243,7 @@ class TestWhatIsNoSetting:
         with pytest.raises(InvalidInput, match=r"^max_entrys: there is no setting of this name"):
             open_(max_entrys=5, **beside)
 
-    @pytest.mark.parametrize("beside", [{"url": "http://h"}, {"url": "redis://h"}, {"backend": "off"}])
+    @pytest.mark.parametrize("beside", [{"url": "http://h"}, {"url": "redis://h"}, {"config": EventLogConfig()}])
     def test_a_clock_is_for_memory(self, open_: Any, beside: Any) -> None:
         with pytest.raises(InvalidInput, match=r"^clock: is for the backend memory"):
             open_(clock=lambda: 0.0, **beside)
