@@ -213,8 +213,8 @@ def _refuse_beside(config: EventLogConfig, backend: str | None, url: str | None,
         if value is not None and not hasattr(config, name):
             raise InvalidInput(name, "there is no setting of this name")
         if value not in (None, getattr(config, name, None)):
-            told = "url" if name == "redis_url" else name
-            raise InvalidInput(told, f"contradicts config.{name}: give one of them, or dataclasses.replace(config, …)")
+            field = "url" if name == "redis_url" else name
+            raise InvalidInput(field, f"contradicts config.{name}: give one of them, or dataclasses.replace(config, …)")
 
 
 def _refuse_of_server(config: EventLogConfig) -> None:

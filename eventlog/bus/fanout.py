@@ -2,6 +2,7 @@
 
 import threading
 import weakref
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ class BusStats:
         self.overflows += mailbox.overflows
 
 
-class Fanout(Generic[S]):
+class Fanout(ABC, Generic[S]):
     """Keeps no subscription alive: one that its owner drops is collected at any moment, in the middle of a publication
     too. Then it is only noted, and removed later.
 
@@ -145,9 +146,9 @@ class Fanout(Generic[S]):
 
     # Without it.
 
+    @abstractmethod
     def refill(self, subscription: Any) -> None:
         """Have what the source holds read for this mailbox, which is behind; at once, or soon."""
-        raise NotImplementedError
 
     def discard(self, subscription: Any) -> None:
         """The subscription is over."""

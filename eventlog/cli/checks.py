@@ -217,7 +217,7 @@ def _clock(link: SyncLink) -> Check:
 def _server(configured: str | None) -> Check:
     import httpx
 
-    from ..client.connection import opened
+    from ..client.address import opened
 
     name = "server"
     url = (configured or _DEFAULT_SERVER).rstrip("/")

@@ -31,7 +31,7 @@ def retention(
 ) -> None:
     """Print how long and how many events the log keeps, after changing it if a number is given.
 
-    It holds for everybody who has the log open. Less than before is out of sight at once.
+    It holds for every process that has the log open. Less than before is out of sight at once.
     """
     with target.open_log() as log:
         if ttl_seconds is None and max_entries is None:

@@ -66,7 +66,7 @@ def find_target(
         raise InvalidInput(named, f"{shown_url(url)[:60]!r} does not begin with one of {known}")
     try:
         if server is not None:
-            from ..client.connection import checked_url
+            from ..client.address import checked_url
 
             checked_url(server)
         config = EventLogConfig.load(

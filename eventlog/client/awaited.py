@@ -9,7 +9,8 @@ from ..log.reading import FollowStart
 from ..model.log_values import Gap
 from ..plan.drive import arun
 from ..plan.effects import Plan
-from .connection import AsyncConnection, ServerAddress
+from .address import ServerAddress
+from .connection import AsyncConnection
 from .following import StreamTail
 from .log_operations import LogCalls
 from .slots_awaited import AsyncRemoteSlots

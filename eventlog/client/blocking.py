@@ -9,7 +9,8 @@ from ..log.reading import FollowStart
 from ..model.log_values import Gap
 from ..plan.drive import run
 from ..plan.effects import Plan
-from .connection import Connection, ServerAddress
+from .address import ServerAddress
+from .connection import Connection
 from .following import StreamTail
 from .log_operations import LogCalls
 from .slots_blocking import RemoteSlots

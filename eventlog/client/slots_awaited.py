@@ -8,8 +8,9 @@ from ..plan.effects import Plan
 from ..slots.awaited import AsyncSlotQueue
 from ..slots.request import Acquisition
 from ..slots.waiting import Grant
+from .address import ServerAddress
 from .asking import Effect, Exchange
-from .connection import AsyncConnection, ServerAddress
+from .connection import AsyncConnection
 from .slot_operations import SlotCalls
 
 _LEAVING_S = 2.0

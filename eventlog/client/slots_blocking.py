@@ -7,8 +7,9 @@ from ..plan.threads import Waiters
 from ..slots.blocking import SlotQueue
 from ..slots.request import Acquisition
 from ..slots.waiting import Grant
+from .address import ServerAddress
 from .asking import Effect, Exchange
-from .connection import Connection, ServerAddress
+from .connection import Connection
 from .slot_operations import SlotCalls
 
 _LEAVING_S = 2.0
@@ -41,7 +42,7 @@ class RemoteSlots(SlotQueue):
         self.operations = SlotCalls(address.origin, address.deadline_s)
         self._connection = connection
         self._owns_connection = owns
-        # Waiters have connections of their own, which can be cut without hurting those who work.
+        # Waiters have connections of their own, which can be cut without hurting other calls.
         self._waits = Connection(address)
         self._forget_acquiring()
         super().__init__()

@@ -1,6 +1,7 @@
 """`EventDispatcher` and its asyncio twin: hand over an event and go on."""
 
 import weakref
+from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,7 +15,7 @@ from .tasks import Tasks
 from .threads import LoopThread, Threads
 
 
-class _Dispatcher(OfOneProcess):
+class _Dispatcher(OfOneProcess, ABC):
     """What both have in common. `_workers` bring the events of their backlog to the sink."""
 
     _workers: Threads | Tasks
@@ -35,8 +36,8 @@ class _Dispatcher(OfOneProcess):
         self._begin()
         call_in_child(self._workers.begin_anew)
 
-    def _begin(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _begin(self) -> None: ...
 
     def dispatch(self, *, event_name: str, data: Any = None, operation_id: str | None = None) -> None:
         """Take an event as it is now, and return at once. What becomes of it is in `stats()`; it raises for nothing.

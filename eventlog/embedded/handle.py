@@ -196,7 +196,7 @@ class _Start:
                 raise
 
     def start_again(self) -> None:
-        """Start a supervisor for those who have a share already, unless another process is about to."""
+        """Start a supervisor for the holders of a share, unless another process is about to."""
         with FileLock(self._layout.start_lock) as starting:
             if starting.try_exclusive() and not is_locked(self._layout.supervisor_lock):
                 self._start_supervisor()
@@ -253,7 +253,7 @@ class _Start:
         return server
 
     def _start_supervisor(self) -> None:
-        """Start a supervisor, and wait until it holds its lock or has failed. Who holds `start.lock` may."""
+        """Start a supervisor, and wait until it holds its lock or has failed. Only with `start.lock` held."""
         layout = self._layout
         if not sys.executable or getattr(sys, "frozen", False):
             raise EmbeddedRedisError("the embedded Redis needs a Python interpreter (sys.executable) to run")

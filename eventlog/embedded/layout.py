@@ -84,7 +84,7 @@ def _refuse_foreign(folder: Path, found: os.stat_result) -> None:
 
 
 def _refuse_planted(layout: Layout) -> None:
-    """Whoever could write to the directory before it was private may have put links there, for us to follow."""
+    """A user that could write to the directory before it was private may have put links there, for us to follow."""
     ours = [path for path in vars(layout).values() if path != layout.data_dir]
     ours += [path.with_name(f"{path.name}{supervisor.HALF_DONE}") for path in ours]
     ours += layout.data_dir.glob("temp-*")

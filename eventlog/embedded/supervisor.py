@@ -136,7 +136,7 @@ class Supervisor:
             return False
         _log(f"{self._data_dir} was deleted while the server ran: the server is killed")
         if self._server is not None:
-            # Not stopped in order: it would remove the socket of whoever has made the directory anew.
+            # Not stopped in order: it would remove the socket of a process that made the directory anew.
             self._server.kill()
             self._server.wait()
         return True
@@ -149,7 +149,7 @@ class Supervisor:
             folder = os.path.dirname(self._socket)
             os.makedirs(folder, 0o700, exist_ok=True)
             if folder != self._data_dir and os.lstat(os.path.dirname(folder)).st_uid != os.geteuid():
-                return  # somebody else has made it, who could put a socket of their own there
+                return  # another user has made it, and could put a socket there
             _log(f"{self._socket} was deleted while the server ran: it is started again")
             self._stop_server()
 

@@ -1,5 +1,6 @@
 """The log for asyncio callers: the calls of `operations.py`, driven by the running event loop."""
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
@@ -28,7 +29,7 @@ T = TypeVar("T")
 AsyncExecute = Callable[[Any], Awaitable[Any]]
 
 
-class AsyncEventLog(OfOneProcess):
+class AsyncEventLog(OfOneProcess, ABC):
     """The asyncio twin of `EventLog`, for the tasks of one event loop. Use `async with`, or `await close()`.
 
     When its loop is closed, the next one that uses it takes over; its slots and a log behind a server do not go along.
@@ -41,8 +42,8 @@ class AsyncEventLog(OfOneProcess):
     connect: Callable[[int], AsyncTransport] | None = None
     telemetry_capacity: int | None = None
 
-    def _run(self, plan: Plan[T], /) -> Coroutine[Any, Any, T]:
-        raise NotImplementedError
+    @abstractmethod
+    def _run(self, plan: Plan[T], /) -> Coroutine[Any, Any, T]: ...
 
     append = awaited(LogOperations.append)
     append_body = awaited(LogOperations.append_body)
@@ -78,12 +79,12 @@ class AsyncEventLog(OfOneProcess):
         start = FollowStart(parse_cursor(since), EventFilter.of(**filters), epoch, until_terminal, patience_s)
         return self._follow(start, warn_of_gap if on_gap is None else on_gap)
 
-    def _follow(self, start: FollowStart, on_gap: Callable[[Gap], None]) -> "AsyncFollower":
-        raise NotImplementedError
+    @abstractmethod
+    def _follow(self, start: FollowStart, on_gap: Callable[[Gap], None]) -> "AsyncFollower": ...
 
+    @abstractmethod
     def slots(self) -> AsyncSlotQueue:
         """See `EventLog.slots`."""
-        raise NotImplementedError
 
     @property
     def core(self) -> LogCore:
@@ -94,9 +95,9 @@ class AsyncEventLog(OfOneProcess):
         """See `EventLog.stats`."""
         return CommitStats()
 
+    @abstractmethod
     async def close(self) -> None:
         """Wait, bounded, for calls under way, then close all connections. Idempotent."""
-        raise NotImplementedError
 
     async def __aenter__(self) -> Self:
         return self

@@ -1,6 +1,7 @@
 """The log for blocking callers. `awaited.py` has the asyncio twin, `operations.py` the calls that both have."""
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
@@ -30,7 +31,7 @@ T = TypeVar("T")
 def _nothing() -> None: ...
 
 
-class EventLog(OfOneProcess):
+class EventLog(OfOneProcess, ABC):
     """A workspace's event log: on Redis, in memory, disabled, or behind a server. `create_event_log` opens it.
 
     Safe under threads and across `fork`. Close it, or use it as a context manager. Every call is bounded by a deadline
@@ -46,8 +47,8 @@ class EventLog(OfOneProcess):
     telemetry_capacity: int | None = None
     """How many samples a run keeps that was given no number of its own; 0: telemetry is off, None: a server decides."""
 
-    def _run(self, plan: Plan[T], /) -> T:
-        raise NotImplementedError
+    @abstractmethod
+    def _run(self, plan: Plan[T], /) -> T: ...
 
     append = blocking(LogOperations.append)
     append_body = blocking(LogOperations.append_body)
@@ -88,12 +89,12 @@ class EventLog(OfOneProcess):
         start = FollowStart(parse_cursor(since), EventFilter.of(**filters), epoch, until_terminal, patience_s)
         return self._follow(start, warn_of_gap if on_gap is None else on_gap)
 
-    def _follow(self, start: FollowStart, on_gap: Callable[[Gap], None]) -> "Follower":
-        raise NotImplementedError
+    @abstractmethod
+    def _follow(self, start: FollowStart, on_gap: Callable[[Gap], None]) -> "Follower": ...
 
+    @abstractmethod
     def slots(self) -> SlotQueue:
         """The slot queues of this log's workspace, over its connections. Closed with the log."""
-        raise NotImplementedError
 
     @property
     def core(self) -> LogCore:
@@ -104,9 +105,9 @@ class EventLog(OfOneProcess):
         """Counters of the group commit (zeros where there is none)."""
         return CommitStats()
 
+    @abstractmethod
     def close(self) -> None:
         """Wait, bounded, for calls under way, then close all connections. Idempotent."""
-        raise NotImplementedError
 
     def __enter__(self) -> Self:
         return self
@@ -264,7 +265,7 @@ class Follower(OfOneProcess):
                     if isinstance(item, Gap):
                         self._on_gap(item)
                         continue
-                    # In this order: who finds both unchanged, in another thread, knows that no event is under way.
+                    # In this order: another thread that finds both unchanged knows that no event is under way.
                     self.handed_out += 1
                     self._cursor = item.id
                     yield item

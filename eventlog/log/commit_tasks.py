@@ -48,7 +48,7 @@ class TaskCommitter:
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             self._loop = running_loop(self._loop, "this log")
-            # Whoever waited on a loop that is closed by now waits no more.
+            # Tasks of a loop that is closed by now wait no more.
             self._begin()
         send_until = loop.time() + self._deadline_s + OVERRUN_S
         if self._room or not self._fits(events, size):

@@ -21,7 +21,7 @@ from .commit import OVERRUN_S, Bounds, CommitStats, size_of
 
 SendCall = Callable[[Sequence[Append], int], list[Outcome]]
 _IDLE_S = 10.0
-# Whoever is awaited may have been interrupted: how long a caller sleeps before it looks for itself.
+# The thread that wakes a caller may have been interrupted: how long a caller sleeps before it looks for itself.
 _LOOK_S = 0.25
 _LINGER_S = 0.002
 _SHORT_S = 0.005

@@ -238,10 +238,10 @@ class LogOperations(ABC):
         """The state of the log: length, ends, epoch, retention, bytes."""
 
     def set_retention(self, *, ttl_seconds: float | None = None, max_entries: int | None = None) -> Plan[LogInfo]:
-        """Keep events for so long and so many of them from now on, whoever has the log open; returns its new state.
+        """Keep events for so long and so many of them from now on, in every process; returns its new state.
 
         What is not given stays as it is. Less than before is out of sight at once. The `ttl_seconds` and `max_entries`
-        of whoever opens a log are for a log that is new.
+        of an opener are for a log that is new.
         """
         return self.keep(*checked_retention(ttl_seconds, max_entries))
 

@@ -96,7 +96,7 @@ class Backend(LogReader, Protocol):
         """Hold the log against its own counters, order and run index; with `repair`, first take out what came back."""
 
     def memory_bytes(self) -> Plan[int | None]:
-        """Bytes the log's events take, None if the backend cannot tell."""
+        """Bytes the log's events take, None if the backend does not know."""
 
     def slots(self) -> SlotBackend:
         """The slot queues of the same workspace, whose transitions land in this log."""

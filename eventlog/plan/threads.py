@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 
 class Waiters:
-    """Those who wait for a change. `wake` after each; it waits for nothing."""
+    """The threads that wait for a change. `wake` after each; it waits for nothing."""
 
     def __init__(self) -> None:
         self._locks: set[threading.Lock] = set()
@@ -50,7 +50,7 @@ class Flag:
         return self._is_set
 
     def set(self) -> None:
-        """Set it, and wake all that wait for that."""
+        """Set it, and wake all waiters."""
         self._is_set = True
         self._waiters.wake()
 

@@ -251,7 +251,7 @@ class DirectSlots(SlotQueue):
         self._own_link = connect(_WORKING_AT_ONCE) if link is None and connect is not None else None
         link = link or self._own_link
         self._send = no_transport if link is None else link.execute
-        # Waiters have connections of their own: none is taken from those who work.
+        # Waiters have connections of their own: none is taken from other calls.
         self._bells = None if connect is None else connect(_WAITING_AT_ONCE)
         self._hear = no_transport if self._bells is None else self._bells.execute
         self._on_close = on_close

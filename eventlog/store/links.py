@@ -294,7 +294,7 @@ class AsyncLink:
             try:
                 self._loop.call_soon_threadsafe(_abort, writer)
             except RuntimeError:
-                # A closed loop does not tell the transport; it would warn that it was left open.
+                # A closed loop does not close the transport, which would warn that it was left open.
                 with contextlib.suppress(RuntimeError):
                     writer.transport.abort()
                 with contextlib.suppress(RuntimeError, AttributeError):

@@ -267,7 +267,7 @@ class GuardedConnection(HttpToolsProtocol):
 
 
 async def _without_body(cycle: RequestResponseCycle, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """A client that is answered before it was told to go on may still send its body, or not: close behind the answer.
+    """A client that is answered before it gets `100 Continue` may still send its body, or not: close behind the answer.
 
     Else what it sends next on this connection could be taken for that body.
     """

@@ -142,7 +142,7 @@ class _Serving:
 
     def _ready(self) -> None:
         if not self._address.is_loopback:
-            _log.warning("listening on %s: anybody who can reach it can read and write every log", self._address.host)
+            _log.warning("listening on %s: all that can reach it can read and write every log", self._address.host)
         if self._on_ready is not None:
             self._on_ready(self._address)
 

@@ -143,7 +143,7 @@ class _Stream:
 
     async def _relay(self) -> None:
         follower = self._follower
-        more, told = True, follower.cursor
+        more, announced = True, follower.cursor
         while more:
             items = await follower.next(self._settings.heartbeat_s)
             if self._gone:
@@ -152,7 +152,7 @@ class _Stream:
             place = {"cursor": follower.cursor, "epoch": follower.epoch}
             data = encode(self._framing, self._cache, items, place) if items else b""
             if more and not items:
-                data = self._framing.heartbeat(place, moved=follower.cursor != told)
-            told = items[-1].id if items and isinstance(items[-1], Event) else follower.cursor
+                data = self._framing.heartbeat(place, moved=follower.cursor != announced)
+            announced = items[-1].id if items and isinstance(items[-1], Event) else follower.cursor
             async with asyncio.timeout(self._settings.send_timeout_s):
                 await self._send({"type": "http.response.body", "body": data, "more_body": more})

@@ -296,7 +296,7 @@ def test_a_server_that_is_away_is_exit_code_3(program: Program) -> None:
 def test_serve_warns_where_others_can_reach_it_and_refuses_a_port_that_is_taken(program: Program) -> None:
     port = free_port()
     with program.start("serve", "--host", "0.0.0.0", "--port", str(port)) as running:
-        running.until(lambda: any("0.0.0.0: anybody who can reach it" in line for line in running.err), "it")
+        running.until(lambda: any("0.0.0.0: all that can reach it" in line for line in running.err), "it")
         running.until(lambda: _accepts(port), "the server listens")
         taken = program("serve", "--port", str(port), "--host", "127.0.0.1")
         assert taken.returncode not in (0, 70)

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from eventlog import AsyncEventLogClient, EventLogClient
-from eventlog.client import connection
+from eventlog.client import address
 from eventlog.errors import InvalidInput
 
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
@@ -28,7 +28,7 @@ def environ(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
                 monkeypatch.delenv(spelt, raising=False)
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
-        connection._tls.cache_clear()
+        address._tls.cache_clear()
 
     return given
 
@@ -86,7 +86,7 @@ def test_what_it_needs_and_cannot_use_is_named(environ: Any, variables: dict[str
 )
 def test_the_proxy_is_the_one_for_the_server(environ: Any, variables: Any, url: str, proxy: str | None) -> None:
     environ(**variables)
-    assert connection._proxy(httpx.URL(url))[1] == proxy
+    assert address._proxy(httpx.URL(url))[1] == proxy
 
 
 def test_certificates_are_read_for_https(environ: Any) -> None:

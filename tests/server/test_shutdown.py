@@ -163,7 +163,7 @@ def test_a_data_directory_that_cannot_be_used_is_told(tmp_path: Path) -> None:
 def test_listening_beyond_loopback_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     with background(ServerSettings(host="0.0.0.0", port=0, log=EventLogConfig(backend="memory"))) as address:
         assert httpx.get(address.url + "/healthz").status_code == 200
-    assert "anybody who can reach it" in caplog.text
+    assert "all that can reach it" in caplog.text
     caplog.clear()
     with background(ServerSettings(port=0, log=EventLogConfig(backend="memory"))) as address:
         assert address.is_loopback
